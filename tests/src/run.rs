@@ -1,0 +1,148 @@
+//! One test run: what its tests share, and that nothing of it stays behind.
+//!
+//! cargo-nextest runs every test in a process of its own, `cargo test` all of
+//! them in one. Here both are one *run* with one directory. When the run ends,
+//! however it ends, a watchdog process stops the servers that were started in
+//! the directory and removes it.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::{CommandExt, parent_id};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+
+/// Shell: does process `$1` run? A zombie does not.
+const ALIVE: &str = r#"
+alive() {
+    kill -0 "$1" 2>/dev/null || return 1
+    case $(cat "/proc/$1/stat" 2>/dev/null) in *") Z "*) return 1 ;; esac
+}
+"#;
+
+/// Shell: when process `$1` has ended, stops the servers in the directory `$2`
+/// and removes it. SIGQUIT is PostgreSQL's immediate shutdown.
+const WATCHDOG: &str = r#"
+while alive "$1"; do sleep 0.5; done
+for file in "$2"/*/data/postmaster.pid; do
+    server=$(head -n 1 "$file" 2>/dev/null) && [ -n "$server" ] || continue
+    kill -QUIT "$server" 2>/dev/null
+    while alive "$server"; do sleep 0.1; done
+done
+rm -rf "$2"
+"#;
+
+/// The run's directory, made and put under watch on first use. Others on the
+/// machine may pass through it but not list it: the servers in it may run as
+/// another user.
+pub fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let (name, owner) = match std::env::var("NEXTEST_RUN_ID") {
+            Ok(id) => (id, parent_id()),
+            Err(_) => (random_hex::<16>(), process::id()),
+        };
+        let path = std::env::temp_dir().join(format!("keyward-{name}"));
+        match DirBuilder::new().mode(0o711).create(&path) {
+            Ok(()) => watch(&path, owner),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("cannot create {}: {error}", path.display()),
+        }
+        path
+    })
+}
+
+/// A new, empty directory inside the run's, named after `what` it is for.
+pub fn subdirectory(what: &str) -> PathBuf {
+    let path = directory().join(format!("{what}-{}", random_hex::<4>()));
+    DirBuilder::new()
+        .mode(0o711)
+        .create(&path)
+        .expect("the run's directory is writable");
+    path
+}
+
+/// Calls `make` once in the whole run, whatever the number of processes, and
+/// gives its answer to every caller.
+pub fn once(name: &str, make: impl FnOnce() -> String) -> String {
+    static ANSWERS: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
+    // A poisoned lock only says that another test's `make` failed: try again, so
+    // that each test reports the true cause.
+    let mut answers = ANSWERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(answer) = answers.get(name) {
+        return answer.clone();
+    }
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(directory().join(format!("{name}.lock")))
+        .expect("the run's directory is writable");
+    lock.lock().expect("the file system knows locks");
+    let file = directory().join(format!("{name}.answer"));
+    let answer = fs::read_to_string(&file).unwrap_or_else(|_| {
+        let answer = make();
+        write_private(&file, &answer);
+        answer
+    });
+    answers.insert(name.to_owned(), answer.clone());
+    answer
+}
+
+/// Writes a file that only its owner can read.
+pub(crate) fn write_private(path: &Path, text: &str) {
+    let mut file = File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap_or_else(|error| panic!("cannot create {}: {error}", path.display()));
+    std::io::Write::write_all(&mut file, text.as_bytes())
+        .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+}
+
+/// Bytes that no other test has, for names, passwords and ports.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .expect("/dev/urandom can be read");
+    bytes
+}
+
+/// `N` random bytes in hexadecimal.
+pub(crate) fn random_hex<const N: usize>() -> String {
+    random::<N>().map(|byte| format!("{byte:02x}")).concat()
+}
+
+/// Sends the signal to all processes in one call and waits until they are gone.
+pub(crate) fn kill(signal: &str, processes: &[u32]) {
+    let script = format!(
+        r#"{ALIVE} kill -s "$0" "$@"; for one; do while alive "$one"; do sleep 0.02; done; done"#
+    );
+    Command::new("sh")
+        .args(["-c", &script, signal])
+        .args(processes.iter().map(u32::to_string))
+        .stderr(Stdio::null())
+        .status()
+        .expect("`sh` can be started");
+}
+
+/// Starts the watchdog in a process group of its own: Ctrl-C in the terminal
+/// ends the tests, and then the watchdog has its work to do.
+fn watch(directory: &Path, owner: u32) {
+    Command::new("sh")
+        .args(["-c", &format!("{ALIVE}{WATCHDOG}"), "keyward-test-watchdog"])
+        .arg(owner.to_string())
+        .arg(directory)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("`sh` can be started");
+}
