@@ -1,0 +1,29 @@
+//! Verifies Keyward's access tokens in front of an API: a pure function of the token, the published keys, what the API
+//! expects and the time. Nothing here does I/O, waits or reads a clock.
+//!
+//! ```
+//! use keyward_guard::{Expect, KeySet, Refusal, bearer, require_res, require_scope, verify};
+//! use keyward_model::time::Timestamp;
+//!
+//! fn may_start_line(authorization: &[u8], keys: &KeySet, now: Timestamp) -> Result<String, Refusal> {
+//!     let expect = Expect::new("https://keyward.example", "https://plant.example/api");
+//!     let claims = verify(bearer(authorization)?, keys, &expect, now)?;
+//!     require_scope(&claims, "Supervisor")?;
+//!     require_res(&claims, "plant/7/line/3")?;
+//!     Ok(claims.sub.to_string())
+//! }
+//!
+//! let refusal = may_start_line(b"Bearer a.b", &KeySet::default(), Timestamp::from_millis(0)).unwrap_err();
+//! assert_eq!(refusal.status(), 401);
+//! assert!(refusal.challenge("plant").starts_with("Bearer realm=\"plant\", error=\"invalid_token\""));
+//! ```
+
+mod bearer;
+mod keys;
+mod refusal;
+mod verify;
+
+pub use bearer::bearer;
+pub use keys::KeySet;
+pub use refusal::{ErrorCode, Refusal};
+pub use verify::{DEFAULT_LEEWAY, Expect, MAX_LEEWAY, require_res, require_scope, verify};

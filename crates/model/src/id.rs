@@ -1,0 +1,185 @@
+//! Identifiers: a prefix that says what it is, and a UUIDv7 in Crockford base32 (the TypeID text form).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+use crate::entropy::{Entropy, EntropyError};
+use crate::time::Timestamp;
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const SUFFIX_LEN: usize = 26;
+
+/// Why a text is not the identifier that was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an identifier of the form {prefix}_… with 26 characters after the prefix")]
+pub struct IdError {
+    prefix: &'static str,
+}
+
+fn new_uuid(now: Timestamp, entropy: &Entropy) -> Result<Uuid, EntropyError> {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &entropy.bytes()?).into_uuid())
+}
+
+fn encode(uuid: Uuid) -> [u8; SUFFIX_LEN] {
+    let mut value = uuid.as_u128();
+    let mut out = [b'0'; SUFFIX_LEN];
+    for slot in out.iter_mut().rev() {
+        // The mask keeps the index inside the alphabet.
+        *slot = ALPHABET.get((value & 31) as usize).copied().unwrap_or(b'0');
+        value >>= 5;
+    }
+    out
+}
+
+fn decode(suffix: &str) -> Option<Uuid> {
+    if suffix.len() != SUFFIX_LEN || suffix.as_bytes().first().is_none_or(|b| *b > b'7') {
+        return None;
+    }
+    let mut value: u128 = 0;
+    for byte in suffix.bytes() {
+        let digit = ALPHABET.iter().position(|a| *a == byte)?;
+        value = value << 5 | digit as u128;
+    }
+    Some(Uuid::from_u128(value))
+}
+
+macro_rules! identifier {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// What the text form begins with, before the underscore.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// A new identifier that sorts by the time it was made.
+            pub fn new(now: Timestamp, entropy: &Entropy) -> Result<Self, EntropyError> {
+                new_uuid(now, entropy).map(Self)
+            }
+
+            /// From the bare 128 bits.
+            pub const fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The bare 128 bits.
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(std::str::from_utf8(&encode(self.0)).map_err(|_| fmt::Error)?)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix(concat!($prefix, "_"))
+                    .and_then(decode)
+                    .map(Self)
+                    .ok_or(IdError { prefix: $prefix })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+identifier!(
+    /// A person.
+    UserId, "user"
+);
+identifier!(
+    /// An application; this is the OAuth `client_id` (RFC 6749 §2.2).
+    ClientId, "client"
+);
+identifier!(
+    /// One secret of a client: what people call an API key. Public, part of the key itself.
+    CredentialId, "cred"
+);
+identifier!(
+    /// A registered resource server.
+    ApiId, "api"
+);
+identifier!(
+    /// A signing key; this is the `kid` (RFC 7517 §4.5).
+    KeyId, "key"
+);
+identifier!(
+    /// One issued token; this is the `jti` (RFC 7519 §4.1.7).
+    TokenId, "tok"
+);
+identifier!(
+    /// One HTTP request, for logs and error reports.
+    RequestId, "req"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_text_form_is_the_one_of_typeid() {
+        // Vector of the TypeID specification: the UUID 01890a5d-ac96-774b-bcce-b302099a8057.
+        let id = UserId::from_uuid(Uuid::from_u128(0x0189_0a5d_ac96_774b_bcce_b302_099a_8057));
+        assert_eq!(id.to_string(), "user_01h455vb4pex5vsknk084sn02q");
+    }
+
+    #[test]
+    fn newer_identifiers_sort_behind_older_ones() {
+        let entropy = Entropy::seeded(1);
+        let older = ClientId::new(Timestamp::from_millis(1_000), &entropy).unwrap();
+        let newer = ClientId::new(Timestamp::from_millis(1_001), &entropy).unwrap();
+        assert!(older.to_string() < newer.to_string());
+    }
+
+    #[test]
+    fn another_kind_of_identifier_is_refused() {
+        let id = UserId::from_uuid(Uuid::from_u128(1)).to_string();
+        assert!(id.parse::<ClientId>().is_err());
+        // The first character holds only three bits: anything above `7` would overflow.
+        assert!("user_81h455vb4pex5vsknk084sn02q".parse::<UserId>().is_err());
+        assert!("user_01H455VB4PEX5VSKNK084SN02Q".parse::<UserId>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_identifier_survives_the_round_trip(bits: u128) {
+            let id = CredentialId::from_uuid(Uuid::from_u128(bits));
+            prop_assert_eq!(id.to_string().parse::<CredentialId>(), Ok(id));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,64}") {
+            let _ = text.parse::<CredentialId>();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Nouns and rules of Keyward: identifiers, API keys, rights, credential states, tokens, events.
+//!
+//! Nothing here does I/O, waits, or reads a clock: the time and randomness a rule needs are passed in.
+
+pub mod api;
+pub mod client;
+pub mod credential;
+pub mod entropy;
+pub mod event;
+pub mod id;
+pub mod jws;
+pub mod key;
+pub mod rights;
+pub mod sealing;
+pub mod secret;
+pub mod time;
+pub mod token;
+pub mod user;
+pub mod words;

@@ -1,0 +1,600 @@
+//! Rights: which scopes on which resources, and how much of them a request is granted.
+//!
+//! granted = requested ∩ credential ∩ client ∩ owner's rights now. Everything here is pure and denies by default: a
+//! scope that the catalogue does not know is worth nothing, an empty `res` touches nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The longest scope or resource accepted, in bytes.
+pub const MAX_NAME: usize = 128;
+/// The most scopes or resources in one set that is read from outside.
+pub const MAX_SET: usize = 64;
+
+/// Why a text is not a scope, a resource or a set of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RightsError {
+    /// Not a scope-token.
+    #[error("a scope has 1 to {MAX_NAME} visible ASCII characters other than \" and \\ (RFC 6749 §3.3)")]
+    Scope,
+    /// Not a resource path.
+    #[error(
+        "a resource is * or a path like plant/7: 1 to {MAX_NAME} characters of A-Z a-z 0-9 - . _ ~ : between single slashes"
+    )]
+    Res,
+    /// Too many members.
+    #[error("more than {MAX_SET} values")]
+    TooMany,
+    /// Scopes imply each other in a circle.
+    #[error("scope {0} would imply itself")]
+    Cycle(Scope),
+}
+
+/// A named level or permission: one scope-token of RFC 6749 §3.3.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope(Arc<str>);
+
+impl Scope {
+    /// The token itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is one of Keyward's own scopes, which govern Keyward's API.
+    pub fn is_keyward(&self) -> bool {
+        self.0.starts_with("keyward:")
+    }
+}
+
+impl FromStr for Scope {
+    type Err = RightsError;
+
+    fn from_str(text: &str) -> Result<Self, RightsError> {
+        let legal = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+        if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(legal) {
+            return Err(RightsError::Scope);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// A resource: `*`, or a slash-separated path that covers itself and all below it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Res(Arc<str>);
+
+impl Res {
+    /// Everything.
+    pub fn all() -> Self {
+        Self("*".into())
+    }
+
+    /// The path itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether whoever may touch this may touch `other`: `plant/7` covers `plant/7/line/3`, not `plant/70`.
+    pub fn covers(&self, other: &Res) -> bool {
+        &*self.0 == "*" || self.0 == other.0 || other.0.strip_prefix(&*self.0).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+impl FromStr for Res {
+    type Err = RightsError;
+
+    fn from_str(text: &str) -> Result<Self, RightsError> {
+        let segment = |s: &str| {
+            // `.` and `..` would mean another place to whoever joins the path to a URL.
+            !matches!(s, "" | "." | "..")
+                && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b':'))
+        };
+        if text.len() > MAX_NAME || (text != "*" && !text.split('/').all(segment)) {
+            return Err(RightsError::Res);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+macro_rules! text_form {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+text_form!(Scope, Res);
+
+/// A set of scopes; its text form is the space-separated list of RFC 6749 §3.3, sorted.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ScopeSet(BTreeSet<Scope>);
+
+impl ScopeSet {
+    /// The scopes in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.0.iter()
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Plain membership, without implications.
+    pub fn contains(&self, scope: &str) -> bool {
+        self.0.iter().any(|s| s.as_str() == scope)
+    }
+
+    /// The first scope of this set that `other` lacks.
+    pub fn first_beyond<'a>(&'a self, other: &Self) -> Option<&'a Scope> {
+        self.0.iter().find(|s| !other.0.contains(s))
+    }
+
+    /// What both hold.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        Self(self.0.intersection(&other.0).cloned().collect())
+    }
+
+    /// What either holds.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self(self.0.union(&other.0).cloned().collect())
+    }
+}
+
+impl FromIterator<Scope> for ScopeSet {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().collect())
+    }
+}
+
+impl FromStr for ScopeSet {
+    type Err = RightsError;
+
+    fn from_str(text: &str) -> Result<Self, RightsError> {
+        read_set(text.split(' ')).map(Self)
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_set(self.0.iter().map(Scope::as_str), f)
+    }
+}
+
+impl fmt::Debug for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Serialize for ScopeSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ScopeSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A set of resources, without members that another member already covers.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ResSet(BTreeSet<Res>);
+
+impl ResSet {
+    /// Everything.
+    pub fn all() -> Self {
+        Self(BTreeSet::from([Res::all()]))
+    }
+
+    /// The resources in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Res> {
+        self.0.iter()
+    }
+
+    /// Whether it touches nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether some member covers the resource.
+    pub fn covers(&self, res: &Res) -> bool {
+        self.0.iter().any(|r| r.covers(res))
+    }
+
+    /// The first resource of this set that `other` does not cover.
+    pub fn first_beyond(&self, other: &Self) -> Option<&Res> {
+        self.0.iter().find(|r| !other.covers(r))
+    }
+
+    /// What both cover: of two paths where one covers the other, the narrower.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        let within = |a: &Self, b: &Self| a.0.iter().filter(|r| b.covers(r)).cloned().collect::<Vec<_>>();
+        within(self, other).into_iter().chain(within(other, self)).collect()
+    }
+
+    /// The text form used in form parameters and in the database: space-separated.
+    pub fn to_text(&self) -> String {
+        self.0.iter().map(Res::as_str).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl FromIterator<Res> for ResSet {
+    fn from_iter<I: IntoIterator<Item = Res>>(res: I) -> Self {
+        let all: BTreeSet<Res> = res.into_iter().collect();
+        let needed = |r: &&Res| !all.iter().any(|other| other != *r && other.covers(r));
+        Self(all.iter().filter(needed).cloned().collect())
+    }
+}
+
+impl FromStr for ResSet {
+    type Err = RightsError;
+
+    fn from_str(text: &str) -> Result<Self, RightsError> {
+        Ok(read_set::<Res>(text.split(' '))?.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for ResSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(&self.0).finish()
+    }
+}
+
+impl Serialize for ResSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ResSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = Vec::<String>::deserialize(deserializer)?;
+        let set: BTreeSet<Res> = read_set(list.iter().map(String::as_str)).map_err(de::Error::custom)?;
+        Ok(set.into_iter().collect())
+    }
+}
+
+fn read_set<'a, T: FromStr<Err = RightsError> + Ord>(
+    texts: impl Iterator<Item = &'a str>,
+) -> Result<BTreeSet<T>, RightsError> {
+    let mut set = BTreeSet::new();
+    for text in texts.filter(|t| !t.is_empty()) {
+        if set.len() == MAX_SET {
+            return Err(RightsError::TooMany);
+        }
+        set.insert(text.parse()?);
+    }
+    Ok(set)
+}
+
+fn write_set<'a>(texts: impl Iterator<Item = &'a str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (n, text) in texts.enumerate() {
+        if n > 0 {
+            f.write_str(" ")?;
+        }
+        f.write_str(text)?;
+    }
+    Ok(())
+}
+
+/// All scopes that exist, and what each implies: data that administrators keep, not code.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// Each scope with everything it implies, itself included.
+    closure: BTreeMap<Scope, BTreeSet<Scope>>,
+}
+
+impl Catalogue {
+    /// From each scope and what it directly implies. An implied scope that is not itself in the list is dropped.
+    pub fn new(entries: impl IntoIterator<Item = (Scope, ScopeSet)>) -> Result<Self, RightsError> {
+        let direct: BTreeMap<Scope, ScopeSet> = entries.into_iter().collect();
+        let mut closure = BTreeMap::new();
+        for start in direct.keys() {
+            let mut reached = BTreeSet::new();
+            let mut next: Vec<&Scope> = vec![start];
+            while let Some(scope) = next.pop() {
+                let Some((scope, implied)) = direct.get_key_value(scope) else { continue };
+                if !reached.insert(scope.clone()) {
+                    continue;
+                }
+                if implied.0.contains(start) {
+                    return Err(RightsError::Cycle(start.clone()));
+                }
+                next.extend(implied.iter());
+            }
+            closure.insert(start.clone(), reached);
+        }
+        Ok(Self { closure })
+    }
+
+    /// Whether this scope exists.
+    pub fn knows(&self, scope: &Scope) -> bool {
+        self.closure.contains_key(scope)
+    }
+
+    /// The scopes with all they imply; unknown ones are worth nothing.
+    pub fn expand(&self, scopes: &ScopeSet) -> ScopeSet {
+        ScopeSet(scopes.iter().filter_map(|s| self.closure.get(s)).flatten().cloned().collect())
+    }
+}
+
+/// Scopes and the resources on which they hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Which scopes.
+    pub scope: ScopeSet,
+    /// On which resources.
+    pub res: ResSet,
+}
+
+impl Rights {
+    /// What both allow, every implied scope written out.
+    #[must_use]
+    pub fn intersect(&self, other: &Self, catalogue: &Catalogue) -> Self {
+        Self {
+            scope: catalogue.expand(&self.scope).intersect(&catalogue.expand(&other.scope)),
+            res: self.res.intersect(&other.res),
+        }
+    }
+}
+
+/// What a token request asks for; `None` asks for all that may be had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requested {
+    /// The `scope` parameter.
+    pub scope: Option<ScopeSet>,
+    /// The `res` parameter.
+    pub res: Option<ResSet>,
+}
+
+/// What was asked for beyond what may be granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Excess {
+    /// This scope may not be granted.
+    #[error("scope {0} is more than this credential may be granted")]
+    Scope(Scope),
+    /// This resource may not be granted.
+    #[error("res {0} is more than this credential may be granted")]
+    Res(Res),
+    /// Nothing was asked for and nothing may be granted.
+    #[error(
+        "this credential may be granted nothing: its own scope and res, its client's and its owner's have nothing in common"
+    )]
+    Nothing,
+}
+
+/// What is granted of a request within the ceiling (credential ∩ client ∩ owner, already intersected).
+///
+/// Asking for more than may be granted is an error; asking for nothing grants everything.
+pub fn grant(requested: &Requested, ceiling: &Rights, catalogue: &Catalogue) -> Result<Rights, Excess> {
+    let scope = match &requested.scope {
+        None => ceiling.scope.clone(),
+        Some(scope) => {
+            if let Some(beyond) = scope.first_beyond(&ceiling.scope) {
+                return Err(Excess::Scope(beyond.clone()));
+            }
+            // A ceiling narrowed to one API's scopes may lack some that an asked one implies.
+            catalogue.expand(scope).intersect(&ceiling.scope)
+        }
+    };
+    let res = match &requested.res {
+        None => ceiling.res.clone(),
+        Some(res) => {
+            if let Some(beyond) = res.first_beyond(&ceiling.res) {
+                return Err(Excess::Res(beyond.clone()));
+            }
+            res.clone()
+        }
+    };
+    if scope.is_empty() || res.is_empty() {
+        return Err(Excess::Nothing);
+    }
+    Ok(Rights { scope, res })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scopes(text: &str) -> ScopeSet {
+        text.parse().unwrap()
+    }
+
+    fn res(text: &str) -> ResSet {
+        text.parse().unwrap()
+    }
+
+    fn ladder() -> Catalogue {
+        let entry = |name: &str, implies: &str| (name.parse().unwrap(), scopes(implies));
+        Catalogue::new([entry("Admin", "Supervisor"), entry("Supervisor", "Worker"), entry("Worker", "")]).unwrap()
+    }
+
+    fn rights(scope: &str, paths: &str) -> Rights {
+        Rights { scope: scopes(scope), res: res(paths) }
+    }
+
+    #[test]
+    fn a_scope_brings_all_it_implies() {
+        assert_eq!(ladder().expand(&scopes("Admin")), scopes("Admin Supervisor Worker"));
+        assert_eq!(ladder().expand(&scopes("Worker Stranger")), scopes("Worker"));
+    }
+
+    #[test]
+    fn scopes_that_imply_each_other_are_refused() {
+        let entry = |name: &str, implies: &str| (name.parse().unwrap(), scopes(implies));
+        let circle = Catalogue::new([entry("a", "b"), entry("b", "c"), entry("c", "a")]);
+        assert!(matches!(circle, Err(RightsError::Cycle(_))));
+        assert!(Catalogue::new([entry("a", "a")]).is_err());
+        // Two ways to the same scope are no circle.
+        assert!(Catalogue::new([entry("a", "b c"), entry("b", "d"), entry("c", "d"), entry("d", "")]).is_ok());
+    }
+
+    #[test]
+    fn a_path_covers_what_is_below_it_and_not_its_neighbour() {
+        let plant: Res = "plant/7".parse().unwrap();
+        for (path, covered) in
+            [("plant/7", true), ("plant/7/line/3", true), ("plant/70", false), ("plant", false), ("*", false)]
+        {
+            assert_eq!(plant.covers(&path.parse().unwrap()), covered, "{path}");
+        }
+        assert!(Res::all().covers(&plant));
+    }
+
+    #[test]
+    fn what_is_no_path_or_scope_is_refused() {
+        for text in ["", "/", "a//b", "/a", "a/", "a/../b", "a/./b", "a b", "a/*", "ä", "a\0"] {
+            assert!(text.parse::<Res>().is_err(), "{text:?}");
+        }
+        for text in ["", "a b", "\"", "\\", "ä", "a\n"] {
+            assert!(text.parse::<Scope>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn asking_for_nothing_grants_everything() {
+        let ceiling = rights("Admin", "*").intersect(&rights("Supervisor", "plant/7 plant/8"), &ladder());
+        assert_eq!(
+            grant(&Requested::default(), &ceiling, &ladder()),
+            Ok(rights("Supervisor Worker", "plant/7 plant/8"))
+        );
+    }
+
+    #[test]
+    fn asking_for_less_grants_that_with_what_it_implies() {
+        let ceiling = rights("Admin", "*").intersect(&rights("Admin", "plant/7"), &ladder());
+        let asked = Requested { scope: Some(scopes("Supervisor")), res: Some(res("plant/7/line/3")) };
+        assert_eq!(grant(&asked, &ceiling, &ladder()), Ok(rights("Supervisor Worker", "plant/7/line/3")));
+    }
+
+    #[test]
+    fn asking_for_more_is_refused_by_name() {
+        let ceiling = rights("Supervisor", "plant/7/line/3").intersect(&rights("Admin", "*"), &ladder());
+        let asked = |s: Option<&str>, r: Option<&str>| Requested { scope: s.map(scopes), res: r.map(res) };
+        assert_eq!(
+            grant(&asked(Some("Admin"), None), &ceiling, &ladder()),
+            Err(Excess::Scope("Admin".parse().unwrap()))
+        );
+        assert_eq!(
+            grant(&asked(None, Some("plant/7")), &ceiling, &ladder()),
+            Err(Excess::Res("plant/7".parse().unwrap()))
+        );
+    }
+
+    #[test]
+    fn nothing_in_common_is_refused() {
+        let ceiling = rights("Admin", "plant/7").intersect(&rights("Admin", "plant/8"), &ladder());
+        assert_eq!(grant(&Requested::default(), &ceiling, &ladder()), Err(Excess::Nothing));
+    }
+
+    prop_compose! {
+        fn any_scopes()(names in prop::collection::btree_set("[a-f]", 0..5)) -> ScopeSet {
+            names.iter().map(|n| n.parse().unwrap()).collect()
+        }
+    }
+
+    prop_compose! {
+        // A scope may imply only later letters: never a circle.
+        fn any_catalogue()(rows in prop::collection::vec(any_scopes(), 6)) -> Catalogue {
+            let names: Vec<Scope> = ["a", "b", "c", "d", "e", "f"].iter().map(|n| n.parse().unwrap()).collect();
+            let entries = names.iter().zip(rows).map(|(n, r)| (n.clone(), r.iter().filter(|s| *s > n).cloned().collect()));
+            Catalogue::new(entries.collect::<Vec<_>>()).unwrap()
+        }
+    }
+
+    fn any_res() -> impl Strategy<Value = ResSet> {
+        prop::collection::vec("\\*|[ab](/[ab]){0,3}", 0..5).prop_map(|v| v.iter().map(|p| p.parse().unwrap()).collect())
+    }
+
+    prop_compose! {
+        fn any_rights()(scope in any_scopes(), res in any_res()) -> Rights {
+            Rights { scope, res }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_granted_that_any_of_the_three_lacks(
+            catalogue in any_catalogue(), credential in any_rights(), client in any_rights(), owner in any_rights(),
+            scope in prop::option::of(any_scopes()), paths in prop::option::of(any_res()), probe in "[ab](/[ab]){0,4}"
+        ) {
+            let ceiling = credential.intersect(&client, &catalogue).intersect(&owner, &catalogue);
+            let requested = Requested { scope, res: paths };
+            if let Ok(granted) = grant(&requested, &ceiling, &catalogue) {
+                let probe: Res = probe.parse().unwrap();
+                for bound in [&credential, &client, &owner] {
+                    prop_assert_eq!(granted.scope.first_beyond(&catalogue.expand(&bound.scope)), None);
+                    prop_assert_eq!(granted.res.first_beyond(&bound.res), None);
+                    prop_assert!(!granted.res.covers(&probe) || bound.res.covers(&probe));
+                }
+                if let Some(asked) = &requested.scope {
+                    prop_assert_eq!(granted.scope.first_beyond(&catalogue.expand(asked)), None);
+                }
+                prop_assert_eq!(catalogue.expand(&granted.scope), granted.scope);
+            }
+        }
+
+        #[test]
+        fn intersection_covers_exactly_what_both_cover(a in any_res(), b in any_res(), probe in "\\*|[ab](/[ab]){0,4}") {
+            let probe: Res = probe.parse().unwrap();
+            let both = a.intersect(&b);
+            prop_assert_eq!(both.covers(&probe), a.covers(&probe) && b.covers(&probe));
+            prop_assert_eq!(&both, &b.intersect(&a));
+            prop_assert_eq!(&a.intersect(&a), &a);
+        }
+
+        #[test]
+        fn lowering_the_owner_never_raises_what_is_granted(
+            catalogue in any_catalogue(), client in any_rights(), owner in any_rights(), lower in any_rights()
+        ) {
+            let lowered = owner.intersect(&lower, &catalogue);
+            let before = client.intersect(&owner, &catalogue);
+            let after = client.intersect(&lowered, &catalogue);
+            prop_assert_eq!(after.scope.first_beyond(&before.scope), None);
+            prop_assert_eq!(after.res.first_beyond(&before.res), None);
+        }
+
+        #[test]
+        fn sets_survive_the_round_trip(scope in any_scopes(), paths in any_res()) {
+            prop_assert_eq!(&scope.to_string().parse::<ScopeSet>().unwrap(), &scope);
+            prop_assert_eq!(&paths.to_text().parse::<ResSet>().unwrap(), &paths);
+            let json = serde_json::to_string(&paths).unwrap();
+            prop_assert_eq!(serde_json::from_str::<ResSet>(&json).unwrap(), paths);
+        }
+
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in ".{0,200}") {
+            let _ = text.parse::<ScopeSet>();
+            let _ = text.parse::<ResSet>();
+        }
+    }
+}

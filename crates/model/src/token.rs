@@ -1,0 +1,236 @@
+//! The claims of an access token (RFC 9068 §2.2), as Keyward writes them and as everyone reads them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::id::{ClientId, CredentialId, TokenId, UserId};
+use crate::jws::{ACCESS_TOKEN, JwsError, SigningKey};
+use crate::rights::{ResSet, ScopeSet};
+use crate::time::Timestamp;
+
+/// The most audiences in one token.
+pub const MAX_AUDIENCES: usize = 16;
+
+/// Bytes that hold the JSON of a usual token, so that writing it does not grow the buffer.
+const USUAL_LEN: usize = 640;
+
+/// Everything an access token says. Instants are whole seconds (RFC 7519 §2 `NumericDate`) in the JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTokenClaims {
+    /// Who issued it: the issuer's URL.
+    pub iss: String,
+    /// For whom it is: the audience URIs of one or more APIs (RFC 8707 §2).
+    pub aud: Audience,
+    /// On whose behalf: the owner of the client, or the client itself.
+    pub sub: Subject,
+    /// Which application.
+    pub client_id: ClientId,
+    /// When it was issued.
+    #[serde(with = "numeric_date")]
+    pub iat: Timestamp,
+    /// Before when it is not valid; Keyward leaves it out.
+    #[serde(with = "numeric_date::option", default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<Timestamp>,
+    /// From when on it is not valid any more.
+    #[serde(with = "numeric_date")]
+    pub exp: Timestamp,
+    /// The token's own identifier.
+    pub jti: TokenId,
+    /// Granted scopes with all they imply; absent means none.
+    #[serde(default)]
+    pub scope: ScopeSet,
+    /// Granted resources; absent means none.
+    #[serde(default)]
+    pub res: ResSet,
+    /// The credential it was got with, so that an API's own log can tell who uses an old key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cred: Option<CredentialId>,
+    /// Who acts, wherever `sub` is the owner: nobody may mistake a key for the present user (RFC 8693 §4.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
+    /// Where its revocation can be looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+}
+
+impl AccessTokenClaims {
+    /// The signed token.
+    pub fn sign(&self, key: &SigningKey) -> Result<String, JwsError> {
+        let mut payload = Vec::with_capacity(USUAL_LEN);
+        serde_json::to_writer(&mut payload, self).map_err(|_| JwsError::Signing)?;
+        key.sign(ACCESS_TOKEN, &payload)
+    }
+
+    /// Plain membership: what a scope implies was written out when the token was issued.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scope.contains(scope)
+    }
+
+    /// Whether the token may touch this resource; never for a text that is no resource.
+    pub fn covers(&self, res: &str) -> bool {
+        res.parse().is_ok_and(|res| self.res.covers(&res))
+    }
+}
+
+/// Whom a token stands for: a user, or the application itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// The owner of the client, or the user who logged in.
+    User(UserId),
+    /// The client itself.
+    Client(ClientId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => id.fmt(f),
+            Self::Client(id) => id.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Subject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Subject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        match text.parse() {
+            Ok(user) => Ok(Self::User(user)),
+            Err(_) => text.parse().map(Self::Client).map_err(|_| de::Error::custom("sub is no user and no client")),
+        }
+    }
+}
+
+/// The party that acts for the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The client that acts for its owner.
+    pub sub: ClientId,
+}
+
+/// How a token's revocation is published (Token Status List).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The one mechanism in use.
+    pub status_list: StatusReference,
+}
+
+/// One place in one status list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReference {
+    /// The index in the list, from 0.
+    pub idx: u64,
+    /// The URL of the list.
+    pub uri: String,
+}
+
+/// For whom a token is: a JSON string for one, an array for several (RFC 7519 §4.1.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience(Vec<String>);
+
+impl Audience {
+    /// One audience.
+    pub fn one(audience: impl Into<String>) -> Self {
+        Self(vec![audience.into()])
+    }
+
+    /// Whether this audience is among them, compared character by character.
+    pub fn contains(&self, audience: &str) -> bool {
+        self.0.iter().any(|a| a == audience)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl<T: Into<String>> FromIterator<T> for Audience {
+    fn from_iter<I: IntoIterator<Item = T>>(audiences: I) -> Self {
+        Self(audiences.into_iter().map(Into::into).collect())
+    }
+}
+
+impl Serialize for Audience {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => serializer.serialize_str(one),
+            several => serializer.collect_seq(several),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Audience;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a string or an array of at most {MAX_AUDIENCES} strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Audience, E> {
+                Ok(Audience::one(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Audience, A::Error> {
+                let mut audiences = Vec::new();
+                while let Some(audience) = seq.next_element()? {
+                    if audiences.len() == MAX_AUDIENCES {
+                        return Err(de::Error::invalid_length(MAX_AUDIENCES + 1, &self));
+                    }
+                    audiences.push(audience);
+                }
+                Ok(Audience(audiences))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
+/// Whole Unix seconds.
+mod numeric_date {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::time::Timestamp;
+
+    pub(super) fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(at.as_seconds())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        i64::deserialize(deserializer).map(Timestamp::from_seconds)
+    }
+
+    /// The same where the claim may be absent; `null` is not absent.
+    pub(super) mod option {
+        use super::*;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            at: &Option<Timestamp>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match at {
+                Some(at) => super::serialize(at, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Timestamp>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
+    }
+}

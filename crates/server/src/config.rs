@@ -1,0 +1,349 @@
+//! Configuration: defaults ← file ← environment, parsed strictly into small structs, one per consumer.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+use zeroize::Zeroizing;
+
+/// Every setting with its default and its explanation.
+pub const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where and how to serve.
+    pub server: ServerConfig,
+    /// Where to store.
+    pub database: DatabaseConfig,
+    /// Where the master key is.
+    pub master_key: MasterKeyConfig,
+    /// When signing keys change.
+    pub signing_keys: SigningKeysConfig,
+    /// How much to keep in memory.
+    pub cache: CacheConfig,
+    /// How many failures to bear.
+    pub limits: LimitsConfig,
+    /// What to log.
+    pub log: LogConfig,
+    /// Where to send traces.
+    pub telemetry: TelemetryConfig,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    pub issuer: String,
+    pub data: PathBuf,
+    pub tls_certificate: PathBuf,
+    pub tls_key: PathBuf,
+    pub trusted_proxies: Vec<IpNet>,
+    pub max_connections: u32,
+    pub header_timeout_s: u32,
+    pub body_timeout_s: u32,
+    pub shutdown_grace_s: u32,
+}
+
+/// `[database]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct DatabaseConfig {
+    pub url: Zeroizing<String>,
+    pub pool_size: u32,
+    pub tls_ca: PathBuf,
+}
+
+impl std::fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DatabaseConfig").field("url", &"[redacted]").field("pool_size", &self.pool_size).finish()
+    }
+}
+
+/// `[master_key]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct MasterKeyConfig {
+    pub file: PathBuf,
+    pub value: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for MasterKeyConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MasterKeyConfig").field("file", &self.file).field("value", &"[redacted]").finish()
+    }
+}
+
+/// `[signing_keys]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct SigningKeysConfig {
+    pub rotate_after_days: u32,
+    pub publish_ahead_minutes: u32,
+}
+
+/// `[cache]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct CacheConfig {
+    pub entries: u64,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct LimitsConfig {
+    pub failures_burst: u32,
+    pub failures_per_minute: u32,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for machines.
+    Json,
+}
+
+/// From which weight on something is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the usual five")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct TelemetryConfig {
+    pub otlp_endpoint: String,
+}
+
+/// What is wrong with the configuration, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not TOML.
+    #[error("the configuration file cannot be read: {0}")]
+    Syntax(String),
+    /// A setting that does not exist.
+    #[error("line {line}: there is no setting {name}; `keyward doctor --settings` lists all")]
+    Unknown {
+        /// Where, counted from 1.
+        line: usize,
+        /// Its name with its section.
+        name: String,
+    },
+    /// A variable for a setting that does not exist.
+    #[error("environment variable {0} names no setting; `keyward doctor --settings` lists all")]
+    UnknownVariable(String),
+    /// A variable whose value does not fit.
+    #[error("environment variable {name}: {problem}")]
+    Variable {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A value that does not fit its setting.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// Variables that begin with `KEYWARD_` but belong to the command line, not to the server.
+const NOT_SETTINGS: &[&str] =
+    &["KEYWARD_URL", "KEYWARD_CLIENT_ID", "KEYWARD_CLIENT_SECRET", "KEYWARD_CONFIG", "KEYWARD_PROFILE"];
+
+impl Config {
+    /// Reads the settings from a configuration file's text and the environment's variables.
+    pub fn load(
+        file: Option<&str>, variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut settings: Table = DEFAULTS.parse().map_err(|e| ConfigError::Syntax(format!("defaults: {e}")))?;
+        if let Some(text) = file {
+            refuse_unknown(text, &settings)?;
+            let file: Table = text.parse().map_err(|e| ConfigError::Syntax(format!("{e}")))?;
+            merge(&mut settings, file);
+        }
+        for (name, value) in variables {
+            if name.starts_with("KEYWARD_") && !name.starts_with("KEYWARD_TEST_") && !NOT_SETTINGS.contains(&&*name) {
+                set_from_variable(&mut settings, &name, &value)?;
+            }
+        }
+        let config: Self =
+            Value::Table(settings).try_into().map_err(|e: toml::de::Error| ConfigError::Value(e.message().to_owned()))?;
+        config.check()
+    }
+
+    /// All settings as they are without a file and an environment.
+    pub fn defaults() -> Result<Self, ConfigError> {
+        Self::load(None, [])
+    }
+
+    fn check(self) -> Result<Self, ConfigError> {
+        let server = &self.server;
+        let refuse = |problem: &str| Err(ConfigError::Value(problem.to_owned()));
+        if server.tls_certificate.as_os_str().is_empty() != server.tls_key.as_os_str().is_empty() {
+            return refuse("[server] tls_certificate and tls_key go together");
+        }
+        if !server.issuer.is_empty() && !is_issuer(&server.issuer) {
+            // RFC 8414 §2: no query or fragment components.
+            return refuse("[server] issuer must be an http(s) URL without query, fragment or a slash at its end");
+        }
+        if server.max_connections == 0 || server.header_timeout_s == 0 || server.body_timeout_s == 0 {
+            return refuse("[server] max_connections, header_timeout_s and body_timeout_s must not be 0");
+        }
+        if self.database.pool_size == 0 || self.cache.entries == 0 {
+            return refuse("[database] pool_size and [cache] entries must not be 0");
+        }
+        if self.limits.failures_burst == 0 || self.limits.failures_per_minute == 0 {
+            return refuse("[limits] failures_burst and failures_per_minute must not be 0");
+        }
+        Ok(self)
+    }
+}
+
+fn is_issuer(text: &str) -> bool {
+    let authority_and_path = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    authority_and_path.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && !rest.ends_with('/')
+            && rest.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'\\' | b'<' | b'>'))
+    })
+}
+
+/// Names the first setting of the file that does not exist, with its line.
+fn refuse_unknown(text: &str, known: &Table) -> Result<(), ConfigError> {
+    let line_of = |at: usize| text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
+    let file = DeTable::parse(text).map_err(|e| ConfigError::Syntax(format!("{e}")))?;
+    for (section, content) in file.get_ref() {
+        let name = section.get_ref();
+        let Some(Value::Table(known)) = known.get(name.as_ref()) else {
+            return Err(ConfigError::Unknown { line: line_of(section.span().start), name: format!("[{name}]") });
+        };
+        let DeValue::Table(content) = content.get_ref() else { continue };
+        if let Some((setting, _)) = content.iter().find(|(setting, _)| !known.contains_key(setting.get_ref().as_ref())) {
+            let line = line_of(setting.span().start);
+            return Err(ConfigError::Unknown { line, name: format!("[{name}] {}", setting.get_ref()) });
+        }
+    }
+    Ok(())
+}
+
+fn merge(settings: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (settings.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            (_, value) => drop(settings.insert(key, value)),
+        }
+    }
+}
+
+/// `KEYWARD_SERVER_LISTEN` sets `[server] listen`; the type is that of the default.
+fn set_from_variable(settings: &mut Table, name: &str, text: &str) -> Result<(), ConfigError> {
+    for (section, content) in settings.iter_mut() {
+        let Value::Table(content) = content else { continue };
+        for (setting, value) in content.iter_mut() {
+            if format!("KEYWARD_{section}_{setting}").to_uppercase() == name {
+                let problem = |problem: &str| ConfigError::Variable { name: name.to_owned(), problem: problem.to_owned() };
+                *value = match value {
+                    Value::Integer(_) => Value::Integer(text.parse().map_err(|_| problem("must be a whole number"))?),
+                    Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| problem("must be true or false"))?),
+                    Value::Array(_) => {
+                        let items = text.split(',').map(str::trim).filter(|t| !t.is_empty());
+                        Value::Array(items.map(|t| Value::String(t.to_owned())).collect())
+                    }
+                    _ => Value::String(text.to_owned()),
+                };
+                return Ok(());
+            }
+        }
+    }
+    Err(ConfigError::UnknownVariable(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        let file = "[server]\nlisten = \"127.0.0.1:1\"\nissuer = \"https://iam.example\"\n";
+        let set = variables(&[("KEYWARD_SERVER_LISTEN", "127.0.0.1:2"), ("PATH", "/bin"), ("KEYWARD_URL", "x")]);
+        let config = Config::load(Some(file), set).unwrap();
+        assert_eq!(config.server.listen.port(), 2);
+        assert_eq!(config.server.issuer, "https://iam.example");
+        assert_eq!(config.cache.entries, Config::defaults().unwrap().cache.entries);
+    }
+
+    #[test]
+    fn lists_and_numbers_come_from_the_environment_too() {
+        let set = variables(&[("KEYWARD_SERVER_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128"), ("KEYWARD_CACHE_ENTRIES", "5")]);
+        let config = Config::load(None, set).unwrap();
+        assert_eq!(config.server.trusted_proxies.len(), 2);
+        assert_eq!(config.cache.entries, 5);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named_with_its_line() {
+        let error = Config::load(Some("[server]\n\nlisten_on = \"x\"\n"), []).unwrap_err();
+        assert!(error.to_string().starts_with("line 3: there is no setting [server] listen_on"), "{error}");
+        let error = Config::load(Some("\n[sever]\n"), []).unwrap_err();
+        assert!(error.to_string().starts_with("line 2: there is no setting [sever]"), "{error}");
+        let error = Config::load(None, variables(&[("KEYWARD_SERVER_LISTENS", "x")])).unwrap_err();
+        assert!(error.to_string().contains("KEYWARD_SERVER_LISTENS"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_refused() {
+        for file in [
+            "[server]\nissuer = \"iam.example\"",
+            "[server]\nissuer = \"https://iam.example/\"",
+            "[server]\nissuer = \"https://iam.example?x\"",
+            "[server]\ntls_key = \"k.pem\"",
+            "[server]\nmax_connections = 0",
+            "[server]\nlisten = \"somewhere\"",
+            "[log]\nlevel = \"loud\"",
+        ] {
+            assert!(Config::load(Some(file), []).is_err(), "{file}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let set = variables(&[("KEYWARD_DATABASE_URL", "postgres://u:hunter2@h/d"), ("KEYWARD_MASTER_KEY_VALUE", "kwm_hunter2")]);
+        assert!(!format!("{:?}", Config::load(None, set).unwrap()).contains("hunter2"));
+    }
+}

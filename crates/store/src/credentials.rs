@@ -1,0 +1,228 @@
+//! Credentials. Every change of state is one conditional statement.
+
+use keyward_model::credential::{Credential, EndReason, State, StateName};
+use keyward_model::id::{ClientId, CredentialId, UserId};
+use keyward_model::secret::SecretHash;
+use keyward_model::time::Timestamp;
+
+use crate::engine::{Row, Value};
+use crate::listing::Listing;
+use crate::{Page, Store, StoreError, Tx, parsed};
+
+const COLUMNS: &str = "id, client, label, purpose, secret_hash, scope, res, state, expires_at, retire_at, ended_at, \
+                       end_reason, successor, status_index, created_by, created_at, updated_at, version";
+
+/// Which credentials to list.
+#[derive(Debug, Clone, Default)]
+pub struct CredentialFilter {
+    /// Of this client.
+    pub client: Option<ClientId>,
+    /// Of clients owned by this user.
+    pub owner: Option<UserId>,
+    /// In this state at this instant.
+    pub state: Option<(StateName, Timestamp)>,
+}
+
+fn read(row: &Row) -> Result<Credential, StoreError> {
+    let instant = |column| Ok::<_, StoreError>(row.opt_int(column)?.map(Timestamp::from_millis));
+    let corrupt = |what: &str| StoreError::Corrupt(format!("credentials: {what}"));
+    let ended_at = || instant(10)?.ok_or_else(|| corrupt("an ended one without ended_at"));
+    let state = match parsed(&row.text(7)?, "credentials.state")? {
+        StateName::Active => State::Active,
+        StateName::Retiring => State::Retiring {
+            retire_at: instant(9)?.ok_or_else(|| corrupt("a retiring one without retire_at"))?,
+        },
+        StateName::Expired => State::Expired {
+            ended_at: ended_at()?,
+            reason: parsed(&row.opt_text(11)?.unwrap_or_default(), "credentials.end_reason")?,
+        },
+        StateName::Revoked => State::Revoked { ended_at: ended_at()? },
+        StateName::Purged => State::Purged { ended_at: ended_at()? },
+    };
+    Ok(Credential {
+        id: parsed(&row.text(0)?, "credentials.id")?,
+        client: parsed(&row.text(1)?, "credentials.client")?,
+        label: row.text(2)?,
+        purpose: parsed(&row.text(3)?, "credentials.purpose")?,
+        secret_hash: row
+            .opt_blob(4)?
+            .map(|b| SecretHash::from_bytes(&b).ok_or_else(|| corrupt("a secret_hash of another length")))
+            .transpose()?,
+        scope: row.opt_text(5)?.map(|t| parsed(&t, "credentials.scope")).transpose()?,
+        res: row.opt_text(6)?.map(|t| parsed(&t, "credentials.res")).transpose()?,
+        state,
+        expires_at: instant(8)?,
+        successor: row.opt_text(12)?.map(|t| parsed(&t, "credentials.successor")).transpose()?,
+        status_index: row.int(13)?,
+        created_by: parsed(&row.text(14)?, "credentials.created_by")?,
+        created_at: Timestamp::from_millis(row.int(15)?),
+        updated_at: Timestamp::from_millis(row.int(16)?),
+        version: row.int(17)?,
+    })
+}
+
+impl Store {
+    /// The credential with this id: one indexed read, the only one a token request may need for it.
+    pub async fn find_credential(&self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM credentials WHERE id = $1");
+        self.find(&sql, &[id.to_string().into()], read).await
+    }
+
+    /// Credentials in the order in which they were issued.
+    pub async fn list_credentials(
+        &self, filter: &CredentialFilter, page: &Page,
+    ) -> Result<Vec<Credential>, StoreError> {
+        let mut listing = Listing::new(&format!("SELECT {COLUMNS} FROM credentials"));
+        listing.and("client = ?", filter.client.map(|c| c.to_string()));
+        listing.and("client IN (SELECT id FROM clients WHERE owner = ?)", filter.owner.map(|o| o.to_string()));
+        if let Some((state, now)) = filter.state {
+            // Deadlines count as soon as they pass, whatever was last written; see `Credential::state_at`.
+            let now = Some(now.as_millis());
+            match state {
+                StateName::Active | StateName::Retiring => {
+                    listing.and("expires_at IS NULL OR expires_at > ?", now);
+                    listing.and("retire_at IS NULL OR retire_at > ?", now);
+                    listing.and("state = ?", Some(state.as_str()));
+                }
+                StateName::Expired => drop(listing.and(
+                    "state = 'expired' OR (state IN ('active', 'retiring') AND (expires_at <= ? OR retire_at <= ?))",
+                    now,
+                )),
+                StateName::Revoked | StateName::Purged => drop(listing.and("state = ?", Some(state.as_str()))),
+            }
+        }
+        listing.run(self, "id", page, read).await
+    }
+
+    /// Status list index and id of every credential that has ended or whose client or owner is disabled.
+    pub async fn list_ended_status_indices(&self, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+        let sql = "SELECT status_index FROM credentials WHERE ended_at IS NOT NULL \
+                   UNION SELECT status_index FROM credentials WHERE expires_at <= $1 AND ended_at IS NULL \
+                   UNION SELECT status_index FROM credentials WHERE retire_at <= $1 AND ended_at IS NULL \
+                   UNION SELECT c.status_index FROM credentials c JOIN clients k ON k.id = c.client \
+                         JOIN users u ON u.id = k.owner WHERE k.disabled_at IS NOT NULL OR u.disabled_at IS NOT NULL";
+        self.query(sql, &[now.as_millis().into()]).await?.iter().map(|r| r.int(0)).collect()
+    }
+
+    /// The largest status list index given out so far; 0 if none was.
+    pub async fn last_status_index(&self) -> Result<i64, StoreError> {
+        let rows = self.query("SELECT value FROM counters WHERE name = 'status_index'", &[]).await?;
+        rows.first().map_or(Ok(0), |r| r.int(0))
+    }
+}
+
+impl Tx {
+    /// The next free place in the status list.
+    pub async fn next_status_index(&mut self) -> Result<i64, StoreError> {
+        let sql = "UPDATE counters SET value = value + 1 WHERE name = 'status_index' RETURNING value";
+        self.find(sql, &[], |row| row.int(0)).await?.ok_or_else(|| StoreError::Corrupt("counters is empty".to_owned()))
+    }
+
+    /// Stores a new credential.
+    pub async fn insert_credential(&mut self, credential: &Credential) -> Result<(), StoreError> {
+        let sql = format!(
+            "INSERT INTO credentials ({COLUMNS}) VALUES \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+        );
+        self.execute(&sql, &values(credential)).await.map(|_| ())
+    }
+
+    /// Changes label, expiry, scope and res if the credential still authenticates and nobody has changed it since
+    /// `version` was read; `None` otherwise.
+    pub async fn update_credential(
+        &mut self, credential: &Credential, version: i64, now: Timestamp,
+    ) -> Result<Option<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET label = $2, expires_at = $3, scope = $4, res = $5, updated_at = $6, \
+             version = version + 1 WHERE id = $1 AND version = $7 AND state IN ('active', 'retiring') \
+             AND (expires_at IS NULL OR expires_at > $6) AND (retire_at IS NULL OR retire_at > $6) RETURNING {COLUMNS}"
+        );
+        let args = [
+            credential.id.to_string().into(),
+            credential.label.as_str().into(),
+            credential.expires_at.map(Timestamp::as_millis).into(),
+            credential.scope.as_ref().map(ToString::to_string).into(),
+            credential.res.as_ref().map(|r| r.to_text()).into(),
+            now.as_millis().into(),
+            version.into(),
+        ];
+        self.find(&sql, &args, read).await
+    }
+
+    /// Revokes a credential that still authenticates; `None` if it had already ended.
+    pub async fn revoke_credential(
+        &mut self, id: CredentialId, now: Timestamp,
+    ) -> Result<Option<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET state = 'revoked', ended_at = $2, updated_at = $2, version = version + 1 \
+             WHERE id = $1 AND state IN ('active', 'retiring') RETURNING {COLUMNS}"
+        );
+        self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
+    }
+
+    /// Ends the bootstrap credential because it has done what it was for; `false` if it had already ended, so that of
+    /// two uses at once only one succeeds.
+    pub async fn use_up_bootstrap_credential(&mut self, id: CredentialId, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE credentials SET state = 'expired', ended_at = $2, end_reason = $3, updated_at = $2, \
+                   version = version + 1 WHERE id = $1 AND purpose = 'bootstrap' AND state = 'active'";
+        let args = [id.to_string().into(), now.as_millis().into(), EndReason::BootstrapUsed.as_str().into()];
+        Ok(self.execute(sql, &args).await? == 1)
+    }
+
+    /// Writes down the ends that time has brought; gives the credentials that ended.
+    pub async fn expire_credentials(&mut self, now: Timestamp, most: u16) -> Result<Vec<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET state = 'expired', version = version + 1, updated_at = $1, \
+             end_reason = CASE WHEN retire_at IS NOT NULL AND (expires_at IS NULL OR retire_at < expires_at) \
+                               THEN 'retire_at' ELSE 'expires_at' END, \
+             ended_at = CASE WHEN retire_at IS NOT NULL AND (expires_at IS NULL OR retire_at < expires_at) \
+                             THEN retire_at ELSE expires_at END \
+             WHERE id IN (SELECT id FROM credentials WHERE ended_at IS NULL AND expires_at <= $1 \
+                          UNION SELECT id FROM credentials WHERE ended_at IS NULL AND retire_at <= $1 LIMIT $2) \
+             AND ended_at IS NULL RETURNING {COLUMNS}"
+        );
+        let args = [now.as_millis().into(), i64::from(most).into()];
+        self.tx.query(&sql, &args).await?.iter().map(read).collect()
+    }
+
+    /// Erases the secret hashes of credentials that ended before `ended_before`; gives the credentials.
+    pub async fn purge_credentials(
+        &mut self, ended_before: Timestamp, now: Timestamp, most: u16,
+    ) -> Result<Vec<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET state = 'purged', secret_hash = NULL, updated_at = $2, version = version + 1 \
+             WHERE id IN (SELECT id FROM credentials WHERE ended_at IS NOT NULL AND secret_hash IS NOT NULL \
+                          AND ended_at < $1 LIMIT $3) AND secret_hash IS NOT NULL RETURNING {COLUMNS}"
+        );
+        let args = [ended_before.as_millis().into(), now.as_millis().into(), i64::from(most).into()];
+        self.tx.query(&sql, &args).await?.iter().map(read).collect()
+    }
+}
+
+fn values(credential: &Credential) -> [Value; 18] {
+    let (retire_at, reason) = match credential.state {
+        State::Retiring { retire_at } => (Some(retire_at), None),
+        State::Expired { reason, .. } => (None, Some(reason)),
+        State::Active | State::Revoked { .. } | State::Purged { .. } => (None, None),
+    };
+    [
+        credential.id.to_string().into(),
+        credential.client.to_string().into(),
+        credential.label.as_str().into(),
+        credential.purpose.as_str().into(),
+        credential.secret_hash.as_ref().map(|h| h.as_bytes().to_vec()).into(),
+        credential.scope.as_ref().map(ToString::to_string).into(),
+        credential.res.as_ref().map(|r| r.to_text()).into(),
+        credential.state.name().as_str().into(),
+        credential.expires_at.map(Timestamp::as_millis).into(),
+        retire_at.map(Timestamp::as_millis).into(),
+        credential.state.ended_at().map(Timestamp::as_millis).into(),
+        reason.map(EndReason::as_str).into(),
+        credential.successor.map(|s| s.to_string()).into(),
+        credential.status_index.into(),
+        credential.created_by.to_string().into(),
+        credential.created_at.as_millis().into(),
+        credential.updated_at.as_millis().into(),
+        credential.version.into(),
+    ]
+}

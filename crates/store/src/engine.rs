@@ -1,0 +1,235 @@
+//! The seam between SQL and the databases: "run this statement with these values".
+//!
+//! One SQL text serves both engines: `TEXT` and `BIGINT` columns, `$1…` parameters, `RETURNING`, `ON CONFLICT`.
+//! What differs between the engines stays behind this file, in `engine/`.
+
+mod migrate;
+mod postgres;
+mod sqlite;
+mod url;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+pub use migrate::Migration;
+pub use url::DatabaseUrl;
+pub use value::{Row, Value};
+
+use crate::StoreError;
+use url::Target;
+
+/// How to open a database. `Options::new(url)` holds defaults that suit one server.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// Which database.
+    pub url: DatabaseUrl,
+    /// SQLite: at most this many connections for reading; they are opened when first needed.
+    pub readers: usize,
+    /// SQLite: refuse to open while another server has the file open. Tools that work beside a server set `false`.
+    pub exclusive: bool,
+    /// PostgreSQL: at most this many connections, one more listens for changes.
+    pub pool_size: usize,
+    /// PostgreSQL: PEM file with the certificate authorities to trust instead of those of the system.
+    pub tls_ca: Option<PathBuf>,
+    /// PostgreSQL: limit of one connection attempt to one host.
+    pub connect_timeout: Duration,
+    /// PostgreSQL: limit of one statement. SQLite: how long to wait for a lock held by another process.
+    pub statement_timeout: Duration,
+    /// PostgreSQL: a connection older than this is replaced, so that a changed host or password takes effect.
+    pub max_connection_age: Duration,
+    /// A transaction that waits longer than this for its next statement is rolled back.
+    pub idle_limit: Duration,
+}
+
+impl Options {
+    /// The defaults for `url`.
+    #[must_use]
+    pub fn new(url: DatabaseUrl) -> Self {
+        let cores = std::thread::available_parallelism().map_or(4, usize::from);
+        Self {
+            url,
+            // Reads run on the threads of the runtime, one a core: nobody ever waits for a reader.
+            readers: cores + 2,
+            exclusive: true,
+            pool_size: 16,
+            tls_ca: None,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+            max_connection_age: Duration::from_mins(30),
+            idle_limit: Duration::from_secs(5),
+        }
+    }
+}
+
+/// An open database; clones share it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    backend: Backend,
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
+}
+
+impl Engine {
+    /// Opens the database; an SQLite file is created when missing (mode 0600), its directory is not.
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        let backend = match options.url.target() {
+            Target::Sqlite(path) => Backend::Sqlite(sqlite::Sqlite::open(path, options)?),
+            Target::Postgres(config) => Backend::Postgres(postgres::Postgres::open(config, options).await?),
+        };
+        Ok(Self { backend })
+    }
+
+    /// Runs one reading statement outside a transaction and returns all its rows.
+    pub async fn query(&self, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(engine) => engine.query(sql, args),
+            Backend::Postgres(engine) => engine.query(sql, args).await,
+        }
+    }
+
+    /// Begins a transaction that may write. On SQLite it takes its turn when its first statement arrives.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        let backend = match &self.backend {
+            Backend::Sqlite(engine) => TxBackend::Sqlite(engine.begin()),
+            Backend::Postgres(engine) => TxBackend::Postgres(engine.begin().await?),
+        };
+        Ok(Tx { backend, state: TxState::Usable })
+    }
+
+    /// Brings the schema to the newest of `migrations` and returns how many were applied. Safe on many nodes at once.
+    pub async fn migrate(&self, migrations: &[Migration]) -> Result<u32, StoreError> {
+        migrate::run(self, migrations).await
+    }
+
+    /// Subscribes to commits made with `notify`, on this node or another, from now on.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        let receiver = match &self.backend {
+            Backend::Sqlite(engine) => engine.changes(),
+            Backend::Postgres(engine) => engine.changes(),
+        };
+        Changes { receiver }
+    }
+
+    /// Closes the connections after the transactions under way; later calls answer `Unavailable`.
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite(engine) => engine.close().await,
+            Backend::Postgres(engine) => engine.close().await,
+        }
+    }
+
+    /// `sqlite` or `postgresql`, for people and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match &self.backend {
+            Backend::Sqlite(_) => "sqlite",
+            Backend::Postgres(_) => "postgresql",
+        }
+    }
+}
+
+/// A transaction. Dropped without `commit`, it is rolled back, also when its future is dropped in the middle of a
+/// statement. After a failed statement it can only be dropped.
+#[derive(Debug)]
+pub struct Tx {
+    backend: TxBackend,
+    state: TxState,
+}
+
+#[derive(Debug)]
+enum TxBackend {
+    Sqlite(sqlite::SqliteTx),
+    Postgres(postgres::PostgresTx),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum TxState {
+    Usable,
+    /// A statement is under way; whoever finds this state again has dropped the future of that statement.
+    Running,
+    Failed,
+}
+
+impl Tx {
+    /// Runs one statement and returns its rows; a change returns those of its `RETURNING`.
+    pub async fn query(&mut self, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        self.start()?;
+        let outcome = match &mut self.backend {
+            TxBackend::Sqlite(tx) => tx.query(sql, args).await,
+            TxBackend::Postgres(tx) => tx.query(sql, args).await,
+        };
+        self.finish(outcome)
+    }
+
+    /// Runs one statement and returns how many rows it changed.
+    pub async fn execute(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
+        self.start()?;
+        let outcome = match &mut self.backend {
+            TxBackend::Sqlite(tx) => tx.execute(sql, args).await,
+            TxBackend::Postgres(tx) => tx.execute(sql, args).await,
+        };
+        self.finish(outcome)
+    }
+
+    /// Makes the changes durable, then returns; with `notify`, wakes every [`Changes`] on every node.
+    /// `Unavailable` leaves open whether the changes were made.
+    pub async fn commit(mut self, notify: bool) -> Result<(), StoreError> {
+        self.start()?;
+        match self.backend {
+            TxBackend::Sqlite(tx) => tx.commit(notify).await,
+            TxBackend::Postgres(tx) => tx.commit(notify).await,
+        }
+    }
+
+    /// Runs a script of several statements without parameters.
+    async fn script(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.start()?;
+        let outcome = match &mut self.backend {
+            TxBackend::Sqlite(tx) => tx.script(sql).await,
+            TxBackend::Postgres(tx) => tx.script(sql).await,
+        };
+        self.finish(outcome)
+    }
+
+    fn start(&mut self) -> Result<(), StoreError> {
+        if self.state != TxState::Usable {
+            return Err(StoreError::Query("this transaction has failed and can only be rolled back".to_owned()));
+        }
+        self.state = TxState::Running;
+        Ok(())
+    }
+
+    fn finish<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.state = if outcome.is_ok() { TxState::Usable } else { TxState::Failed };
+        outcome
+    }
+}
+
+/// A subscription to the commits made with `notify`.
+#[derive(Debug, Clone)]
+pub struct Changes {
+    receiver: watch::Receiver<u64>,
+}
+
+impl Changes {
+    /// Returns when something was committed with `notify` since the last return, or after `at_most`: the caller then
+    /// reads what changed. Wake-ups may come without a change, and a lost one is made good by `at_most`.
+    pub async fn next(&mut self, at_most: Duration) {
+        let wait = async {
+            // A closed engine wakes nobody any more: its subscribers go on at their polling pace.
+            if self.receiver.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let _elapsed = tokio::time::timeout(at_most, wait).await;
+    }
+}

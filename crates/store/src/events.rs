@@ -1,0 +1,122 @@
+//! The event log: appended to by every commit, read by caches, feeds and auditors.
+
+use keyward_model::event::{Actor, Draft, Event};
+use keyward_model::time::Timestamp;
+
+use crate::engine::Row;
+use crate::listing::Listing;
+use crate::{Page, Store, StoreError, Tx};
+
+const COLUMNS: &str = "seq, at, kind, subject, actor, source, data, prev, hash";
+
+/// Who commits, from where and when.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Who.
+    pub actor: Actor,
+    /// The network address, if it came from a network.
+    pub source: Option<String>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Which events to list.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// About this subject.
+    pub subject: Option<String>,
+}
+
+fn read(row: &Row) -> Result<Event, StoreError> {
+    let json = |column: usize, name: &str| {
+        let text = row.text(column)?;
+        serde_json::from_str(&text).map_err(|_| StoreError::Corrupt(format!("events.{name} is not JSON")))
+    };
+    Ok(Event {
+        seq: row.int(0)?,
+        at: row.int(1)?,
+        kind: row.text(2)?,
+        subject: row.text(3)?,
+        actor: serde_json::from_value(json(4, "actor")?)
+            .map_err(|_| StoreError::Corrupt("events.actor is not an actor".to_owned()))?,
+        source: row.opt_text(5)?,
+        data: json(6, "data")?,
+        prev: row.text(7)?,
+        hash: row.text(8)?,
+    })
+}
+
+impl Store {
+    /// Events after a place in the log, oldest first.
+    pub async fn list_events(&self, filter: &EventFilter, after: i64, limit: u16) -> Result<Vec<Event>, StoreError> {
+        let mut listing = Listing::new(&format!("SELECT {COLUMNS} FROM events"));
+        listing.and("seq > ?", Some(after));
+        listing.and("kind = ?", filter.kind.as_deref());
+        listing.and("subject = ?", filter.subject.as_deref());
+        listing.run(self, "seq", &Page { after: None, limit }, read).await
+    }
+
+    /// The place of the newest event; 0 in an empty log.
+    pub async fn last_event(&self) -> Result<i64, StoreError> {
+        let rows = self.query("SELECT seq FROM event_head WHERE id = 1", &[]).await?;
+        rows.first().map_or(Ok(0), |row| row.int(0))
+    }
+}
+
+impl Tx {
+    /// Appends the recorded events to the log and makes everything durable; gives the place of the last event.
+    ///
+    /// The end of the chain is taken last and held only until commit, so transactions wait for each other no longer
+    /// than that and events stand in the order of their commits.
+    pub async fn commit(mut self, origin: &Origin) -> Result<i64, StoreError> {
+        let drafts = std::mem::take(&mut self.drafts);
+        if drafts.is_empty() {
+            self.tx.commit(false).await?;
+            return Ok(0);
+        }
+        let count = i64::try_from(drafts.len()).unwrap_or(i64::MAX);
+        let taken = "UPDATE event_head SET seq = seq + $1 WHERE id = 1 RETURNING seq, hash";
+        let (last, mut prev) = self
+            .find(taken, &[count.into()], |row| Ok((row.int(0)?, row.text(1)?)))
+            .await?
+            .ok_or_else(|| StoreError::Corrupt("event_head is empty".to_owned()))?;
+        for (seq, draft) in (last - count + 1..).zip(drafts) {
+            prev = self.append(origin, seq, draft, prev).await?;
+        }
+        self.execute("UPDATE event_head SET hash = $1 WHERE id = 1", &[prev.into()]).await?;
+        self.tx.commit(true).await?;
+        Ok(last)
+    }
+
+    async fn append(&mut self, origin: &Origin, seq: i64, draft: Draft, prev: String) -> Result<String, StoreError> {
+        let mut event = Event {
+            seq,
+            at: origin.now.as_millis(),
+            kind: draft.kind.to_owned(),
+            subject: draft.subject,
+            actor: origin.actor.clone(),
+            source: origin.source.clone(),
+            data: draft.data,
+            prev,
+            hash: String::new(),
+        };
+        event.hash = event.expected_hash();
+        let actor = serde_json::to_string(&event.actor).map_err(|e| StoreError::Corrupt(e.to_string()))?;
+        let args = [
+            event.seq.into(),
+            event.at.into(),
+            event.kind.into(),
+            event.subject.into(),
+            actor.into(),
+            event.source.into(),
+            event.data.to_string().into(),
+            event.prev.into(),
+            event.hash.as_str().into(),
+        ];
+        let sql = format!("INSERT INTO events ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");
+        self.execute(&sql, &args).await?;
+        Ok(event.hash)
+    }
+}

@@ -1,0 +1,113 @@
+//! Everything Keyward remembers. The only crate that knows SQL; `engine` is the only part that names a database.
+//!
+//! Reads go through [`Store`]. Every change goes through a [`Tx`], whose [`commit`](Tx::commit) appends the events it
+//! recorded in the same transaction. Single use, rotation and the like are always one conditional statement.
+
+pub mod engine;
+mod error;
+
+mod apis;
+mod clients;
+mod credentials;
+mod events;
+mod idempotency;
+mod listing;
+mod migrations;
+mod revoked_tokens;
+mod scopes;
+mod sealed_secrets;
+mod signing_keys;
+mod users;
+
+use keyward_model::event::Draft;
+
+pub use clients::ClientFilter;
+pub use credentials::CredentialFilter;
+pub use engine::{Changes, DatabaseUrl, Options};
+pub use error::StoreError;
+pub use events::{EventFilter, Origin};
+pub use idempotency::Made;
+pub use listing::Page;
+pub use migrations::MIGRATIONS;
+pub use signing_keys::{KeyRow, NewKey};
+pub use users::UserFilter;
+
+use engine::{Engine, Row, Value};
+
+/// The database, ready for use. Cloning shares it.
+#[derive(Clone)]
+pub struct Store {
+    engine: Engine,
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    pub async fn open(options: &Options) -> Result<Self, StoreError> {
+        let engine = Engine::open(options).await?;
+        engine.migrate(MIGRATIONS).await?;
+        Ok(Self { engine })
+    }
+
+    /// Starts a transaction; dropping it undoes everything.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(Tx { tx: self.engine.begin().await?, drafts: Vec::new() })
+    }
+
+    /// Wakes whenever this node or another has committed events.
+    pub fn changes(&self) -> Changes {
+        self.engine.changes()
+    }
+
+    /// Finishes what is under way and closes the database.
+    pub async fn close(&self) {
+        self.engine.close().await;
+    }
+
+    /// What kind of database it is, for people.
+    pub fn database_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.engine.query("SELECT seq FROM event_head", &[]).await.map(|_| ())
+    }
+
+    async fn query(&self, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        self.engine.query(sql, args).await
+    }
+
+    async fn find<T>(
+        &self, sql: &str, args: &[Value], read: impl Fn(&Row) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.query(sql, args).await?.first().map(read).transpose()
+    }
+}
+
+/// A transaction: changes, and the events that tell of them.
+pub struct Tx {
+    tx: engine::Tx,
+    drafts: Vec<Draft>,
+}
+
+impl Tx {
+    /// Notes an event, to be appended to the log at commit.
+    pub fn record(&mut self, draft: Draft) {
+        self.drafts.push(draft);
+    }
+
+    async fn execute(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
+        self.tx.execute(sql, args).await
+    }
+
+    async fn find<T>(
+        &mut self, sql: &str, args: &[Value], read: impl Fn(&Row) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        self.tx.query(sql, args).await?.first().map(read).transpose()
+    }
+}
+
+/// A stored text as what it must be.
+fn parsed<T: std::str::FromStr>(text: &str, column: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|_| StoreError::Corrupt(format!("{column} holds what is not one")))
+}

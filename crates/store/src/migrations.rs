@@ -1,0 +1,7 @@
+//! The steps that brought the schema to where it is; never changed once released.
+
+use crate::engine::Migration;
+
+/// All steps in order.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "initial", sql: include_str!("../migrations/0001_initial.sql") }];
