@@ -1,0 +1,126 @@
+//! The connection that hears of commits on any node, and comes back by itself.
+
+use std::future::poll_fn;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{AsyncMessage, Client, Config, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::Fault;
+use super::{CHANNEL, GRACE};
+use crate::StoreError;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often to look whether the server still answers and still takes writes.
+const CHECK: Duration = Duration::from_secs(15);
+
+/// Starts to listen with the first subscription and ends with the last handle on the engine.
+pub(super) struct Listener {
+    config: Config,
+    tls: MakeRustlsConnect,
+    runtime: Handle,
+    changes: watch::Sender<u64>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl Listener {
+    pub(super) fn new(config: Config, tls: MakeRustlsConnect, runtime: Handle) -> Self {
+        Self { config, tls, runtime, changes: watch::Sender::new(0), task: Mutex::new(None) }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        let receiver = self.changes.subscribe();
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.is_none() {
+            let work = listen_for_ever(self.config.clone(), self.tls.clone(), self.changes.clone());
+            *task = Some(self.runtime.spawn(work).abort_handle());
+        }
+        receiver
+    }
+
+    pub(super) fn stop(&self) {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn listen_for_ever(config: Config, tls: MakeRustlsConnect, changes: watch::Sender<u64>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let before = *changes.borrow();
+        let error = listen(&config, &tls, &changes).await;
+        if *changes.borrow() != before {
+            pause = FIRST_PAUSE;
+        }
+        tracing::warn!(%error, ?pause, "the connection that listens for changes is lost; polling until it is back");
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Listens until the connection fails, and returns why it did.
+async fn listen(config: &Config, tls: &MakeRustlsConnect, changes: &watch::Sender<u64>) -> StoreError {
+    let limit = config.get_connect_timeout().copied().unwrap_or(GRACE) + GRACE;
+    let (client, mut connection) = match timeout(limit, config.connect(tls.clone())).await {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(error)) => return Fault::from(error).error,
+        Err(_elapsed) => return StoreError::Unavailable("no connection in time".to_owned()),
+    };
+    let hear = async {
+        loop {
+            match poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(_))) => announce(changes),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Fault::from(error).error,
+                None => return StoreError::Unavailable("connection closed".to_owned()),
+            }
+        }
+    };
+    tokio::select! {
+        error = hear => error,
+        error = watch_over(&client, changes) => error,
+    }
+}
+
+async fn watch_over(client: &Client, changes: &watch::Sender<u64>) -> StoreError {
+    let silent = || StoreError::Unavailable("no answer in time".to_owned());
+    match timeout(GRACE, client.batch_execute(&format!("LISTEN {CHANNEL}"))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Fault::from(error).error,
+        Err(_elapsed) => return silent(),
+    }
+    // Whatever was committed while nobody listened is news now.
+    announce(changes);
+    loop {
+        sleep(CHECK).await;
+        match timeout(GRACE, client.simple_query("SHOW transaction_read_only")).await {
+            Ok(Ok(answer)) if is_on(&answer) => {
+                return StoreError::Unavailable("the server no longer takes writes".to_owned());
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Fault::from(error).error,
+            Err(_elapsed) => return silent(),
+        }
+    }
+}
+
+fn is_on(answer: &[SimpleQueryMessage]) -> bool {
+    answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")))
+}
+
+fn announce(changes: &watch::Sender<u64>) {
+    changes.send_modify(|count| *count = count.wrapping_add(1));
+}
