@@ -1,0 +1,30 @@
+//! The key set, against a limit server that answers nothing else.
+
+use crate::http::Rendered;
+use crate::measure::{Side, alternate};
+use crate::report::Comparison;
+use crate::scenario::{Bench, answer_sizes, calibrate};
+use crate::subject::Scratch;
+use crate::subject::keyward::{Cpus, Keyward};
+use crate::subject::limit::Limit;
+
+/// What every good answer contains.
+const EXPECTS: &str = "\"keys\"";
+/// A key set costs a fraction of a token; rounds are that much longer, so that CPU time can be read.
+const LONGER: u64 = 3;
+
+/// Runs the scenario.
+pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
+    let scratch = Scratch::new()?;
+    let keyward = Keyward::start(bench, &scratch, Cpus::One)?;
+    let limit = Limit::start(bench, "jwks", &calibrate::stand_in())?;
+    let load = |address| {
+        let request = Rendered::get(address, "/jwks");
+        bench.load(address, request, EXPECTS).of(bench.requests * LONGER)
+    };
+    let subject = Side { process: &keyward.process, load: load(keyward.address) };
+    let reference = Side { process: &limit.process, load: load(limit.address) };
+    let mut figures = vec![answer_sizes(&subject.load, &reference.load)?];
+    figures.extend(alternate(bench.rounds, &subject, &reference, None)?);
+    Ok(vec![Comparison { scenario: "jwks", subject: "keyward".to_owned(), reference: "limit".to_owned(), figures }])
+}
