@@ -89,6 +89,7 @@ impl Engine {
 
     /// Runs one reading statement outside a transaction and returns all its rows.
     pub async fn query(&self, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        value::check(args)?;
         match &self.backend {
             Backend::Sqlite(engine) => engine.query(sql, args),
             Backend::Postgres(engine) => engine.query(sql, args).await,
@@ -162,6 +163,7 @@ enum TxState {
 impl Tx {
     /// Runs one statement and returns its rows; a change returns those of its `RETURNING`.
     pub async fn query(&mut self, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
+        value::check(args)?;
         self.start()?;
         let outcome = match &mut self.backend {
             TxBackend::Sqlite(tx) => tx.query(sql, args).await,
@@ -172,6 +174,7 @@ impl Tx {
 
     /// Runs one statement and returns how many rows it changed.
     pub async fn execute(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
+        value::check(args)?;
         self.start()?;
         let outcome = match &mut self.backend {
             TxBackend::Sqlite(tx) => tx.execute(sql, args).await,

@@ -139,7 +139,7 @@ impl PostgresTx {
     }
 
     fn session(&mut self) -> Result<&mut Session, StoreError> {
-        self.session.as_mut().ok_or_else(over)
+        self.session.as_deref_mut().ok_or_else(over)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::StoreError;
 pub enum Value {
     /// SQL `NULL`, fits every column.
     Null,
-    /// `TEXT`; PostgreSQL refuses NUL characters.
+    /// `TEXT`, without NUL characters.
     Text(String),
     /// `BIGINT`.
     Int(i64),
@@ -26,6 +26,14 @@ impl Value {
             Self::Int(_) => "bigint",
             Self::Blob(_) => "blob",
         }
+    }
+}
+
+/// PostgreSQL cannot store NUL characters, so no engine does.
+pub(super) fn check(args: &[Value]) -> Result<(), StoreError> {
+    match args.iter().position(|arg| matches!(arg, Value::Text(text) if text.contains('\0'))) {
+        Some(at) => Err(StoreError::Query(format!("parameter ${} holds a NUL character", at + 1))),
+        None => Ok(()),
     }
 }
 
