@@ -34,9 +34,17 @@ mod tests {
         for header in ["", " ", "Basic YTpi", "Bearerx", "DPoP abc", "Bear er"] {
             assert_eq!(bearer(header.as_bytes()), Err(Refusal::Missing), "{header:?}");
         }
-        for header in
-            ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "Bearer a\0", "Bearer =", "Bearer a=b", "Bearer ä", "Bearer a "]
-        {
+        for header in [
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer a,b",
+            "Bearer a\0",
+            "Bearer =",
+            "Bearer a=b",
+            "Bearer ä",
+            "Bearer a ",
+        ] {
             assert_eq!(bearer(header.as_bytes()), Err(Refusal::Request), "{header:?}");
         }
     }

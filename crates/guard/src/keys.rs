@@ -12,10 +12,11 @@ impl KeySet {
     /// All keys of the document that have a `kid` and can verify signatures of the three algorithms; others are skipped
     /// (RFC 7517 §5). Of two with the same `kid` the first counts.
     pub fn from_jwks(jwks: &Jwks) -> Self {
-        let named = |jwk| Some((Box::<str>::from(Option::as_deref(&jwk.kid)?), PublicKey::from_jwk(jwk).ok()?));
         let mut keys = HashMap::new();
-        for (kid, key) in jwks.keys.iter().filter_map(named) {
-            keys.entry(kid).or_insert(key);
+        for jwk in &jwks.keys {
+            if let (Some(kid), Ok(key)) = (&jwk.kid, PublicKey::from_jwk(jwk)) {
+                keys.entry(kid.as_str().into()).or_insert(key);
+            }
         }
         Self(keys)
     }

@@ -10,7 +10,6 @@ use aws_lc_rs::signature::{
 };
 use zeroize::Zeroizing;
 
-use super::public::RSA_LEN;
 use super::{JwsError, KeyRejected, MAX_SIGNATURE, PublicKey, Signature, SigningAlgorithm};
 
 /// A private key, parsed. `Debug` prints `[redacted]`; the library wipes its memory.
@@ -40,11 +39,10 @@ impl PrivateKey {
             SigningAlgorithm::EdDsa => Ed25519KeyPair::from_pkcs8(der).map(Pair::EdDsa),
             SigningAlgorithm::Rs256 => RsaKeyPair::from_pkcs8(der).map(Pair::Rs256),
         };
-        let pair = pair.map_err(|_| KeyRejected::Parameters)?;
-        match &pair {
-            Pair::Rs256(pair) if !RSA_LEN.contains(&pair.public_modulus_len()) => Err(KeyRejected::Size),
-            _ => Ok(Self(pair)),
-        }
+        let key = Self(pair.map_err(|_| KeyRejected::Parameters)?);
+        // A key whose public half nobody accepts is of no use: this is where its size is judged.
+        key.public()?;
+        Ok(key)
     }
 
     /// As PKCS #8 version 1 (RFC 5208), in memory that is wiped on drop.

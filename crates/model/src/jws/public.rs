@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{JwsError, KeyRejected, SigningAlgorithm};
 
 /// RSA moduli that are accepted, in bytes: 2048 to 4096 bits.
-pub(super) const RSA_LEN: RangeInclusive<usize> = 256..=512;
+const RSA_LEN: RangeInclusive<usize> = 256..=512;
 
 /// How SEC 1 marks a point that is written with both coordinates.
 const UNCOMPRESSED: u8 = 4;

@@ -1,6 +1,8 @@
 use super::*;
 use crate::entropy::Entropy;
 use crate::time::Timestamp;
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rsa;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header as OracleHeader, Validation};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -18,21 +20,40 @@ const EDDSA_JWK: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQ
 const EDDSA_TOKEN: &str = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
     hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
 
-/// RFC 7515 §A.2.
-const RS256_JWK: &str = r#"{"kty":"RSA","e":"AQAB",
-    "n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}"#;
+/// RFC 7515 §A.2, the private half too: making an RSA key takes long.
+const RS256_JWK: &str = include_str!("../../testdata/rfc7515-a2.json");
 const RS256_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.\
     eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
     cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
 
-/// One key of each kind for all tests here: an RSA key takes long to make.
-static KEYS: LazyLock<Vec<SigningKey>> = LazyLock::new(|| {
+/// One key of each kind.
+static KEYS: LazyLock<[SigningKey; 3]> = LazyLock::new(|| {
     let entropy = Entropy::seeded(1);
-    let kid = || KeyId::new(Timestamp::from_millis(1), &entropy).unwrap();
-    SigningAlgorithm::ALL
-        .map(|algorithm| SigningKey::new(kid(), PrivateKey::generate(algorithm).unwrap()).unwrap())
-        .into()
+    SigningAlgorithm::ALL.map(|algorithm| {
+        let private = match algorithm {
+            SigningAlgorithm::Rs256 => PrivateKey::from_pkcs8(algorithm, &rs256_pkcs8()).unwrap(),
+            _ => PrivateKey::generate(algorithm).unwrap(),
+        };
+        SigningKey::new(KeyId::new(Timestamp::from_millis(1), &entropy).unwrap(), private).unwrap()
+    })
 });
+
+fn rs256_pkcs8() -> Vec<u8> {
+    let jwk: Value = serde_json::from_str(RS256_JWK).unwrap();
+    let part = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+    let pair = rsa::KeyPair::from_components(&rsa::KeyPairComponents {
+        public_key: rsa::PublicKeyComponents { n: part("n"), e: part("e") },
+        d: part("d"),
+        p: part("p"),
+        q: part("q"),
+        dP: part("dp"),
+        dQ: part("dq"),
+        qInv: part("qi"),
+    })
+    .unwrap();
+    let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    der.as_ref().to_vec()
+}
 
 fn key(algorithm: SigningAlgorithm) -> &'static SigningKey {
     KEYS.iter().find(|key| key.algorithm() == algorithm).unwrap()
@@ -115,27 +136,39 @@ fn debug_shows_no_private_key() {
 
 #[test]
 fn rsa_keys_outside_2048_to_4096_bits_are_refused() {
-    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-    use aws_lc_rs::rsa::{KeyPair, KeySize};
-    let big = KeyPair::generate(KeySize::Rsa8192).unwrap();
-    let der: Pkcs8V1Der<'_> = big.as_der().unwrap();
-    assert_eq!(PrivateKey::from_pkcs8(SigningAlgorithm::Rs256, der.as_ref()).unwrap_err(), KeyRejected::Size);
+    assert!(PublicKey::rs256(&[0xff; 256], &[3]).is_ok());
+    assert!(PublicKey::rs256(&[0x01; 512], &[3]).is_ok());
     assert_eq!(PublicKey::rs256(&[0xff; 513], &[3]).unwrap_err(), KeyRejected::Size);
     assert_eq!(PublicKey::rs256(&[0xff; 255], &[3]).unwrap_err(), KeyRejected::Size);
     assert_eq!(PublicKey::rs256(&[0x7f; 256], &[3]).unwrap_err(), KeyRejected::Size);
 }
 
 #[test]
-fn the_longest_rsa_signature_fits() {
-    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-    use aws_lc_rs::rsa::{KeyPair, KeySize};
-    let pair = KeyPair::generate(KeySize::Rsa4096).unwrap();
-    let der: Pkcs8V1Der<'_> = pair.as_der().unwrap();
-    let private = PrivateKey::from_pkcs8(SigningAlgorithm::Rs256, der.as_ref()).unwrap();
-    let public = private.public().unwrap();
-    let key = SigningKey::new(KEYS[0].kid(), private).unwrap();
-    let text = key.sign(ACCESS_TOKEN, b"{}").unwrap();
-    assert_eq!(Compact::parse(&text).unwrap().verify(&public).unwrap(), b"{}");
+fn signatures_up_to_the_longest_rsa_key_are_read() {
+    let header = "{\"alg\":\"RS256\"}";
+    let verdict = |len| {
+        let text = token(header, "{}", &vec![1; len]);
+        Compact::parse(&text).and_then(|compact| compact.verify(&PublicKey::rs256(&[0xff; 512], &[3]).unwrap()))
+    };
+    assert_eq!(verdict(512), Err(JwsError::Signature));
+    assert_eq!(verdict(513), Err(JwsError::Form));
+}
+
+#[test]
+fn a_generated_key_of_each_kind_signs() {
+    for algorithm in SigningAlgorithm::ALL {
+        let private = PrivateKey::generate(algorithm).unwrap();
+        let public = private.public().unwrap();
+        let text = SigningKey::new(KEYS[0].kid(), private).unwrap().sign(ACCESS_TOKEN, b"{}").unwrap();
+        assert_eq!(Compact::parse(&text).unwrap().verify(&public).unwrap(), b"{}");
+    }
+}
+
+#[test]
+fn rs256_signs_as_the_rfc_does() {
+    let (input, signature) = RS256_TOKEN.rsplit_once('.').unwrap();
+    let signed = key(SigningAlgorithm::Rs256).private().sign(input.as_bytes()).unwrap();
+    assert_eq!(URL_SAFE_NO_PAD.encode(signed.as_bytes()), signature);
 }
 
 #[test]
