@@ -6,6 +6,7 @@
     clippy::disallowed_methods,
     reason = "a stopwatch reads the real clock, and the driver has nothing to do while it waits"
 )]
+#![allow(clippy::print_stdout, reason = "the library of a program for the terminal: it says what takes long")]
 
 pub mod http;
 pub mod load;
@@ -14,5 +15,6 @@ pub mod placement;
 pub mod process;
 pub mod report;
 pub mod scenario;
+pub mod seed;
 pub mod subject;
 pub mod table;

@@ -27,14 +27,17 @@ struct Arguments {
     #[arg(long, default_value_t = 64)]
     connections: u64,
     /// Requests in a round.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 20_000)]
     requests: u64,
     /// Pairs of rounds.
-    #[arg(long, default_value_t = 31)]
+    #[arg(long, default_value_t = 21)]
     rounds: usize,
     /// Starts in the scenario `start`.
     #[arg(long, default_value_t = 20)]
     starts: usize,
+    /// Credentials in the database in the scenario `million`.
+    #[arg(long, default_value_t = 1_000_000)]
+    credentials: u32,
     /// A setting of Keyward, such as KEYWARD_DATABASE_URL=…; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         requests: arguments.requests,
         rounds: arguments.rounds,
         starts: arguments.starts,
+        credentials: arguments.credentials,
         settings: arguments.settings,
     };
     let mut comparisons = Vec::new();

@@ -10,8 +10,6 @@ use crate::load::{Load, Seen};
 use crate::process::Process;
 use crate::report::{Figure, Target};
 
-/// Requests sent to each server before anything is measured, as a share of a round.
-const WARM_UP_SHARE: u64 = 10;
 /// How long a server rests before its idle memory is read.
 const REST: Duration = Duration::from_secs(1);
 
@@ -63,9 +61,15 @@ pub fn alternate(
     reference: &Side<'_>,
     target: Option<Target>,
 ) -> anyhow::Result<Vec<Figure>> {
+    println!(
+        "process {} against process {}: {rounds} pairs of {} requests",
+        subject.process.id(),
+        reference.process.id(),
+        subject.load.total
+    );
     let mut pairs = Vec::new();
     for side in [subject, reference] {
-        side.load.of(side.load.total / WARM_UP_SHARE).run()?;
+        side.load.run()?; // Warms caches, connections and buffers up; not measured.
     }
     for _ in 0..rounds {
         pairs.push((subject.round()?, reference.round()?));

@@ -3,6 +3,7 @@
 pub mod calibrate;
 pub mod introspect;
 pub mod jwks;
+pub mod million;
 pub mod start;
 pub mod token;
 
@@ -30,6 +31,8 @@ pub enum Scenario {
     Introspect,
     /// The key set, against the limit server.
     Jwks,
+    /// Token requests with 1,000,000 credentials in the database, against Keyward with one.
+    Million,
 }
 
 impl Scenario {
@@ -41,6 +44,7 @@ impl Scenario {
             Self::Start => start::run(bench),
             Self::Introspect => introspect::run(bench),
             Self::Jwks => jwks::run(bench),
+            Self::Million => million::run(bench),
         }
     }
 }
@@ -64,6 +68,8 @@ pub struct Bench {
     pub rounds: usize,
     /// Starts in the scenario `start`.
     pub starts: usize,
+    /// Credentials in the database in the scenario `million`.
+    pub credentials: u32,
     /// Settings of Keyward beyond its defaults, as environment variables.
     pub settings: Vec<(String, String)>,
 }

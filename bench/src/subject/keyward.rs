@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -150,13 +150,18 @@ impl Administrator {
     }
 }
 
+/// The SQLite database of a server that has this scratch directory.
+pub fn database(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("data").join("keyward.db")
+}
+
 /// The bootstrap credential that a first start left behind.
 pub fn bootstrap(scratch: &Scratch) -> anyhow::Result<Credentials> {
     let text = fs::read_to_string(bootstrap_file(scratch.path()))?;
     Ok(serde_json::from_str(&text)?)
 }
 
-fn bootstrap_file(directory: &Path) -> std::path::PathBuf {
+fn bootstrap_file(directory: &Path) -> PathBuf {
     directory.join("bootstrap.json")
 }
 
