@@ -7,7 +7,6 @@
 
 use std::env;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -44,17 +43,10 @@ pub async fn database() -> TestDatabase {
 impl TestDatabase {
     async fn create(server: String) -> Self {
         let name = format!("keyward_{}", run::random_hex::<8>());
-        execute(
-            &server,
-            &format!("CREATE DATABASE {name} TEMPLATE template0"),
-        )
-        .await
-        .expect("the test user may create databases");
-        Self {
-            url: with_database(&server, &name),
-            name,
-            server,
-        }
+        execute(&server, &format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .await
+            .expect("the test user may create databases");
+        Self { url: with_database(&server, &name), name, server }
     }
 
     /// `postgres://user:password@host:port/database`, for `KEYWARD_DATABASE_URL`.
@@ -153,7 +145,7 @@ impl Server {
             programs: find_programs(),
             account: is_root(&directory).then(Account::find),
             password: run::random_hex::<16>(),
-            port: free_port(),
+            port: run::free_port(),
             directory,
         };
         let (data, password_file) = (server.data(), server.directory.join("password"));
@@ -196,10 +188,7 @@ impl Server {
     }
 
     fn url(&self) -> String {
-        format!(
-            "postgres://keyward:{}@127.0.0.1:{}/postgres",
-            self.password, self.port
-        )
+        format!("postgres://keyward:{}@127.0.0.1:{}/postgres", self.password, self.port)
     }
 
     /// SIGKILL to the first process and all its children in one call. Does
@@ -211,11 +200,8 @@ impl Server {
         };
         let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
         let all = format!("{first} {}", children.unwrap_or_default());
-        let all: Vec<u32> = all
-            .split_whitespace()
-            .filter_map(|process| process.parse().ok())
-            .collect();
-        run::kill("KILL", &all);
+        let all: Vec<u32> = all.split_whitespace().filter_map(|process| process.parse().ok()).collect();
+        run::kill_9(&all);
         // Where nobody reaps the dead, a dead server would look alive to the next.
         drop(fs::remove_file(self.data().join("postmaster.pid")));
     }
@@ -245,9 +231,7 @@ impl Server {
     }
 
     fn run(&self, command: &mut Command) {
-        let output = command
-            .output()
-            .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         assert!(
             output.status.success(),
             "{command:?}: {}\n{}{}{}",
@@ -278,10 +262,7 @@ fn id(flag: &str, name: &str) -> Option<u32> {
 
 /// A directory just made belongs to whom this process runs as.
 fn is_root(made: &Path) -> bool {
-    fs::metadata(made)
-        .expect("the directory was just made")
-        .uid()
-        == 0
+    fs::metadata(made).expect("the directory was just made").uid() == 0
 }
 
 /// The directory with PostgreSQL's programs: on the path, else the newest that
@@ -300,25 +281,8 @@ fn find_programs() -> PathBuf {
     versions.sort();
     env::split_paths(&path)
         .chain(versions.into_iter().rev().map(|(_, programs)| programs))
-        .find(|programs| {
-            ["initdb", "pg_ctl", "postgres"]
-                .iter()
-                .all(|program| programs.join(program).is_file())
-        })
-        .expect(
-            "PostgreSQL is not installed: `tests/run` installs it, or set KEYWARD_TEST_POSTGRES_URL",
-        )
-}
-
-/// A free port below the range from which systems serve port 0 and outgoing
-/// connections: it stays free while a killed server is down.
-fn free_port() -> u16 {
-    loop {
-        let port = 0x4000 | (u16::from_le_bytes(run::random()) & 0x3fff);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
+        .find(|programs| ["initdb", "pg_ctl", "postgres"].iter().all(|program| programs.join(program).is_file()))
+        .expect("PostgreSQL is not installed: `tests/run` installs it, or set KEYWARD_TEST_POSTGRES_URL")
 }
 
 async fn execute(url: &str, statement: &str) -> Result<(), tokio_postgres::Error> {
@@ -337,9 +301,6 @@ fn with_database(url: &str, name: &str) -> String {
         None => (url, String::new()),
     };
     let authority = start.find("://").map_or(0, |at| at + 3);
-    let end = start
-        .get(authority..)
-        .and_then(|rest| rest.find('/'))
-        .map_or(start.len(), |at| authority + at);
+    let end = start.get(authority..).and_then(|rest| rest.find('/')).map_or(start.len(), |at| authority + at);
     format!("{}/{name}{query}", start.get(..end).unwrap_or(start))
 }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read};
+use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::{CommandExt, parent_id};
 use std::path::{Path, PathBuf};
@@ -57,10 +58,7 @@ pub fn directory() -> &'static Path {
 /// A new, empty directory inside the run's, named after `what` it is for.
 pub fn subdirectory(what: &str) -> PathBuf {
     let path = directory().join(format!("{what}-{}", random_hex::<4>()));
-    DirBuilder::new()
-        .mode(0o711)
-        .create(&path)
-        .expect("the run's directory is writable");
+    DirBuilder::new().mode(0o711).create(&path).expect("the run's directory is writable");
     path
 }
 
@@ -107,9 +105,7 @@ pub(crate) fn write_private(path: &Path, text: &str) {
 /// Bytes that no other test has, for names, passwords and ports.
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .expect("/dev/urandom can be read");
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("/dev/urandom can be read");
     bytes
 }
 
@@ -118,13 +114,32 @@ pub(crate) fn random_hex<const N: usize>() -> String {
     random::<N>().map(|byte| format!("{byte:02x}")).concat()
 }
 
-/// Sends the signal to all processes in one call and waits until they are gone.
-pub(crate) fn kill(signal: &str, processes: &[u32]) {
-    let script = format!(
-        r#"{ALIVE} kill -s "$0" "$@"; for one; do while alive "$one"; do sleep 0.02; done; done"#
-    );
+/// A free port below the range from which systems serve port 0 and outgoing
+/// connections: it stays free while a killed server is down.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = 0x4000 | (u16::from_le_bytes(random()) & 0x3fff);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Sends the signal to all processes in one call.
+pub(crate) fn send(signal: &str, processes: &[u32]) {
+    signal_processes(r#"kill -s "$0" "$@""#, signal, processes);
+}
+
+/// Kills all processes in one call and waits until they are gone.
+pub(crate) fn kill_9(processes: &[u32]) {
+    let script = format!(r#"{ALIVE} kill -s "$0" "$@"; for one; do while alive "$one"; do sleep 0.02; done; done"#);
+    signal_processes(&script, "KILL", processes);
+}
+
+/// The standard library only knows SIGKILL, and only for its own children.
+fn signal_processes(script: &str, signal: &str, processes: &[u32]) {
     Command::new("sh")
-        .args(["-c", &script, signal])
+        .args(["-c", script, signal])
         .args(processes.iter().map(u32::to_string))
         .stderr(Stdio::null())
         .status()
@@ -133,6 +148,7 @@ pub(crate) fn kill(signal: &str, processes: &[u32]) {
 
 /// Starts the watchdog in a process group of its own: Ctrl-C in the terminal
 /// ends the tests, and then the watchdog has its work to do.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
 fn watch(directory: &Path, owner: u32) {
     Command::new("sh")
         .args(["-c", &format!("{ALIVE}{WATCHDOG}"), "keyward-test-watchdog"])
