@@ -6,6 +6,8 @@
 mod migrate;
 mod postgres;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 mod url;
 mod value;
 

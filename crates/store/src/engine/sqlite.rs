@@ -15,7 +15,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 use tokio::sync::watch;
 
-use super::{Options, Row, Value};
+use super::{Options, Row, Value, value};
 use crate::StoreError;
 pub(super) use writer::SqliteTx;
 use writer::Writer;
@@ -182,7 +182,8 @@ fn open_private(path: &Path) -> Result<File, StoreError> {
 fn rows_of(connection: &Connection, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(|error| error_of(&error))?;
     let columns = statement.column_count();
-    let mut found = statement.query(rusqlite::params_from_iter(args)).map_err(|error| error_of(&error))?;
+    bind(&mut statement, args)?;
+    let mut found = statement.raw_query();
     let mut rows = Vec::new();
     while let Some(row) = found.next().map_err(|error| error_of(&error))? {
         let values = (0..columns).map(|at| column_of(row, at)).collect::<Result<_, _>>()?;
@@ -195,12 +196,31 @@ fn rows_of(connection: &Connection, sql: &str, args: &[Value]) -> Result<Vec<Row
 fn changes_of(connection: &Connection, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(|error| error_of(&error))?;
     let reads = statement.readonly();
-    let mut found = statement.query(rusqlite::params_from_iter(args)).map_err(|error| error_of(&error))?;
+    bind(&mut statement, args)?;
+    let mut found = statement.raw_query();
     let mut count = 0;
     while found.next().map_err(|error| error_of(&error))?.is_some() {
         count += 1;
     }
     Ok(if reads { count } else { connection.changes() })
+}
+
+/// To SQLite `$2` is a name like any other and counts where it first appears, so the number is read out of it.
+fn bind(statement: &mut rusqlite::Statement<'_>, args: &[Value]) -> Result<(), StoreError> {
+    let mut wanted = 0;
+    for at in 1..=statement.parameter_count() {
+        let name = statement.parameter_name(at).unwrap_or("?");
+        let number =
+            name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()).filter(|number| *number > 0);
+        let Some(number) = number else {
+            return Err(StoreError::Query(format!("parameter {name} is not a number like $1")));
+        };
+        wanted = wanted.max(number);
+        if let Some(arg) = args.get(number - 1) {
+            statement.raw_bind_parameter(at, arg).map_err(|error| error_of(&error))?;
+        }
+    }
+    value::check_count(wanted, args)
 }
 
 fn column_of(row: &rusqlite::Row<'_>, at: usize) -> Result<Value, StoreError> {

@@ -37,6 +37,15 @@ pub(super) fn check(args: &[Value]) -> Result<(), StoreError> {
     }
 }
 
+/// Whether a statement with `wanted` parameters got as many values.
+pub(super) fn check_count(wanted: usize, args: &[Value]) -> Result<(), StoreError> {
+    let given = args.len();
+    if wanted == given {
+        return Ok(());
+    }
+    Err(StoreError::Query(format!("the statement has {wanted} parameters, {given} values were given")))
+}
+
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind())

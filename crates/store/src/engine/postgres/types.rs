@@ -3,15 +3,12 @@
 use bytes::BytesMut;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
-use super::super::{Row, Value};
+use super::super::{Row, Value, value};
 use crate::StoreError;
 
 /// Whether the values fit the types that PostgreSQL inferred for the parameters.
 pub(super) fn check(inferred: &[Type], args: &[Value]) -> Result<(), StoreError> {
-    if inferred.len() != args.len() {
-        let (wanted, given) = (inferred.len(), args.len());
-        return Err(StoreError::Query(format!("the statement has {wanted} parameters, {given} values were given")));
-    }
+    value::check_count(inferred.len(), args)?;
     for (at, (ty, arg)) in inferred.iter().zip(args).enumerate() {
         if !fits(ty, arg) {
             let (number, kind, cast) = (at + 1, arg.kind(), cast_for(arg));

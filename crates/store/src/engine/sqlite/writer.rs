@@ -26,7 +26,7 @@ use crate::StoreError;
 const QUEUE: usize = 1024;
 /// Transactions in one COMMIT at most.
 const GROUP: usize = 256;
-/// Age at which a group is committed although more transactions wait.
+/// How long the first member waits for others to join before the group is committed.
 const GROUP_AGE: Duration = Duration::from_millis(5);
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -180,6 +180,8 @@ struct Work {
 #[derive(Default)]
 struct Group {
     members: Vec<Answer<()>>,
+    /// When the first member began to wait.
+    since: Option<Instant>,
     notify: bool,
 }
 
@@ -217,7 +219,6 @@ impl Work {
 
     /// Serves one group; `false` when the connection must not be used again.
     fn group(&mut self, connection: &Connection, first: Turn) -> bool {
-        let started = Instant::now();
         if let Err(error) = run(connection, "BEGIN IMMEDIATE") {
             self.refuse(first, &error);
             return connection.is_autocommit();
@@ -229,6 +230,7 @@ impl Work {
             match self.serve(connection, turn) {
                 Ended::Released { notify, done } => {
                     group.members.push(done);
+                    group.since.get_or_insert_with(Instant::now);
                     group.notify |= notify;
                 }
                 Ended::RolledBack => {}
@@ -238,7 +240,7 @@ impl Work {
                 }
             }
             served += 1;
-            let full = served >= GROUP || started.elapsed() >= GROUP_AGE;
+            let full = served >= GROUP || group.since.is_some_and(|since| since.elapsed() >= GROUP_AGE);
             next = if full { None } else { self.waiting() };
         }
         self.commit(connection, group)
@@ -352,6 +354,8 @@ impl Command {
     fn run(self, connection: &Connection) -> bool {
         match self {
             Self::Query(statement, answer) => reply(answer, || rows_of(connection, &statement.sql, &statement.args)),
+            #[cfg(test)]
+            Self::Execute(statement, _) if statement.sql == "PANIC" => panic!("a test asked for it"),
             Self::Execute(statement, answer) => {
                 reply(answer, || changes_of(connection, &statement.sql, &statement.args))
             }
