@@ -8,3 +8,4 @@
 )]
 
 mod postgres;
+mod real_clients;

@@ -1,6 +1,15 @@
 //! The test kit: what integration tests start and look at.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test kit reports a broken machine by failing the test")]
 
+pub mod clients;
 pub mod keyward;
 pub mod postgres;
 pub mod run;
+
+/// An HTTP client that follows no redirect.
+pub fn http() -> reqwest::Client {
+    // Another test of this process may have installed it.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    client.build().expect("a client needs nothing but the provider")
+}

@@ -1,0 +1,88 @@
+//! Programs that other people wrote, as clients of Keyward: `tests/clients`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::run;
+
+/// What a client is told, and nothing else.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The issuer: all else is discovered from it.
+    pub issuer: String,
+    /// `client_…`
+    pub client_id: String,
+    /// `kw_…`
+    pub client_secret: String,
+    /// The audience of the API that the token is for.
+    pub resource: String,
+    /// The scope to ask for.
+    pub scope: String,
+}
+
+/// What a client program printed.
+#[derive(Debug)]
+pub struct Seen {
+    /// Whether it ended with exit code 0.
+    pub success: bool,
+    /// Its one line of JSON.
+    pub json: Value,
+}
+
+/// openid-client and jose, in Node.js.
+pub async fn node(key: &Key) -> Seen {
+    let own = clients().join("node/.venv/bin/node");
+    let program = if own.is_file() { own } else { PathBuf::from("node") };
+    run_client(&program, "node/client.mjs", key).await
+}
+
+/// Authlib and PyJWT, in Python.
+pub async fn python(key: &Key) -> Seen {
+    run_client(&clients().join("python/.venv/bin/python"), "python/client.py", key).await
+}
+
+/// The directory of the clients, with the libraries that they import.
+fn clients() -> &'static Path {
+    let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"));
+    run::once("clients", || {
+        let output = Command::new(directory.join("install")).output().expect("bash is installed");
+        assert!(
+            output.status.success(),
+            "tests/clients/install: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::new()
+    });
+    directory
+}
+
+/// In a thread of its own: the server may live on the test's runtime.
+async fn run_client(program: &Path, script: &str, key: &Key) -> Seen {
+    let mut command = Command::new(program);
+    command
+        .arg(clients().join(script))
+        .env("KEYWARD_ISSUER", &key.issuer)
+        .env("KEYWARD_CLIENT_ID", &key.client_id)
+        .env("KEYWARD_CLIENT_SECRET", &key.client_secret)
+        .env("KEYWARD_RESOURCE", &key.resource)
+        .env("KEYWARD_SCOPE", &key.scope)
+        .stdin(Stdio::null());
+    let output = run_command(command).await;
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let text = String::from_utf8_lossy(&output.stdout);
+        panic!("{script}: {error}: {text}\n{}", String::from_utf8_lossy(&output.stderr))
+    });
+    Seen { success: output.status.success(), json }
+}
+
+/// Runs a program to its end without holding up the test's runtime.
+pub async fn run_command(mut command: Command) -> std::process::Output {
+    tokio::task::spawn_blocking(move || {
+        command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
+    })
+    .await
+    .expect("the thread returns")
+}
