@@ -20,7 +20,7 @@ pub fn binary() -> PathBuf {
     let path = run::once("keyward", || {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
-            .args(["build", "--package", "keyward", "--bin", "keyward", "--message-format=json-render-diagnostics"])
+            .args(["build", "--workspace", "--bin", "keyward", "--message-format=json-render-diagnostics"])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .stderr(Stdio::inherit());
         let output = command.output().expect("cargo can be started");
