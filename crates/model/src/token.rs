@@ -234,3 +234,55 @@ mod numeric_date {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Dated {
+        #[serde(with = "numeric_date")]
+        at: Timestamp,
+    }
+
+    #[test]
+    fn one_audience_is_a_string_and_several_are_an_array() {
+        for (json, audiences) in
+            [("\"a\"", ["a"].as_slice()), ("[\"a\",\"b\"]", &["a", "b"]), ("[]", &[]), ("\"\\u00fc\"", &["ü"])]
+        {
+            let read: Audience = serde_json::from_str(json).unwrap();
+            assert_eq!(read.iter().collect::<Vec<_>>(), audiences);
+            assert!(audiences.iter().all(|audience| read.contains(audience)) && !read.contains("c"));
+            assert_eq!(serde_json::from_str::<Audience>(&serde_json::to_string(&read).unwrap()).unwrap(), read);
+        }
+        assert_eq!(serde_json::to_string(&Audience::one("a")).unwrap(), "\"a\"");
+        assert_eq!(serde_json::to_string(&["a", "b"].into_iter().collect::<Audience>()).unwrap(), "[\"a\",\"b\"]");
+    }
+
+    #[test]
+    fn instants_are_whole_seconds_rounded_down() {
+        for (millis, seconds) in [(0, 0), (999, 0), (1_000, 1), (1_700_000_000_123, 1_700_000_000), (-1, -1)] {
+            let json = serde_json::to_string(&Dated { at: Timestamp::from_millis(millis) }).unwrap();
+            assert_eq!(json, format!("{{\"at\":{seconds}}}"));
+            let read: Dated = serde_json::from_str(&json).unwrap();
+            assert_eq!(read.at, Timestamp::from_seconds(seconds));
+        }
+        assert!(serde_json::from_str::<Dated>("{\"at\":1.5}").is_err());
+    }
+
+    #[test]
+    fn a_subject_is_a_user_or_a_client_and_nothing_else() {
+        for subject in [
+            Subject::User(UserId::from_uuid(Uuid::from_u128(1))),
+            Subject::Client(ClientId::from_uuid(Uuid::from_u128(1))),
+        ] {
+            let json = serde_json::to_string(&subject).unwrap();
+            assert_eq!(json, format!("\"{subject}\""));
+            assert_eq!(serde_json::from_str::<Subject>(&json).unwrap(), subject);
+        }
+        for other in ["cred_00000000000000000000000001", "user_", "", "admin"] {
+            assert!(serde_json::from_str::<Subject>(&format!("\"{other}\"")).is_err(), "{other}");
+        }
+    }
+}

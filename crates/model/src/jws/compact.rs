@@ -31,8 +31,7 @@ impl<'a> Compact<'a> {
         }
         let (signing_input, signature) = token.rsplit_once('.').ok_or(JwsError::Form)?;
         let (header, payload) = signing_input.split_once('.').ok_or(JwsError::Form)?;
-        // A fourth segment would be in the payload, where the dot is no base64url; refused here all the same, so that
-        // an encrypted token (five segments) is told apart from a damaged one before its header is read.
+        // An encrypted token has five segments (RFC 7516 §7.1): its header is not one to be judged here.
         if payload.contains('.') {
             return Err(JwsError::Form);
         }
