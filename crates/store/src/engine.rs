@@ -113,6 +113,7 @@ impl Engine {
     }
 
     /// Subscribes to commits made with `notify`, on this node or another, from now on.
+    /// An SQLite file changed by another process wakes nobody: that is found by polling.
     #[must_use]
     pub fn changes(&self) -> Changes {
         let receiver = match &self.backend {
