@@ -5,6 +5,7 @@ pub mod clients;
 pub mod keyward;
 pub mod postgres;
 pub mod run;
+pub mod server;
 
 /// An HTTP client that follows no redirect.
 pub fn http() -> reqwest::Client {

@@ -44,6 +44,7 @@ impl Entropy {
     pub fn bytes<const N: usize>(&self) -> Result<[u8; N], EntropyError> {
         let mut out = [0; N];
         match &self.0 {
+            #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
             Source::System => rand::fill(&mut out).map_err(|_| EntropyError)?,
             Source::Seeded(state) => {
                 let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);

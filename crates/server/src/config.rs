@@ -45,6 +45,7 @@ pub struct ServerConfig {
     pub tls_certificate: PathBuf,
     pub tls_key: PathBuf,
     pub trusted_proxies: Vec<IpNet>,
+    pub metrics_networks: Vec<IpNet>,
     pub max_connections: u32,
     pub header_timeout_s: u32,
     pub body_timeout_s: u32,

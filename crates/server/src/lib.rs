@@ -1,1 +1,103 @@
-//! server
+//! Keyward's server: OAuth 2.0 endpoints for machines, a REST API for those who manage them.
+//!
+//! [`Server::start`] puts everything together; `router` lists every path.
+
+pub mod api;
+pub mod app;
+pub mod clock;
+pub mod config;
+pub mod first_start;
+pub mod master_key;
+pub mod oauth;
+pub mod respond;
+pub mod telemetry;
+
+mod failures;
+mod follow;
+mod health;
+mod key_ring;
+mod listen;
+mod meter;
+mod pages;
+mod principals;
+mod registry;
+mod request;
+mod revoked_tokens;
+mod router;
+mod schedule;
+mod signing_keys;
+mod standing;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use app::{App, StartError, Surroundings};
+use config::Config;
+use first_start::Bootstrap;
+use listen::Listener;
+use meter::Meter;
+use request::Reception;
+
+/// A server that listens and is ready to serve.
+pub struct Server {
+    /// What it works with.
+    pub app: Arc<App>,
+    /// The key to begin with, if this was the first start.
+    pub bootstrap: Option<Bootstrap>,
+    listener: Listener,
+    reception: Reception,
+}
+
+/// Why a server did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// It cannot listen.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// It cannot work.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl Server {
+    /// Binds the address, opens everything, and makes what a first start needs.
+    pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Self, ServerError> {
+        let listen = |error| ServerError::Listen(config.server.listen, error);
+        let listener = Listener::bind(&config.server).await.map_err(listen)?;
+        let issuer = if config.server.issuer.is_empty() {
+            let scheme = if listener.is_tls() { "https" } else { "http" };
+            format!("{scheme}://{}", listener.address().map_err(listen)?)
+        } else {
+            config.server.issuer.clone()
+        };
+        let (app, bootstrap) = App::start(config, issuer, surroundings).await?;
+        let reception = Reception {
+            app: Arc::clone(&app),
+            router: router::router(Arc::clone(&app)),
+            trusted_proxies: config.server.trusted_proxies.clone().into(),
+            meter: Arc::new(Meter::new()),
+        };
+        Ok(Self { app, bootstrap, listener, reception })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Result<SocketAddr, std::io::Error> {
+        self.listener.address()
+    }
+
+    /// Whether it speaks TLS.
+    pub fn is_tls(&self) -> bool {
+        self.listener.is_tls()
+    }
+
+    /// Serves until `stop` completes, then finishes what is under way; true if all of it could be.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
+        let follower = tokio::spawn(follow::follow(Arc::clone(&self.app)));
+        let worker = tokio::spawn(schedule::work(Arc::clone(&self.app)));
+        let finished = self.listener.serve(self.reception, stop).await;
+        follower.abort();
+        worker.abort();
+        self.app.store.close().await;
+        finished
+    }
+}

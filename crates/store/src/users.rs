@@ -54,6 +54,12 @@ impl Store {
 }
 
 impl Tx {
+    /// Whether a user has this name.
+    pub async fn user_name_is_taken(&mut self, name: &str) -> Result<bool, StoreError> {
+        let found = self.find("SELECT 1 FROM users WHERE name = $1", &[name.into()], |_| Ok(())).await?;
+        Ok(found.is_some())
+    }
+
     /// Adds a user; `Conflict` if the name is taken.
     pub async fn insert_user(&mut self, user: &User) -> Result<(), StoreError> {
         let sql = format!("INSERT INTO users ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");

@@ -1,0 +1,176 @@
+//! Bodies, conditions and repetitions: what the REST API reads besides its parameters.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{self, SHA256};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::request::Parts;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use keyward_store::{Made, Tx};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::api::call::Call;
+use crate::app::App;
+use crate::respond::{ApiError, Problem, json_response};
+
+/// The largest body the REST API reads, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+/// The longest `Idempotency-Key`, in bytes.
+const MAX_KEY: usize = 128;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// A JSON body, read strictly.
+pub struct Json<T> {
+    /// What it says.
+    pub value: T,
+    /// Names this very request, to tell a repetition from another request.
+    digest: String,
+    repeat_key: Option<String>,
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let repeat_key = repeat_key(&request)?;
+        let path = request.uri().path().to_owned();
+        let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let essence = content_type.split(|b| *b == b';').next().unwrap_or_default();
+        if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+            return Err(Problem::MediaType.because("send Content-Type: application/json"));
+        }
+        let collected = Limited::new(request.into_body(), MAX_BODY).collect();
+        let body = match tokio::time::timeout(app.body_timeout, collected).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return Err(Problem::TooLarge.because("no body here is larger than 64 KiB"));
+            }
+            Ok(Err(_)) => return Err(Problem::Malformed.because("the body could not be read to its end")),
+            Err(_) => return Err(Problem::TooSlow.because("send the whole body at once")),
+        };
+        let value = serde_json::from_slice(&body).map_err(|error| {
+            let kind = if error.is_data() { Problem::Invalid } else { Problem::Malformed };
+            kind.because(error.to_string())
+        })?;
+        let mut context = digest::Context::new(&SHA256);
+        context.update(path.as_bytes());
+        context.update(b"\0");
+        context.update(&body);
+        Ok(Self { value, digest: URL_SAFE_NO_PAD.encode(context.finish()), repeat_key })
+    }
+}
+
+fn repeat_key(request: &Request) -> Result<Option<String>, ApiError> {
+    let Some(key) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = key.to_str().ok().filter(|k| !k.is_empty() && k.len() <= MAX_KEY);
+    key.map(|k| Some(k.to_owned()))
+        .ok_or_else(|| Problem::Malformed.because("Idempotency-Key must have 1 to 128 visible ASCII characters"))
+}
+
+impl<T> Json<T> {
+    /// What an earlier request with the same `Idempotency-Key` made, if this is its repetition.
+    pub async fn made_before(&self, call: &Call) -> Result<Option<String>, ApiError> {
+        let Some(key) = &self.repeat_key else { return Ok(None) };
+        match call.app.store.find_made(&actor(call), key).await? {
+            None => Ok(None),
+            Some(made) if made.request == self.digest => Ok(Some(made.made)),
+            Some(_) => Err(Problem::Conflict.because("this Idempotency-Key was used for another request; use a new one")),
+        }
+    }
+
+    /// Notes what this request makes, so that a repetition makes nothing.
+    pub async fn note_made(&self, call: &Call, tx: &mut Tx, made: &str) -> Result<(), ApiError> {
+        let Some(key) = &self.repeat_key else { return Ok(()) };
+        let made = Made { request: self.digest.clone(), made: made.to_owned() };
+        tx.insert_made(&actor(call), key, &made, call.now).await.map_err(|error| match error {
+            keyward_store::StoreError::Conflict { .. } => {
+                Problem::Conflict.because("another request with this Idempotency-Key is under way; repeat it")
+            }
+            other => other.into(),
+        })
+    }
+}
+
+fn actor(call: &Call) -> String {
+    call.principal().client.id.to_string()
+}
+
+/// The version that `If-Match` names (RFC 9110 §13.1.1).
+#[derive(Debug, Clone, Copy)]
+pub struct IfMatch(Option<i64>);
+
+impl FromRequestParts<Arc<App>> for IfMatch {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(Self(None)) };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        let version = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
+        version
+            .map(|v| Self(Some(v)))
+            .ok_or_else(|| Problem::Stale.because("If-Match must be the ETag of an earlier answer, or *"))
+    }
+}
+
+impl IfMatch {
+    /// Refuses if the thing has another version by now.
+    pub fn require(self, version: i64) -> Result<(), ApiError> {
+        match self.0 {
+            Some(expected) if expected != version => Err(stale()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Somebody else was faster.
+pub fn stale() -> ApiError {
+    Problem::Stale.because("somebody changed it meanwhile: read it again, then repeat your change")
+}
+
+/// A member of a change: absent leaves as it is, `null` clears.
+pub fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// A thing with its version as `ETag`.
+pub struct Tagged<T> {
+    /// The thing.
+    pub value: T,
+    /// Its version.
+    pub version: i64,
+    /// Where it is, if it was made just now.
+    pub location: Option<String>,
+}
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let status = if self.location.is_some() { StatusCode::CREATED } else { StatusCode::OK };
+        let mut response = json_response(status, &self.value);
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(etag) = HeaderValue::try_from(format!("\"{}\"", self.version)) {
+            headers.insert(header::ETAG, etag);
+        }
+        if let Some(location) = self.location.and_then(|l| HeaderValue::try_from(l).ok()) {
+            headers.insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+/// `204 No Content`.
+pub struct Done;
+
+impl IntoResponse for Done {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}

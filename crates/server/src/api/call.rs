@@ -1,0 +1,189 @@
+//! Who calls the REST API, and how far their rights reach.
+//!
+//! `keyward:admin` manages everything; `keyward:support` sees everything and may stop clients and credentials;
+//! `keyward:self` manages the clients its user owns. Nobody hands out more than the token they hold.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::header;
+use http::request::Parts;
+use keyward_guard::Refusal;
+use keyward_model::client::Client;
+use keyward_model::event::Actor;
+use keyward_model::id::UserId;
+use keyward_model::rights::{ResSet, Rights};
+use keyward_model::time::Timestamp;
+use keyward_model::token::AccessTokenClaims;
+use keyward_store::{Origin, Tx};
+
+use crate::app::App;
+use crate::principals::Principal;
+use crate::request::Arrival;
+use crate::respond::{ApiError, Problem};
+use crate::standing::standing;
+
+const REALM: &str = "keyward";
+
+/// How far a token reaches in Keyward's own API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// `keyward:self`
+    Own,
+    /// `keyward:support`
+    Support,
+    /// `keyward:admin`
+    Admin,
+}
+
+impl Level {
+    const fn scope(self) -> &'static str {
+        match self {
+            Self::Own => "keyward:self",
+            Self::Support => "keyward:support",
+            Self::Admin => "keyward:admin",
+        }
+    }
+}
+
+/// An authenticated call of the REST API.
+pub struct Call {
+    /// The server.
+    pub app: Arc<App>,
+    /// The instant of the request.
+    pub now: Timestamp,
+    /// How far it reaches.
+    pub level: Level,
+    claims: AccessTokenClaims,
+    principal: Principal,
+    source: Option<IpAddr>,
+}
+
+impl FromRequestParts<Arc<App>> for Call {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let now = app.clock.now();
+        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+        let (Some(authorization), None) = (values.next(), values.next()) else {
+            return Err(refuse(&Refusal::Missing));
+        };
+        let token = keyward_guard::bearer(authorization.as_bytes()).map_err(|r| refuse(&r))?;
+        let keys = app.key_ring.load_full();
+        let claims = keyward_guard::verify(token, &keys.key_set, &app.expect, now).map_err(|r| refuse(&r))?;
+        let principal = standing(app, &claims, now).await?.map_err(|ended| ApiError {
+            challenge: Some(format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{ended}\"")),
+            ..Problem::Unauthorized.because(ended.to_string())
+        })?;
+        let level = [Level::Admin, Level::Support, Level::Own].into_iter().find(|l| claims.has_scope(l.scope()));
+        let Some(level) = level else { return Err(insufficient(Level::Own)) };
+        Ok(Self { app: Arc::clone(app), now, level, claims, principal, source: Arrival::address(&parts.extensions) })
+    }
+}
+
+fn refuse(refusal: &Refusal) -> ApiError {
+    ApiError { challenge: Some(refusal.challenge(REALM)), ..Problem::Unauthorized.because(refusal.description()) }
+}
+
+fn insufficient(level: Level) -> ApiError {
+    let scope = level.scope();
+    ApiError {
+        // RFC 6750 §3.1: the challenge may name the scope that would do.
+        challenge: Some(format!("Bearer realm=\"{REALM}\", error=\"insufficient_scope\", scope=\"{scope}\"")),
+        ..Problem::Forbidden.because(format!("this needs a token with the scope {scope}"))
+    }
+}
+
+impl Call {
+    /// On whose behalf: the owner of the calling client.
+    pub fn user(&self) -> UserId {
+        self.principal.owner.id
+    }
+
+    /// The calling client and credential, where they matter.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The resources the caller's token covers.
+    pub fn res(&self) -> &ResSet {
+        &self.claims.res
+    }
+
+    /// Refuses tokens that reach less far.
+    pub fn require(&self, level: Level) -> Result<(), ApiError> {
+        if self.level >= level { Ok(()) } else { Err(insufficient(level)) }
+    }
+
+    /// Whose things this call sees; `None` for everybody's.
+    pub fn only_of(&self) -> Option<UserId> {
+        (self.level == Level::Own).then(|| self.user())
+    }
+
+    /// Refuses to show a client that is none of the caller's business, as if it were not there.
+    pub fn require_sight_of(&self, client: &Client) -> Result<(), ApiError> {
+        match self.only_of() {
+            Some(user) if user != client.owner => Err(Problem::NotFound.because("there is no such client")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses to change a client that the caller may only see.
+    pub fn require_management_of(&self, client: &Client) -> Result<(), ApiError> {
+        self.require_sight_of(client)?;
+        if self.level == Level::Admin || client.owner == self.user() { Ok(()) } else { Err(insufficient(Level::Admin)) }
+    }
+
+    /// Refuses to stop a client or its credentials: support may do that too.
+    pub fn require_stopping_of(&self, client: &Client) -> Result<(), ApiError> {
+        self.require_sight_of(client)
+    }
+
+    /// Refuses to hand out more than the caller's token holds: no scope of Keyward's own it lacks, no resource it does
+    /// not cover. Other scopes are bounded by the owner's rights whenever a token is asked for.
+    pub fn require_handing_out(&self, rights: &Rights) -> Result<(), ApiError> {
+        let registry = self.app.registry.load();
+        let wanted = registry.catalogue.expand(&rights.scope);
+        if let Some(scope) = wanted.iter().find(|s| s.is_keyward() && !self.claims.scope.contains(s.as_str())) {
+            return Err(Problem::Forbidden.because(format!("a token without {scope} cannot hand it out")));
+        }
+        if let Some(res) = rights.res.first_beyond(&self.claims.res) {
+            return Err(Problem::Forbidden.because(format!("a token that does not cover res {res} cannot hand it out")));
+        }
+        if let Some(unknown) = rights.scope.iter().find(|s| !registry.catalogue.knows(s)) {
+            return Err(ApiError::field("scope", format!("there is no scope {unknown}; add it to the catalogue first")));
+        }
+        Ok(())
+    }
+
+    /// Commits on behalf of the caller and waits until the change is in force on this node; gives its place in the log.
+    pub async fn commit(&self, tx: Tx) -> Result<(), ApiError> {
+        let seq = tx.commit(&self.origin()).await.map_err(conflict)?;
+        self.app.wait_until_applied(seq).await?;
+        Ok(())
+    }
+
+    /// Who commits, from where and when.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            actor: Actor::Token {
+                user: self.user(),
+                client: self.principal.client.id,
+                credential: self.principal.entry.credential.id,
+            },
+            source: self.source.map(|a| a.to_string()),
+            now: self.now,
+        }
+    }
+}
+
+/// A change the database refused: what it contradicts is the caller's to mend, anything else is our fault.
+pub fn conflict(error: keyward_store::StoreError) -> ApiError {
+    match error {
+        keyward_store::StoreError::Conflict { .. } => {
+            Problem::Conflict.because("a name is taken, or something still refers to what was to be deleted")
+        }
+        other => other.into(),
+    }
+}

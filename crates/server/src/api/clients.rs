@@ -1,0 +1,341 @@
+//! Clients.
+
+use std::sync::Arc;
+
+use axum::extract::Path;
+use keyward_model::client::{Client, ClientKind, Subject};
+use keyward_model::event::Draft;
+use keyward_model::id::{ApiId, ClientId, UserId};
+use keyward_model::rights::{ResSet, Rights, ScopeSet};
+use keyward_model::user::Activity;
+use keyward_store::ClientFilter;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::body::{Done, IfMatch, Json, Tagged, stale};
+use crate::api::call::{Call, Level, conflict};
+use crate::api::instant::Instant;
+use crate::api::list::{List, page};
+use crate::api::{Query, id, name};
+use crate::app::App;
+use crate::respond::{ApiError, Problem, ProblemDetails};
+
+/// An application.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Client)]
+pub struct ClientView {
+    /// `client_…`: the OAuth `client_id`.
+    #[schema(value_type = String)]
+    pub id: ClientId,
+    /// What people call it.
+    pub name: String,
+    /// `confidential` clients have credentials, `public` ones have none.
+    #[schema(value_type = String)]
+    pub kind: ClientKind,
+    /// The user whose rights bound it and as whom it acts.
+    #[schema(value_type = String)]
+    pub owner: UserId,
+    /// Its ceiling: space-separated scopes.
+    #[schema(value_type = String)]
+    pub scope: ScopeSet,
+    /// Its ceiling: resource paths.
+    #[schema(value_type = Vec<String>)]
+    pub res: ResSet,
+    /// Who its tokens name as `sub`: `owner` or `client`.
+    #[schema(value_type = String)]
+    pub subject: Subject,
+    /// The APIs it may ask tokens for.
+    #[schema(value_type = Vec<String>)]
+    pub apis: Vec<ApiId>,
+    /// Since when it is disabled.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub disabled_at: Option<Instant>,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Instant,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Instant,
+}
+
+/// A client to register.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewClient {
+    /// What people call it: 1 to 100 characters.
+    pub name: String,
+    /// `confidential` (the default) or `public`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub kind: Option<ClientKind>,
+    /// Its owner; the caller if absent. Only administrators may name somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub owner: Option<UserId>,
+    /// Its ceiling: space-separated scopes; none if absent.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub scope: ScopeSet,
+    /// Its ceiling: resource paths; if absent, those of the caller's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub res: Option<ResSet>,
+    /// Who its tokens name as `sub`: `owner` (the default) or `client`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub subject: Option<Subject>,
+    /// The APIs it may ask tokens for.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub apis: Vec<ApiId>,
+}
+
+/// A change of a client: what is absent stays as it is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientChange {
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its ceiling: space-separated scopes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub scope: Option<ScopeSet>,
+    /// Its ceiling: resource paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub res: Option<ResSet>,
+    /// Who its tokens name as `sub`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub subject: Option<Subject>,
+    /// The APIs it may ask tokens for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub apis: Option<Vec<ApiId>>,
+}
+
+/// Which clients to list.
+#[derive(Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct ClientQuery {
+    /// The most entries to give: 1 to 200, 50 if absent.
+    pub limit: Option<u16>,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// With this name.
+    pub name: Option<String>,
+    /// Owned by this user.
+    #[param(value_type = Option<String>)]
+    pub owner: Option<UserId>,
+    /// `active` or `disabled`.
+    #[param(value_type = Option<String>)]
+    pub state: Option<Activity>,
+}
+
+impl From<Client> for ClientView {
+    fn from(client: Client) -> Self {
+        Self {
+            id: client.id,
+            name: client.name,
+            kind: client.kind,
+            owner: client.owner,
+            scope: client.rights.scope,
+            res: client.rights.res,
+            subject: client.subject,
+            apis: client.apis,
+            disabled_at: client.disabled_at.map(Instant),
+            created_at: Instant(client.created_at),
+            updated_at: Instant(client.updated_at),
+        }
+    }
+}
+
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get, change, delete))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+}
+
+/// The client, if it exists and the caller may see it.
+pub(super) async fn find(call: &Call, id: ClientId) -> Result<Client, ApiError> {
+    let client = call.app.store.find_client(id).await?;
+    let client = client.ok_or_else(|| Problem::NotFound.because("there is no such client"))?;
+    call.require_sight_of(&client)?;
+    Ok(client)
+}
+
+/// List clients
+#[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(ClientQuery),
+    responses((status = 200, body = List<ClientView>), (status = "default", body = ProblemDetails)))]
+async fn list(call: Call, Query(query): Query<ClientQuery>) -> Result<axum::Json<List<ClientView>>, ApiError> {
+    let page = page(query.limit, query.cursor.as_deref())?;
+    // Whoever may see only their own asks for their own, whatever they ask for.
+    if let (Some(own), Some(asked)) = (call.only_of(), query.owner)
+        && own != asked
+    {
+        return Ok(axum::Json(List { items: Vec::new(), next_cursor: None }));
+    }
+    let filter =
+        ClientFilter { name: query.name, owner: call.only_of().or(query.owner), activity: query.state };
+    let found = call.app.store.list_clients(&filter, &page).await?;
+    Ok(axum::Json(List::of(found, &page, |c| c.id.to_string(), ClientView::from)))
+}
+
+/// Register a client
+#[utoipa::path(post, path = "/api/v1/clients", tag = "clients", request_body = NewClient,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless for 24 hours")),
+    responses((status = 201, body = ClientView), (status = "default", body = ProblemDetails)))]
+async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>, ApiError> {
+    if let Some(made) = body.made_before(&call).await? {
+        let client = find(&call, id(&made)?).await?;
+        return Ok(tagged(client, true));
+    }
+    let new = body.value.clone();
+    let owner = new.owner.unwrap_or(call.user());
+    if owner != call.user() {
+        call.require(Level::Admin)?;
+        if call.app.store.find_user(owner).await?.is_none() {
+            return Err(ApiError::field("owner", "there is no such user"));
+        }
+    }
+    let client = Client {
+        id: ClientId::new(call.now, &call.app.entropy)?,
+        name: name(new.name)?,
+        kind: new.kind.unwrap_or(ClientKind::Confidential),
+        owner,
+        rights: Rights { scope: new.scope, res: new.res.unwrap_or_else(|| call.res().clone()) },
+        subject: new.subject.unwrap_or(Subject::Owner),
+        apis: apis(&call, new.apis)?,
+        disabled_at: None,
+        created_at: call.now,
+        updated_at: call.now,
+        version: 1,
+    };
+    call.require_handing_out(&client.rights)?;
+    let mut tx = call.app.store.begin().await?;
+    tx.insert_client(&client).await.map_err(conflict)?;
+    body.note_made(&call, &mut tx, &client.id.to_string()).await?;
+    tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data: describe(&client) });
+    call.commit(tx).await?;
+    Ok(tagged(client, true))
+}
+
+/// Show a client
+#[utoipa::path(get, path = "/api/v1/clients/{id}", tag = "clients", params(("id" = String, Path)),
+    responses((status = 200, body = ClientView), (status = "default", body = ProblemDetails)))]
+async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<ClientView>, ApiError> {
+    Ok(tagged(find(&call, id(&path)?).await?, false))
+}
+
+/// Change a client
+#[utoipa::path(patch, path = "/api/v1/clients/{id}", tag = "clients", request_body = ClientChange,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
+    responses((status = 200, body = ClientView), (status = "default", body = ProblemDetails)))]
+async fn change(
+    call: Call, Path(path): Path<String>, if_match: IfMatch, body: Json<ClientChange>,
+) -> Result<Tagged<ClientView>, ApiError> {
+    let mut client = find(&call, id(&path)?).await?;
+    call.require_management_of(&client)?;
+    if_match.require(client.version)?;
+    let change = body.value;
+    if let Some(new) = change.name {
+        client.name = name(new)?;
+    }
+    client.rights.scope = change.scope.unwrap_or(client.rights.scope);
+    client.rights.res = change.res.unwrap_or(client.rights.res);
+    client.subject = change.subject.unwrap_or(client.subject);
+    if let Some(new) = change.apis {
+        client.apis = apis(&call, new)?;
+    }
+    call.require_handing_out(&client.rights)?;
+    save(&call, client, "client.changed").await
+}
+
+/// Disable a client: all its credentials and tokens stop at once
+#[utoipa::path(post, path = "/api/v1/clients/{id}/disable", tag = "clients", params(("id" = String, Path)),
+    responses((status = 200, body = ClientView), (status = "default", body = ProblemDetails)))]
+async fn disable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<ClientView>, ApiError> {
+    let mut client = find(&call, id(&path)?).await?;
+    call.require_stopping_of(&client)?;
+    if_match.require(client.version)?;
+    if client.disabled_at.is_some() {
+        return Ok(tagged(client, false));
+    }
+    client.disabled_at = Some(call.now);
+    save(&call, client, "client.disabled").await
+}
+
+/// Enable a disabled client again
+#[utoipa::path(post, path = "/api/v1/clients/{id}/enable", tag = "clients", params(("id" = String, Path)),
+    responses((status = 200, body = ClientView), (status = "default", body = ProblemDetails)))]
+async fn enable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<ClientView>, ApiError> {
+    let mut client = find(&call, id(&path)?).await?;
+    call.require_management_of(&client)?;
+    call.require_handing_out(&client.rights)?;
+    if_match.require(client.version)?;
+    if client.disabled_at.is_none() {
+        return Ok(tagged(client, false));
+    }
+    client.disabled_at = None;
+    save(&call, client, "client.enabled").await
+}
+
+/// Delete a client with its credentials
+#[utoipa::path(delete, path = "/api/v1/clients/{id}", tag = "clients", params(("id" = String, Path)),
+    responses((status = 204), (status = "default", body = ProblemDetails)))]
+async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Done, ApiError> {
+    let client = find(&call, id(&path)?).await?;
+    call.require_management_of(&client)?;
+    if_match.require(client.version)?;
+    let mut tx = call.app.store.begin().await?;
+    if !tx.delete_client(client.id, client.version).await.map_err(conflict)? {
+        return Err(stale());
+    }
+    tx.record(Draft { kind: "client.deleted", subject: client.id.to_string(), data: describe(&client) });
+    call.commit(tx).await?;
+    Ok(Done)
+}
+
+async fn save(call: &Call, mut client: Client, kind: &'static str) -> Result<Tagged<ClientView>, ApiError> {
+    client.updated_at = call.now;
+    let mut tx = call.app.store.begin().await?;
+    if !tx.update_client(&client, client.version).await.map_err(conflict)? {
+        return Err(stale());
+    }
+    client.version += 1;
+    tx.record(Draft { kind, subject: client.id.to_string(), data: describe(&client) });
+    call.commit(tx).await?;
+    Ok(tagged(client, false))
+}
+
+fn tagged(client: Client, made: bool) -> Tagged<ClientView> {
+    let location = made.then(|| format!("/api/v1/clients/{}", client.id));
+    Tagged { version: client.version, value: client.into(), location }
+}
+
+fn describe(client: &Client) -> serde_json::Value {
+    json!({
+        "name": client.name, "kind": client.kind, "owner": client.owner, "scope": client.rights.scope,
+        "res": client.rights.res, "subject": client.subject, "apis": client.apis, "disabled_at": client.disabled_at,
+    })
+}
+
+fn apis(call: &Call, mut apis: Vec<ApiId>) -> Result<Vec<ApiId>, ApiError> {
+    const MOST: usize = 32;
+    apis.sort_unstable();
+    apis.dedup();
+    if apis.len() > MOST {
+        return Err(ApiError::field("apis", format!("a client may use at most {MOST} APIs")));
+    }
+    let registry = call.app.registry.load();
+    match apis.iter().find(|api| registry.api(**api).is_none()) {
+        Some(unknown) => Err(ApiError::field("apis", format!("there is no API {unknown}"))),
+        None => Ok(apis),
+    }
+}

@@ -1,0 +1,148 @@
+//! Everything a request may need, put together once at the start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use keyward_guard::Expect;
+use keyward_model::api::KEYWARD_AUDIENCE;
+use keyward_model::entropy::{Entropy, EntropyError};
+use keyward_model::id::KeyId;
+use keyward_model::sealing::{MasterKey, SealError};
+use keyward_model::secret::{HashingKey, Secret};
+use keyward_store::{Store, StoreError};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::{Config, SigningKeysConfig};
+use crate::failures::Failures;
+use crate::first_start::{self, Bootstrap};
+use crate::key_ring::KeyRing;
+use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource};
+use crate::principals::Principals;
+use crate::registry::Registry;
+use crate::revoked_tokens::RevokedTokens;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum StartError {
+    #[error("database: {0}")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    #[error("{0}: {1}")]
+    Sealed(String, SealError),
+    #[error("signing key {0} is damaged")]
+    SigningKey(KeyId),
+    #[error("a signing key could not be made")]
+    NewKey,
+    #[error("the key set could not be written")]
+    KeySet,
+    #[error("what was stored as the hashing key is not one")]
+    HashingKey,
+    #[error("the database is reached, but its first start is not finished by another node")]
+    Unfinished,
+}
+
+/// The running server without its sockets.
+pub struct App {
+    /// The public URL: `iss`, and the base of every URL. Never taken from a request.
+    pub issuer: String,
+    /// What everything remembers.
+    pub store: Store,
+    /// Where "now" comes from.
+    pub clock: Clock,
+    /// Where random bytes come from.
+    pub entropy: Entropy,
+    /// Under which secrets are hashed.
+    pub hashing_key: HashingKey,
+    /// Who signs, and what verifiers see.
+    pub key_ring: ArcSwap<KeyRing>,
+    /// Catalogue and APIs.
+    pub registry: ArcSwap<Registry>,
+    /// Who is behind a key.
+    pub principals: Principals,
+    /// Tokens ended before their time.
+    pub revoked_tokens: RevokedTokens,
+    /// How many failures are borne.
+    pub failures: Failures,
+    /// When signing keys change.
+    pub signing_keys: SigningKeysConfig,
+    /// Who may read the metrics.
+    pub metrics_networks: Vec<IpNet>,
+    /// The URL of the status list that the tokens name.
+    pub status_list_uri: String,
+    /// How long a client may take to send a body.
+    pub body_timeout: Duration,
+    /// What a token for Keyward's own API must be.
+    pub expect: Expect,
+    /// What a token must be whatever API it is for.
+    pub expect_any: Expect,
+    /// The place in the log up to which memory is true.
+    pub(crate) applied: watch::Sender<i64>,
+    pub(crate) master_key: MasterKeySource,
+}
+
+/// What the start needs beside the settings; tests bring their own.
+pub struct Surroundings {
+    /// The open database.
+    pub store: Store,
+    /// Where "now" comes from.
+    pub clock: Clock,
+    /// Where random bytes come from.
+    pub entropy: Entropy,
+    /// Where the master key is.
+    pub master_key: MasterKeySource,
+}
+
+impl App {
+    /// Reads (or, at the first start, makes) all that is needed; gives the bootstrap key if this was the first start.
+    pub async fn start(
+        config: &Config, issuer: String, surroundings: Surroundings,
+    ) -> Result<(Arc<Self>, Option<Bootstrap>), StartError> {
+        let Surroundings { store, clock, entropy, master_key } = surroundings;
+        let bootstrap = first_start::prepare(&store, &clock, &entropy, &master_key).await?;
+        let (master, hashing_key) = unlock(&store, &master_key).await?;
+        // The place in the log is read first: whatever changes while the rest is read is applied again.
+        let applied = store.last_event().await?;
+        let app = Self {
+            key_ring: ArcSwap::from_pointee(KeyRing::load(&store, &master, None).await?),
+            registry: ArcSwap::from_pointee(Registry::load(&store).await?),
+            revoked_tokens: RevokedTokens::load(&store, clock.now()).await?,
+            principals: Principals::new(config.cache.entries),
+            failures: Failures::new(&config.limits),
+            metrics_networks: config.server.metrics_networks.clone(),
+            status_list_uri: format!("{issuer}/status-lists/1"),
+            signing_keys: config.signing_keys.clone(),
+            body_timeout: Duration::from_secs(config.server.body_timeout_s.into()),
+            expect: Expect::new(issuer.clone(), KEYWARD_AUDIENCE),
+            expect_any: Expect::of_any_audience(issuer.clone()),
+            applied: watch::Sender::new(applied),
+            issuer,
+            store,
+            clock,
+            entropy,
+            hashing_key,
+            master_key,
+        };
+        Ok((Arc::new(app), bootstrap))
+    }
+
+    /// The master key in force, read anew: another process may have replaced it.
+    pub async fn master(&self) -> Result<MasterKey, StartError> {
+        unlock(&self.store, &self.master_key).await.map(|(master, _)| master)
+    }
+}
+
+async fn unlock(store: &Store, source: &MasterKeySource) -> Result<(MasterKey, HashingKey), StartError> {
+    let secrets = store.list_sealed_secrets().await?;
+    let (_, sealed) = secrets.iter().find(|(name, _)| name == HASHING_KEY).ok_or(StartError::Unfinished)?;
+    let master = source.load(sealed)?;
+    let opened = master.open(HASHING_KEY, sealed).map_err(|e| StartError::Sealed(HASHING_KEY.to_owned(), e))?;
+    let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| StartError::HashingKey)?;
+    Ok((master, HashingKey::new(&Secret::new(bytes))))
+}

@@ -1,0 +1,90 @@
+//! Following the event log: every change, made here or on another node, drops what it makes untrue in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_model::event::Event;
+use keyward_model::time::Timestamp;
+use keyward_store::{Changes, EventFilter, StoreError};
+
+use crate::app::{App, StartError};
+use crate::key_ring::KeyRing;
+use crate::registry::Registry;
+
+/// Without a notification the log is looked at this often, so a lost one delays a change by no more.
+const AT_MOST: Duration = Duration::from_millis(500);
+/// After so many failed looks in a row (with the pauses between them, two seconds) memory is no longer trusted.
+const DOUBT_AFTER: u32 = 4;
+const BATCH: u16 = 500;
+
+/// Follows the log until the server stops.
+pub(crate) async fn follow(app: Arc<App>) {
+    let mut changes = app.store.changes();
+    let mut failed = 0;
+    loop {
+        changes.next(AT_MOST).await;
+        match catch_up(&app, &mut changes).await {
+            Ok(()) => {
+                if failed >= DOUBT_AFTER {
+                    tracing::info!("the event log can be read again");
+                    app.principals.doubt(false);
+                }
+                failed = 0;
+            }
+            Err(error) => {
+                failed += 1;
+                if failed == DOUBT_AFTER {
+                    tracing::error!(%error, "the event log cannot be read: nothing remembered is trusted until it can");
+                    app.principals.doubt(true);
+                }
+                tokio::time::sleep(AT_MOST).await;
+            }
+        }
+    }
+}
+
+async fn catch_up(app: &App, _changes: &mut Changes) -> Result<(), StartError> {
+    loop {
+        let after = *app.applied.borrow();
+        let events = app.store.list_events(&EventFilter::default(), after, BATCH).await?;
+        let Some(last) = events.last().map(|event| event.seq) else { return Ok(()) };
+        apply(app, &events).await?;
+        app.applied.send_replace(last);
+    }
+}
+
+async fn apply(app: &App, events: &[Event]) -> Result<(), StartError> {
+    for event in events {
+        app.principals.forget(&event.subject);
+        if event.kind == "token.revoked" {
+            let expires_at = event.data.get("expires_at").and_then(serde_json::Value::as_i64);
+            if let (Ok(jti), Some(expires_at)) = (event.subject.parse(), expires_at) {
+                app.revoked_tokens.add(jti, Timestamp::from_millis(expires_at), app.clock.now());
+            }
+        }
+    }
+    let touched = |prefix: &str| events.iter().any(|event| event.kind.starts_with(prefix));
+    if touched("scope.") || touched("api.") {
+        app.registry.store(Arc::new(Registry::load(&app.store).await?));
+    }
+    if touched("signing_key.") {
+        let master = app.master().await?;
+        let known = app.key_ring.load_full();
+        app.key_ring.store(Arc::new(KeyRing::load(&app.store, &master, Some(&known)).await?));
+    }
+    Ok(())
+}
+
+impl App {
+    /// Waits until memory on this node is true up to this place in the log, so that whoever is told of a change finds
+    /// it in force.
+    pub async fn wait_until_applied(&self, seq: i64) -> Result<(), StoreError> {
+        let mut applied = self.applied.subscribe();
+        let waited = tokio::time::timeout(Duration::from_secs(5), applied.wait_for(|place| *place >= seq)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            // The change is durable and will be applied; only this node cannot say so now.
+            Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("the event log is not being followed".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The OAuth 2.0 endpoints.
+
+pub mod client_auth;
+pub mod form;
+pub mod grants;
+pub mod introspect;
+pub mod jwks;
+pub mod metadata;
+pub mod revoke;
+pub mod token;

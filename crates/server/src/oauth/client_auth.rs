@@ -1,0 +1,167 @@
+//! Client authentication (RFC 6749 §2.3): a seam of its own, whatever the grant.
+//!
+//! 1. Find the credentials in the header or in the body, in one place only    RFC 6749 §2.3.1
+//! 2. Read the key; the credential's id inside it finds its row
+//! 3. Compare the secret, the same work whoever asks
+//! 4. Only after the right secret: say what else is in the way
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, header};
+use keyward_model::client::ClientKind;
+use keyward_model::credential::State;
+use keyward_model::id::ClientId;
+use keyward_model::key::Key;
+use keyward_model::secret::{Secret, SecretHash};
+use keyward_model::time::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::oauth::form::{self, Form};
+use crate::principals::Principal;
+use crate::respond::{ErrorCode, OAuthError};
+
+/// The authentication methods, as the metadata names them (RFC 8414 §2).
+pub const METHODS: &[&str] = &["client_secret_basic", "client_secret_post"];
+
+/// What a client presents.
+struct Presented<'a> {
+    client_id: Cow<'a, str>,
+    secret: Cow<'a, str>,
+}
+
+/// The client that sent this request, authenticated.
+pub async fn authenticate(
+    app: &App, headers: &HeaderMap, form: &Form<'_>, address: Option<IpAddr>, now: Timestamp,
+) -> Result<Principal, OAuthError> {
+    let authorization = basic(headers)?;
+    let presented = presented(authorization.as_ref().map(|text| text.as_slice()), form)?;
+    let outcome = verify(app, &presented, now).await?;
+    outcome.map_err(|refusal| refuse(app, &presented, refusal, address, now))
+}
+
+/// Finds the credentials. RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each request."
+fn presented<'a>(authorization: Option<&'a [u8]>, form: &'a Form<'_>) -> Result<Presented<'a>, OAuthError> {
+    let (body_id, body_secret) = (form.get("client_id")?, form.get("client_secret")?);
+    let Some(authorization) = authorization else {
+        return match (body_id, body_secret) {
+            (Some(id), Some(secret)) => Ok(Presented { client_id: id.into(), secret: secret.into() }),
+            (Some(_), None) => Err(ErrorCode::InvalidClient.because("the client_secret is missing")),
+            (None, Some(_)) => Err(ErrorCode::InvalidRequest.because("the client_id is missing")),
+            (None, None) => Err(ErrorCode::InvalidClient.because(
+                "no client authentication: send HTTP Basic with client_id and client_secret, or both in the body",
+            )),
+        };
+    };
+    if body_secret.is_some() {
+        return Err(ErrorCode::InvalidRequest.because("two authentication methods at once: use the header or the body"));
+    }
+    let (client_id, secret) = basic_parts(authorization)?;
+    if body_id.is_some_and(|id| id != client_id) {
+        return Err(ErrorCode::InvalidRequest.because("the client_id of the body is not the one of the header"));
+    }
+    Ok(Presented { client_id, secret })
+}
+
+/// The decoded payload of an `Authorization: Basic` header, if there is one (RFC 7617 §2).
+fn basic(headers: &HeaderMap) -> Result<Option<Zeroizing<Vec<u8>>>, OAuthError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ErrorCode::InvalidRequest.because("more than one Authorization header"));
+    }
+    let Some((scheme, payload)) = value.as_bytes().split_at_checked(6) else {
+        return Err(ErrorCode::InvalidClient.because("the Authorization header must use the scheme Basic"));
+    };
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return Err(ErrorCode::InvalidClient.because("the Authorization header must use the scheme Basic"));
+    }
+    let payload = STANDARD.decode(payload.trim_ascii());
+    payload.map(|p| Some(Zeroizing::new(p))).map_err(|_| ErrorCode::InvalidRequest.because("the Basic credentials are not base64"))
+}
+
+/// Both halves of Basic credentials. RFC 6749 §2.3.1: each is form-encoded before they are joined by a colon.
+pub fn basic_parts(payload: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), OAuthError> {
+    let colon = payload.iter().position(|b| *b == b':');
+    let halves = colon.and_then(|at| payload.split_at_checked(at));
+    let Some((id, secret)) = halves else {
+        return Err(ErrorCode::InvalidRequest.because("the Basic credentials have no colon between client_id and secret"));
+    };
+    let decode = |half| {
+        form::decode(half).map_err(|e| ErrorCode::InvalidRequest.because(format!("the Basic credentials: {e}")))
+    };
+    Ok((decode(id)?, decode(secret.get(1..).unwrap_or_default())?))
+}
+
+/// What stands in the way of a client.
+enum Refusal {
+    /// No such client, no such key, or a wrong secret: nobody learns which.
+    Unproven,
+    /// The secret is right, but the credential has ended.
+    Ended(State),
+    /// The secret is right, but the client is disabled.
+    ClientDisabled,
+    /// The secret is right, but the owner is disabled.
+    OwnerDisabled,
+}
+
+async fn verify(app: &App, presented: &Presented<'_>, now: Timestamp) -> Result<Result<Principal, Refusal>, OAuthError> {
+    let key = Key::parse(&presented.secret).ok();
+    let principal = match &key {
+        Some(key) => app.principals.find(&app.store, key.credential).await?,
+        None => None,
+    };
+    // Whoever there is or is not, one secret is hashed and one hash compared.
+    let secret = key.map_or_else(|| Secret::new([0; 32]), |key| key.secret);
+    let stored = principal.as_ref().and_then(|p| p.entry.credential.secret_hash.clone());
+    let nobody = || SecretHash::from_bytes(&[0; 32]);
+    let (Some(stored), known) = (stored.clone().or_else(nobody), stored.is_some()) else {
+        return Ok(Err(Refusal::Unproven));
+    };
+    let right = app.hashing_key.matches(&secret, &stored) && known;
+    let Some(principal) = principal.filter(|p| right && names(p, &presented.client_id)) else {
+        return Ok(Err(Refusal::Unproven));
+    };
+    let state = principal.entry.credential.state_at(now);
+    if !state.authenticates() {
+        return Ok(Err(Refusal::Ended(state)));
+    }
+    if principal.client.disabled_at.is_some() || principal.client.kind == ClientKind::Public {
+        return Ok(Err(Refusal::ClientDisabled));
+    }
+    if principal.owner.disabled_at.is_some() {
+        return Ok(Err(Refusal::OwnerDisabled));
+    }
+    Ok(Ok(principal))
+}
+
+fn names(principal: &Principal, client_id: &str) -> bool {
+    client_id.parse::<ClientId>().is_ok_and(|id| id == principal.client.id)
+}
+
+fn refuse(
+    app: &App, presented: &Presented<'_>, refusal: Refusal, address: Option<IpAddr>, now: Timestamp,
+) -> OAuthError {
+    let client = presented.client_id.parse::<ClientId>().ok();
+    metrics::counter!("keyward_authentication_failures_total").increment(1);
+    if let Some(wait) = app.failures.charge(client, address, now) {
+        tracing::warn!(client = ?client, source = ?address, "too many failed authentications");
+        return OAuthError {
+            retry_after: Some(wait),
+            ..ErrorCode::TemporarilyUnavailable.because("too many failed authentications; wait as long as Retry-After says")
+        };
+    }
+    let (description, cause) = match refusal {
+        Refusal::Unproven => ("client_id or client_secret is wrong".into(), "unknown client or wrong secret"),
+        Refusal::Ended(state) => {
+            (format!("this client_secret is {}; ask the owner of the client for a new one", state.name()), "ended credential")
+        }
+        Refusal::ClientDisabled => ("this client is disabled; ask its owner".to_owned(), "disabled client"),
+        Refusal::OwnerDisabled => ("the owner of this client is disabled; ask an administrator".to_owned(), "disabled owner"),
+    };
+    tracing::info!(client = ?client, source = ?address, cause, "authentication failed");
+    ErrorCode::InvalidClient.because(description)
+}

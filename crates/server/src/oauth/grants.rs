@@ -1,0 +1,82 @@
+//! The grants: which there are, and what each may use. Nothing below here names HTTP.
+
+pub mod client_credentials;
+
+use std::sync::Arc;
+
+use keyward_model::rights::{RightsError, Requested};
+use keyward_model::time::Timestamp;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::oauth::form::Form;
+use crate::principals::Principal;
+use crate::respond::{ErrorCode, OAuthError};
+
+/// All grant types, as the metadata publishes them (RFC 8414 §2).
+pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE];
+
+/// The most `resource` parameters in one request.
+const MAX_RESOURCES: usize = 8;
+
+/// What a grant works with: who asks, and when.
+pub struct Call<'a> {
+    /// The server.
+    pub app: &'a Arc<App>,
+    /// The authenticated client.
+    pub principal: Principal,
+    /// The instant of the request.
+    pub now: Timestamp,
+}
+
+/// What is asked for, whatever the grant.
+pub struct Request<'a> {
+    /// `scope` and `res`.
+    pub requested: Requested,
+    /// `resource` (RFC 8707 §2); may be repeated.
+    pub resources: Vec<&'a str>,
+}
+
+/// A successful response (RFC 6749 §5.1).
+#[derive(Debug, Serialize)]
+pub struct TokenResponse {
+    /// The JWT.
+    pub access_token: String,
+    /// Always `Bearer` (RFC 6750).
+    pub token_type: &'static str,
+    /// Seconds until it ends.
+    pub expires_in: i64,
+    /// What was granted, with all it implies.
+    pub scope: String,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the parameters that all grants share.
+    pub fn read(form: &'a Form<'_>) -> Result<Self, OAuthError> {
+        let scope = form.get("scope")?.map(str::parse).transpose();
+        let res = form.get("res")?.map(str::parse).transpose();
+        let wrong = |e: RightsError| ErrorCode::InvalidScope.because(e.to_string());
+        let resources: Vec<&str> = form.all("resource").filter(|r| !r.is_empty()).collect();
+        if resources.len() > MAX_RESOURCES {
+            return Err(ErrorCode::InvalidTarget.because(format!("more than {MAX_RESOURCES} resource parameters")));
+        }
+        Ok(Self { requested: Requested { scope: scope.map_err(wrong)?, res: res.map_err(wrong)? }, resources })
+    }
+}
+
+/// Whether this grant type exists.
+pub fn find(grant_type: &str) -> Result<&'static str, OAuthError> {
+    GRANT_TYPES.iter().copied().find(|known| *known == grant_type).ok_or_else(|| {
+        ErrorCode::UnsupportedGrantType.because(format!("the grant types here are: {}", GRANT_TYPES.join(", ")))
+    })
+}
+
+/// Carries out the grant.
+pub async fn exchange(
+    grant_type: &'static str, call: &Call<'_>, request: Request<'_>,
+) -> Result<TokenResponse, OAuthError> {
+    match grant_type {
+        client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),
+        _ => Err(ErrorCode::UnsupportedGrantType.because("this grant type is not available")),
+    }
+}

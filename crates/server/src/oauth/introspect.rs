@@ -1,0 +1,63 @@
+//! Token introspection: RFC 7662. Computed from the token and the state of things; no row per token exists.
+//!
+//! 1. Authenticate whoever asks                                    §2.1
+//! 2. Verify the token as any API would
+//! 3. Ask how credential, client, owner and rights stand now
+//! 4. Answer the client itself and the APIs the token is for       §2.2, §4
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use keyward_model::id::ClientId;
+use keyward_model::time::Timestamp;
+use keyward_model::token::AccessTokenClaims;
+use serde_json::json;
+
+use crate::app::App;
+use crate::oauth::client_auth;
+use crate::oauth::form::{Form, read_body};
+use crate::oauth::token::no_store;
+use crate::request::Arrival;
+use crate::respond::{ErrorCode, OAuthError, json_response};
+use crate::standing::standing;
+
+/// `POST /introspect`
+pub async fn introspect(State(app): State<Arc<App>>, request: Request) -> Result<Response, OAuthError> {
+    let now = app.clock.now();
+    let headers = request.headers().clone();
+    let address = Arrival::address(request.extensions());
+    let body = read_body(&app, request).await?;
+    let form = Form::parse(&body)?;
+    let caller = client_auth::authenticate(&app, &headers, &form, address, now).await?;
+    let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
+    let answer = match active(&app, token, caller.client.id, now).await? {
+        Some(claims) => json!({
+            "active": true, "token_type": "Bearer", "iss": claims.iss, "sub": claims.sub, "aud": claims.aud,
+            "client_id": claims.client_id, "scope": claims.scope, "res": claims.res, "cred": claims.cred,
+            "act": claims.act, "jti": claims.jti, "iat": claims.iat.as_seconds(), "exp": claims.exp.as_seconds(),
+        }),
+        // RFC 7662 §2.2: nothing more is said of an inactive token, "including why the token is inactive".
+        None => json!({ "active": false }),
+    };
+    Ok(no_store(json_response(StatusCode::OK, &answer)))
+}
+
+async fn active(
+    app: &Arc<App>, token: &str, caller: ClientId, now: Timestamp,
+) -> Result<Option<AccessTokenClaims>, OAuthError> {
+    let keys = app.key_ring.load_full();
+    let Ok(claims) = keyward_guard::verify(token, &keys.key_set, &app.expect_any, now) else { return Ok(None) };
+    if !may_ask(app, &claims, caller) {
+        return Ok(None);
+    }
+    Ok(standing(app, &claims, now).await?.is_ok().then_some(claims))
+}
+
+/// A token is the business of its own client and of the APIs it is for.
+fn may_ask(app: &App, claims: &AccessTokenClaims, caller: ClientId) -> bool {
+    let registry = app.registry.load();
+    let is_for = |audience| registry.api_by_audience(audience).is_some_and(|api| api.client == Some(caller));
+    claims.client_id == caller || claims.aud.iter().any(is_for)
+}

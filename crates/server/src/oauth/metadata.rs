@@ -1,0 +1,40 @@
+//! Authorization server metadata: RFC 8414, also where OpenID Connect clients look for it.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use crate::app::App;
+use crate::oauth::{client_auth, grants};
+use crate::respond::json_response;
+
+/// `GET /.well-known/oauth-authorization-server` and `GET /.well-known/openid-configuration`
+///
+/// Every URL begins with the configured issuer: nothing here is built from the request.
+pub async fn metadata(State(app): State<Arc<App>>) -> Response {
+    let at = |path: &str| format!("{}{path}", app.issuer);
+    let registry = app.registry.load();
+    let mut scopes: Vec<&str> = registry.apis().flat_map(|api| api.scopes.iter()).map(|s| s.as_str()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    let document = json!({
+        "issuer": app.issuer,
+        "token_endpoint": at("/token"),
+        "jwks_uri": at("/jwks"),
+        "introspection_endpoint": at("/introspect"),
+        "revocation_endpoint": at("/revoke"),
+        "service_documentation": at("/docs"),
+        "scopes_supported": scopes,
+        "response_types_supported": [],
+        "grant_types_supported": grants::GRANT_TYPES,
+        "token_endpoint_auth_methods_supported": client_auth::METHODS,
+        "introspection_endpoint_auth_methods_supported": client_auth::METHODS,
+        "revocation_endpoint_auth_methods_supported": client_auth::METHODS,
+    });
+    let mut response = json_response(StatusCode::OK, &document);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+}

@@ -1,0 +1,56 @@
+//! Token revocation: RFC 7009, of an access token by the client it was issued to.
+//!
+//! 1. Authenticate the client                                          §2.1
+//! 2. What is no valid token of ours needs no revoking: success        §2.2
+//! 3. Somebody else's token is refused                                 §2.1
+//! 4. Note the token's end and append the event; answer when in force
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use keyward_model::event::{Actor, Draft};
+use keyward_store::Origin;
+use serde_json::json;
+
+use crate::app::App;
+use crate::oauth::client_auth;
+use crate::oauth::form::{Form, read_body};
+use crate::oauth::token::no_store;
+use crate::request::Arrival;
+use crate::respond::{ErrorCode, OAuthError, json_response};
+
+/// `POST /revoke`
+pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Result<Response, OAuthError> {
+    let now = app.clock.now();
+    let headers = request.headers().clone();
+    let address = Arrival::address(request.extensions());
+    let body = read_body(&app, request).await?;
+    let form = Form::parse(&body)?;
+    let caller = client_auth::authenticate(&app, &headers, &form, address, now).await?;
+    let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
+    let done = || Ok(no_store(json_response(StatusCode::OK, &json!({}))));
+
+    let keys = app.key_ring.load_full();
+    let Ok(claims) = keyward_guard::verify(token, &keys.key_set, &app.expect_any, now) else { return done() };
+    if claims.client_id != caller.client.id {
+        return Err(ErrorCode::UnauthorizedClient.because("this token was issued to another client"));
+    }
+    let credential = claims.cred.unwrap_or(caller.entry.credential.id);
+    // Verifiers may be lenient about the end of a token; it must stay known as revoked as long.
+    let known_until = claims.exp.plus(keyward_guard::MAX_LEEWAY);
+    let mut tx = app.store.begin().await?;
+    if !tx.insert_revoked_token(claims.jti, credential, known_until, now).await? {
+        return done();
+    }
+    tx.record(Draft {
+        kind: "token.revoked",
+        subject: claims.jti.to_string(),
+        data: json!({ "client": claims.client_id, "credential": credential, "expires_at": known_until }),
+    });
+    let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
+    let seq = tx.commit(&Origin { actor, source: address.map(|a| a.to_string()), now }).await?;
+    app.wait_until_applied(seq).await?;
+    done()
+}

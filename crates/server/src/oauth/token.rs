@@ -1,0 +1,43 @@
+//! Token endpoint: RFC 6749 §3.2.
+//!
+//! 1. Read the form              §3.2
+//! 2. Find the grant             §4.5
+//! 3. Authenticate the client    §2.3
+//! 4. Carry out the grant        `grants`
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+
+use crate::app::App;
+use crate::oauth::form::{Form, read_body};
+use crate::oauth::{client_auth, grants};
+use crate::request::Arrival;
+use crate::respond::{ErrorCode, OAuthError, json_response};
+
+/// `POST /token`
+pub async fn token(State(app): State<Arc<App>>, request: Request) -> Result<Response, OAuthError> {
+    let now = app.clock.now();
+    let headers = request.headers().clone();
+    let address = Arrival::address(request.extensions());
+    let body = read_body(&app, request).await?;
+    let form = Form::parse(&body)?;
+    let grant_type = form.get("grant_type")?.ok_or_else(|| ErrorCode::InvalidRequest.because("grant_type is missing"))?;
+    let grant = grants::find(grant_type)?;
+    let principal = client_auth::authenticate(&app, &headers, &form, address, now).await?;
+    let request = grants::Request::read(&form)?;
+    let response = grants::exchange(grant, &grants::Call { app: &app, principal, now }, request).await?;
+    metrics::counter!("keyward_tokens_issued_total").increment(1);
+    Ok(no_store(json_response(StatusCode::OK, &response)))
+}
+
+/// RFC 6749 §5.1: token responses must not be stored by anything on the way.
+pub fn no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+

@@ -1,0 +1,312 @@
+//! Errors as HTTP responses: one type per audience, and the only place that picks a status.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use keyward_model::entropy::EntropyError;
+use keyward_model::jws::JwsError;
+use keyward_store::StoreError;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+/// Error codes of the OAuth endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// RFC 6749 §5.2
+    InvalidRequest,
+    /// RFC 6749 §5.2
+    InvalidClient,
+    /// RFC 6749 §5.2
+    UnauthorizedClient,
+    /// RFC 6749 §5.2
+    UnsupportedGrantType,
+    /// RFC 6749 §5.2
+    InvalidScope,
+    /// RFC 8707 §2
+    InvalidTarget,
+    /// RFC 6749 §4.1.2.1, here for too many failed authentications.
+    TemporarilyUnavailable,
+    /// RFC 6749 §4.1.2.1, for faults of our own.
+    ServerError,
+}
+
+impl ErrorCode {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::InvalidTarget => "invalid_target",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::ServerError => "server_error",
+        }
+    }
+
+    /// The HTTP status it comes with.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidRequest
+            | Self::UnauthorizedClient
+            | Self::UnsupportedGrantType
+            | Self::InvalidScope
+            | Self::InvalidTarget => StatusCode::BAD_REQUEST,
+            Self::InvalidClient => StatusCode::UNAUTHORIZED,
+            Self::TemporarilyUnavailable => StatusCode::TOO_MANY_REQUESTS,
+            Self::ServerError => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// This error with what the client may know of its cause.
+    pub fn because(self, description: impl Into<Cow<'static, str>>) -> OAuthError {
+        OAuthError { code: self, description: description.into(), retry_after: None }
+    }
+}
+
+/// A refusal of an OAuth endpoint (RFC 6749 §5.2).
+#[derive(Debug)]
+pub struct OAuthError {
+    /// Which.
+    pub code: ErrorCode,
+    /// What the client may know.
+    pub description: Cow<'static, str>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.code.as_str(), "error_description": printable(&self.description) });
+        let mut response = json_response(self.code.status(), &body);
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.code == ErrorCode::InvalidClient {
+            // RFC 6749 §5.2: "the authorization server MUST respond with an HTTP 401 status code and include the
+            // "WWW-Authenticate" response header field matching the authentication scheme used by the client."
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\""));
+        }
+        retry_after(&mut response, self.retry_after);
+        response
+    }
+}
+
+/// RFC 6749 §5.2 allows only these characters in `error_description`.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, ' ' | '!' | '#'..='[' | ']'..='~') { c } else { '?' }).collect()
+}
+
+fn retry_after(response: &mut Response, wait: Option<Duration>) {
+    if let Some(wait) = wait {
+        // Whole seconds, rounded up (RFC 9110 §10.2.3): whoever waits as told is not refused again.
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+    }
+}
+
+impl From<StoreError> for OAuthError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the database failed");
+        Self { retry_after: Some(Duration::from_secs(1)), ..ErrorCode::ServerError.because("the server's database does not answer; try again") }
+    }
+}
+
+impl From<EntropyError> for OAuthError {
+    fn from(error: EntropyError) -> Self {
+        tracing::error!(%error, "no random bytes");
+        ErrorCode::ServerError.because("the server cannot issue anything at the moment")
+    }
+}
+
+impl From<JwsError> for OAuthError {
+    fn from(error: JwsError) -> Self {
+        tracing::error!(%error, "signing failed");
+        ErrorCode::ServerError.because("the server cannot sign anything at the moment")
+    }
+}
+
+/// What kind of refusal the REST API answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// The request cannot be read.
+    Malformed,
+    /// A value does not fit.
+    Invalid,
+    /// No token, or one that does not count.
+    Unauthorized,
+    /// The token's rights do not reach so far.
+    Forbidden,
+    /// There is no such thing, or none the token may see.
+    NotFound,
+    /// The method is not for this path.
+    MethodNotAllowed,
+    /// It contradicts what there is.
+    Conflict,
+    /// It has changed since it was read.
+    Stale,
+    /// The body is larger than anything of ours.
+    TooLarge,
+    /// The body took too long.
+    TooSlow,
+    /// Not JSON.
+    MediaType,
+    /// The database does not answer.
+    Unavailable,
+}
+
+impl Problem {
+    /// The last part of its `type`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Invalid => "invalid",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::Conflict => "conflict",
+            Self::Stale => "stale",
+            Self::TooLarge => "too-large",
+            Self::TooSlow => "too-slow",
+            Self::MediaType => "media-type",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The HTTP status it comes with.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::Stale => StatusCode::PRECONDITION_FAILED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Malformed => "The request cannot be read",
+            Self::Invalid => "A value does not fit",
+            Self::Unauthorized => "A valid access token is needed",
+            Self::Forbidden => "The access token's rights do not reach so far",
+            Self::NotFound => "There is no such thing here",
+            Self::MethodNotAllowed => "This path does not take that method",
+            Self::Conflict => "This contradicts what there is",
+            Self::Stale => "It has changed since it was read",
+            Self::TooLarge => "The body is too large",
+            Self::TooSlow => "The body took too long to arrive",
+            Self::MediaType => "The body must be JSON",
+            Self::Unavailable => "The database does not answer",
+        }
+    }
+
+    /// This problem with its particulars.
+    pub fn because(self, detail: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { problem: self, detail: detail.into(), field: None, challenge: None }
+    }
+}
+
+/// A refusal of the REST API (RFC 9457).
+#[derive(Debug)]
+pub struct ApiError {
+    /// Which kind.
+    pub problem: Problem,
+    /// What happened this time and what to do next.
+    pub detail: Cow<'static, str>,
+    /// Which member of the body it is about.
+    pub field: Option<&'static str>,
+    /// The `WWW-Authenticate` value (RFC 6750 §3).
+    pub challenge: Option<String>,
+}
+
+impl ApiError {
+    /// A member of the body that does not fit.
+    pub fn field(field: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: Some(field), ..Problem::Invalid.because(detail) }
+    }
+}
+
+/// The body of a refusal (RFC 9457 §3.1).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProblemDetails {
+    /// `urn:keyward:problem:` and what kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What kind, for people.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time and what to do next.
+    pub detail: String,
+    /// Which member of the body it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.problem.status();
+        let body = ProblemDetails {
+            kind: format!("urn:keyward:problem:{}", self.problem.as_str()),
+            title: self.problem.title().to_owned(),
+            status: status.as_u16(),
+            detail: self.detail.into_owned(),
+            field: self.field.map(str::to_owned),
+        };
+        let mut response = json_response(status, &body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = self.challenge.and_then(|c| HeaderValue::try_from(c).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.problem == Problem::Unavailable {
+            retry_after(&mut response, Some(Duration::from_secs(1)));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the database failed");
+        Problem::Unavailable.because("nothing was changed or the change is not confirmed; look, then try again")
+    }
+}
+
+impl From<EntropyError> for ApiError {
+    fn from(error: EntropyError) -> Self {
+        tracing::error!(%error, "no random bytes");
+        Problem::Unavailable.because("the server cannot issue anything at the moment")
+    }
+}
+
+impl From<crate::app::StartError> for ApiError {
+    fn from(error: crate::app::StartError) -> Self {
+        tracing::error!(%error, "a signing key could not be made or opened");
+        Problem::Unavailable.because("the server's keys cannot be used at the moment; its log says why")
+    }
+}
+
+/// A JSON answer.
+pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+    // Our own types always serialise; an empty body would be noticed at once.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,38 @@
+//! Every path on one page.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::app::App;
+use crate::oauth::{introspect, jwks, metadata, revoke, token};
+use crate::{api, health, pages, respond};
+
+/// All paths of the server.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let (rest, document) = api::router();
+    let reference = pages::api_reference::Reference::new(document);
+    Router::new()
+        .route("/token", post(token::token).fallback(post_only)) //                        RFC 6749 §3.2
+        .route("/introspect", post(introspect::introspect).fallback(post_only)) //         RFC 7662 §2
+        .route("/revoke", post(revoke::revoke).fallback(post_only)) //                     RFC 7009 §2
+        .route("/jwks", get(jwks::jwks)) //                                                RFC 7517 §5
+        .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
+        .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
+        .merge(rest) //                                                                    /api/v1/…
+        .merge(reference.routes()) //                                                      /openapi.json, /docs
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(nothing_here)
+        .with_state(app)
+}
+
+async fn post_only() -> respond::OAuthError {
+    respond::ErrorCode::InvalidRequest.because("this endpoint takes POST only")
+}
+
+async fn nothing_here() -> respond::ApiError {
+    respond::Problem::NotFound.because("the paths of this server are listed at /docs")
+}

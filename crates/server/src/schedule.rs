@@ -1,0 +1,105 @@
+//! What the server does by itself, now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_model::credential::{Credential, KEPT_AFTER_END};
+use keyward_model::event::{Actor, Draft};
+use keyward_model::jws::SigningAlgorithm;
+use keyward_model::time::Timestamp;
+use keyward_store::{Origin, Tx};
+use serde_json::json;
+
+use crate::app::{App, StartError};
+use crate::meter;
+use crate::signing_keys::{self, Turn};
+
+const PAUSE: Duration = Duration::from_secs(10);
+/// Rows changed by one transaction, so that nobody waits long behind it.
+const BATCH: u16 = 500;
+/// How long a create may be repeated under its `Idempotency-Key`.
+const REPEATABLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Works until the server stops.
+pub(crate) async fn work(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        meter::tidy();
+        if let Err(error) = app.run_schedule().await {
+            tracing::warn!(%error, "scheduled work failed; it is tried again");
+        }
+    }
+}
+
+impl App {
+    /// Does what is due now: writes down ends that time has brought, erases, forgets, rotates. Safe on many nodes at once.
+    pub async fn run_schedule(&self) -> Result<(), StartError> {
+        let now = self.clock.now();
+        while self.end_credentials(now).await? {}
+        self.forget(now).await?;
+        for algorithm in SigningAlgorithm::ALL {
+            self.rotate_when_due(algorithm, now).await?;
+        }
+        Ok(())
+    }
+
+    /// One batch of ends and erasures; true if there may be more.
+    async fn end_credentials(&self, now: Timestamp) -> Result<bool, StartError> {
+        let mut tx = self.store.begin().await?;
+        let expired = tx.expire_credentials(now, BATCH).await?;
+        for credential in &expired {
+            record(&mut tx, "credential.expired", credential);
+        }
+        let purged = tx.purge_credentials(now.minus(KEPT_AFTER_END), now, BATCH).await?;
+        for credential in &purged {
+            record(&mut tx, "credential.purged", credential);
+        }
+        tx.commit(&origin(now)).await?;
+        Ok(expired.len().max(purged.len()) == usize::from(BATCH))
+    }
+
+    async fn forget(&self, now: Timestamp) -> Result<(), StartError> {
+        let mut tx = self.store.begin().await?;
+        tx.forget_dead_tokens(now).await?;
+        tx.forget_idempotency_keys(now.minus(REPEATABLE)).await?;
+        for id in tx.remove_dead_signing_keys(now).await? {
+            tx.record(Draft { kind: "signing_key.removed", subject: id.to_string(), data: json!({}) });
+        }
+        tx.commit(&origin(now)).await?;
+        Ok(())
+    }
+
+    async fn rotate_when_due(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Result<(), StartError> {
+        let age = Duration::from_secs(u64::from(self.signing_keys.rotate_after_days) * 24 * 3600);
+        let since = signing_keys::signing_since(&self.store.list_signing_keys().await?, algorithm);
+        if since.is_some_and(|since| now.since(since) >= age) {
+            self.rotate_signing_key(algorithm, false, &origin(now)).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the waiting key of an algorithm its turn; `None` if another rotation was faster or there is no such key.
+    pub async fn rotate_signing_key(
+        &self, algorithm: SigningAlgorithm, immediately: bool, origin: &Origin,
+    ) -> Result<Option<Timestamp>, StartError> {
+        let ahead = Duration::from_secs(u64::from(self.signing_keys.publish_ahead_minutes) * 60);
+        let turn = Turn { now: origin.now, publish_ahead: ahead, immediately };
+        let master = self.master().await?;
+        let mut tx = self.store.begin().await?;
+        let Some(activate_at) = signing_keys::rotate(&mut tx, algorithm, &master, &turn, &self.entropy).await? else {
+            return Ok(None);
+        };
+        let seq = tx.commit(origin).await?;
+        self.wait_until_applied(seq).await?;
+        Ok(Some(activate_at))
+    }
+}
+
+fn record(tx: &mut Tx, kind: &'static str, credential: &Credential) {
+    let data = json!({ "client": credential.client, "ended_at": credential.state.ended_at() });
+    tx.record(Draft { kind, subject: credential.id.to_string(), data });
+}
+
+fn origin(now: Timestamp) -> Origin {
+    Origin { actor: Actor::system("schedule"), source: None, now }
+}

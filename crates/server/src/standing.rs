@@ -1,0 +1,73 @@
+//! Whether a token that was rightly issued still counts: its credential, client, owner and rights as they are now.
+//!
+//! Introspection and Keyward's own API ask this of every token; verifiers elsewhere learn of it by the status list.
+
+use std::sync::Arc;
+
+use keyward_model::time::Timestamp;
+use keyward_model::token::{AccessTokenClaims, Subject};
+use keyward_store::StoreError;
+
+use crate::app::App;
+use crate::principals::Principal;
+
+/// Why a token counts no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ended {
+    /// Not one got with a credential that exists.
+    #[error("the credential it was got with does not exist any more")]
+    Unknown,
+    /// It was revoked itself.
+    #[error("the token was revoked")]
+    TokenRevoked,
+    /// Its credential was revoked or has expired.
+    #[error("the credential it was got with has ended")]
+    CredentialEnded,
+    /// The application was switched off.
+    #[error("the client is disabled")]
+    ClientDisabled,
+    /// The person behind it was switched off.
+    #[error("the owner of the client is disabled")]
+    OwnerDisabled,
+    /// The client was given to somebody else.
+    #[error("the client has another owner by now")]
+    OwnerChanged,
+    /// It says more than may be granted by now.
+    #[error("the rights of credential, client or owner are lower by now")]
+    RightsLowered,
+}
+
+/// Everyone behind the token, if it still counts.
+pub(crate) async fn standing(
+    app: &Arc<App>, claims: &AccessTokenClaims, now: Timestamp,
+) -> Result<Result<Principal, Ended>, StoreError> {
+    let Some(credential) = claims.cred else { return Ok(Err(Ended::Unknown)) };
+    let Some(principal) = app.principals.find(&app.store, credential).await? else { return Ok(Err(Ended::Unknown)) };
+    if app.revoked_tokens.contains(&app.store, claims.jti).await? {
+        return Ok(Err(Ended::TokenRevoked));
+    }
+    Ok(judge(app, claims, &principal, now).map(|()| principal))
+}
+
+fn judge(app: &App, claims: &AccessTokenClaims, principal: &Principal, now: Timestamp) -> Result<(), Ended> {
+    if principal.client.id != claims.client_id {
+        return Err(Ended::Unknown);
+    }
+    if !principal.entry.credential.state_at(now).authenticates() {
+        return Err(Ended::CredentialEnded);
+    }
+    if principal.client.disabled_at.is_some() {
+        return Err(Ended::ClientDisabled);
+    }
+    if principal.owner.disabled_at.is_some() {
+        return Err(Ended::OwnerDisabled);
+    }
+    if matches!(claims.sub, Subject::User(user) if user != principal.owner.id) {
+        return Err(Ended::OwnerChanged);
+    }
+    let registry = app.registry.load_full();
+    let ceiling = principal.ceiling(&registry);
+    let beyond = claims.scope.first_beyond(&ceiling.rights.scope).is_some()
+        || claims.res.first_beyond(&ceiling.rights.res).is_some();
+    if beyond { Err(Ended::RightsLowered) } else { Ok(()) }
+}

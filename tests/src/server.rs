@@ -1,0 +1,368 @@
+//! A server in this process: the real router behind a real listener, with a clock that a test moves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_model::entropy::Entropy;
+use keyward_model::time::Timestamp;
+use keyward_server::Server;
+use keyward_server::app::{App, Surroundings};
+use keyward_server::clock::Clock;
+use keyward_server::config::Config;
+use keyward_server::master_key::MasterKeySource;
+use keyward_store::{DatabaseUrl, Options, Store};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::postgres::{self, TestDatabase};
+use crate::run;
+
+/// When every frozen clock begins: 2026-11-23T12:00:00Z.
+pub const START: Timestamp = Timestamp::from_seconds(1_795_435_200);
+
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Db {
+    /// A file of its own.
+    Sqlite,
+    /// A database of its own.
+    Postgres,
+}
+
+/// Declares tests that run on both databases: `on_both_databases! { async fn name(server: TestServer) { … } }`.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($($(#[$attribute:meta])* async fn $name:ident($server:ident: TestServer) $body:block)*) => {$(
+        mod $name {
+            #[allow(unused_imports, reason = "not every story needs all of its file's imports")]
+            use super::*;
+
+            $(#[$attribute])*
+            async fn story($server: $crate::server::TestServer) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                story($crate::server::TestServer::start($crate::server::Db::Sqlite).await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgresql() {
+                story($crate::server::TestServer::start($crate::server::Db::Postgres).await).await;
+            }
+        }
+    )*};
+}
+
+/// A running server. Stops with the value.
+pub struct TestServer {
+    /// What it works with.
+    pub app: Arc<App>,
+    /// Its clock.
+    pub clock: Clock,
+    /// A client that follows no redirect.
+    pub http: reqwest::Client,
+    /// Where its files are.
+    pub directory: std::path::PathBuf,
+    address: SocketAddr,
+    bootstrap: Option<Secrets>,
+    database: Database,
+    stop: Option<oneshot::Sender<()>>,
+    serving: Option<JoinHandle<bool>>,
+}
+
+/// A `client_id` and its key.
+#[derive(Clone)]
+pub struct Secrets {
+    /// `client_…`
+    pub client_id: String,
+    /// `kw_…`
+    pub client_secret: String,
+}
+
+#[derive(Clone)]
+enum Database {
+    Sqlite,
+    Postgres(Arc<TestDatabase>),
+}
+
+impl TestServer {
+    /// A new server on a new database.
+    pub async fn start(db: Db) -> Self {
+        Self::start_with(db, |_| {}).await
+    }
+
+    /// A new server on a new database, with other settings.
+    pub async fn start_with(db: Db, change: impl FnOnce(&mut Config)) -> Self {
+        let database = match db {
+            Db::Sqlite => Database::Sqlite,
+            Db::Postgres => Database::Postgres(Arc::new(postgres::database().await)),
+        };
+        Self::launch(database, run::subdirectory("server"), Clock::frozen(START), change).await
+    }
+
+    /// One more node on the same database (PostgreSQL only), with the same clock and master key.
+    pub async fn another_node(&self) -> Self {
+        assert!(matches!(self.database, Database::Postgres(_)), "only PostgreSQL has several nodes");
+        let issuer = self.url();
+        let (database, directory) = (self.database.clone(), self.directory.clone());
+        Self::launch(database, directory, self.clock.clone(), |config| config.server.issuer = issuer).await
+    }
+
+    /// Stops in an orderly way and starts again on the same database and address.
+    pub async fn restart(mut self) -> Self {
+        self.stop_serving().await;
+        let (issuer, address) = (self.url(), self.address);
+        let (database, directory, clock) = (self.database.clone(), self.directory.clone(), self.clock.clone());
+        drop(self);
+        Self::launch(database, directory, clock, |config| {
+            config.server.issuer = issuer;
+            config.server.listen = address;
+        })
+        .await
+    }
+
+    async fn launch(
+        database: Database, directory: std::path::PathBuf, clock: Clock, change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config = Config::defaults().expect("the defaults are whole");
+        config.server.listen = ([127, 0, 0, 1], 0).into();
+        config.server.data.clone_from(&directory);
+        change(&mut config);
+        let url = match &database {
+            Database::Sqlite => format!("sqlite:{}", directory.join("keyward.db").display()),
+            Database::Postgres(database) => database.url().to_owned(),
+        };
+        let url: DatabaseUrl = url.parse().expect("a database URL");
+        let surroundings = Surroundings {
+            store: Store::open(&Options::new(url)).await.expect("the database opens"),
+            clock: clock.clone(),
+            entropy: Entropy::system(),
+            master_key: MasterKeySource::from_config(&config, None),
+        };
+        let server = Server::start(&config, surroundings).await.expect("the server starts");
+        let address = server.address().expect("it listens");
+        let app = Arc::clone(&server.app);
+        let bootstrap = server.bootstrap.as_ref().map(|bootstrap| Secrets {
+            client_id: bootstrap.client.to_string(),
+            client_secret: bootstrap.key.reveal().to_string(),
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(server.serve(async {
+            // A dropped sender stops it too.
+            drop(stopped.await);
+        }));
+        let (stop, serving) = (Some(stop), Some(serving));
+        Self { app, clock, http: crate::http(), directory, address, bootstrap, database, stop, serving }
+    }
+
+    /// Stops serving; true if all requests under way could be finished.
+    pub async fn stop_serving(&mut self) -> bool {
+        drop(self.stop.take());
+        match self.serving.take() {
+            Some(serving) => serving.await.expect("serving does not panic"),
+            None => true,
+        }
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of the PostgreSQL database.
+    pub fn database_url(&self) -> Option<&str> {
+        match &self.database {
+            Database::Sqlite => None,
+            Database::Postgres(database) => Some(database.url()),
+        }
+    }
+
+    /// The bootstrap key of the first start.
+    pub fn bootstrap(&self) -> Secrets {
+        self.bootstrap.clone().expect("this was not the first start")
+    }
+
+    /// A form to an OAuth endpoint, authenticated by HTTP Basic.
+    pub fn form(&self, path: &str, secrets: &Secrets, form: &[(&str, &str)]) -> RequestBuilder {
+        let request = self.http.post(format!("{}{path}", self.url()));
+        request.basic_auth(&secrets.client_id, Some(&secrets.client_secret)).form(form)
+    }
+
+    /// The answer to a token request with further parameters.
+    pub async fn token_answer(&self, secrets: &Secrets, further: &[(&str, &str)]) -> Answer {
+        let form = [&[("grant_type", "client_credentials")], further].concat();
+        Answer::of(self.form("/token", secrets, &form)).await
+    }
+
+    /// A token; the request must succeed.
+    pub async fn token(&self, secrets: &Secrets, further: &[(&str, &str)]) -> String {
+        let answer = self.token_answer(secrets, further).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body["access_token"].as_str().expect("a token").to_owned()
+    }
+
+    /// What introspection says of a token to its own client.
+    pub async fn introspect(&self, secrets: &Secrets, token: &str) -> Value {
+        let answer = Answer::of(self.form("/introspect", secrets, &[("token", token)])).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        answer.body
+    }
+
+    /// The administrator, with a key of its own got by the bootstrap key.
+    pub async fn admin(&self) -> Api<'_> {
+        let bootstrap = self.bootstrap();
+        let token = self.token(&bootstrap, &[]).await;
+        let api = Api { server: self, secrets: bootstrap.clone(), token };
+        let own = api.get("/api/v1/clients").await.body["items"][0].clone();
+        let new = json!({ "name": "administration", "scope": "keyward:admin", "apis": own["apis"] });
+        let client = api.post("/api/v1/clients", &new).await.created();
+        let secrets = api.issue(client["id"].as_str().expect("an id"), &json!({ "label": "administration" })).await;
+        self.api(&secrets).await
+    }
+
+    /// The REST API as whoever holds this key.
+    pub async fn api(&self, secrets: &Secrets) -> Api<'_> {
+        let token = self.token(secrets, &[("resource", "urn:keyward:api")]).await;
+        Api { server: self, secrets: secrets.clone(), token }
+    }
+}
+
+/// The REST API with an access token.
+pub struct Api<'a> {
+    server: &'a TestServer,
+    /// The key behind the token.
+    pub secrets: Secrets,
+    /// The access token.
+    pub token: String,
+}
+
+impl Api<'_> {
+    /// The same token at another node.
+    pub fn at<'b>(&self, server: &'b TestServer) -> Api<'b> {
+        Api { server, secrets: self.secrets.clone(), token: self.token.clone() }
+    }
+
+    /// A request to be completed by the test.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.server.http.request(method, format!("{}{path}", self.server.url())).bearer_auth(&self.token)
+    }
+
+    /// `GET`
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    /// `POST` with a body
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// `POST` without a body
+    pub async fn act(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::POST, path)).await
+    }
+
+    /// `PATCH`
+    pub async fn patch(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// `DELETE`
+    pub async fn delete(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::DELETE, path)).await
+    }
+
+    /// A new API with this audience and these scopes; its id.
+    pub async fn new_api(&self, audience: &str, scopes: &[&str]) -> String {
+        let new = json!({ "name": audience, "audience": audience, "scopes": scopes });
+        self.post("/api/v1/apis", &new).await.created()["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// A new client; the members given are added to a name.
+    pub async fn new_client(&self, members: Value) -> String {
+        let mut new = json!({ "name": "client" });
+        for (name, value) in members.as_object().expect("an object") {
+            new[name] = value.clone();
+        }
+        self.post("/api/v1/clients", &new).await.created()["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// A new key of a client.
+    pub async fn issue(&self, client: &str, members: &Value) -> Secrets {
+        let issued = self.post(&format!("/api/v1/clients/{client}/credentials"), members).await.created();
+        let text = |name: &str| issued[name].as_str().expect("a text").to_owned();
+        Secrets { client_id: text("client_id"), client_secret: text("client_secret") }
+    }
+
+    /// A key for a new API at `https://orders.example` of a new client with scope Worker on plant/7.
+    pub async fn orders_key(&self) -> Secrets {
+        let api = self.new_api("https://orders.example", &["Admin", "Supervisor", "Worker"]).await;
+        let members = json!({ "name": "orders-sync", "scope": "Worker", "res": ["plant/7"], "apis": [api] });
+        let client = self.new_client(members).await;
+        self.issue(&client, &json!({})).await
+    }
+
+    /// Revokes the credential behind a key.
+    pub async fn revoke(&self, secrets: &Secrets) {
+        let answer = self.act(&format!("/api/v1/credentials/{}/revoke", secrets.credential())).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    }
+}
+
+impl Secrets {
+    /// The id of the credential inside the key.
+    pub fn credential(&self) -> String {
+        let key = keyward_model::key::Key::parse(&self.client_secret).expect("a key");
+        key.credential.to_string()
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// Its body; null if it is not JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// Sends the request.
+    pub async fn of(request: RequestBuilder) -> Self {
+        let request = request.timeout(Duration::from_secs(30));
+        Self::read(request.send().await.expect("the server answers")).await
+    }
+
+    async fn read(response: Response) -> Self {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.expect("a whole body");
+        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+    }
+
+    /// A header's value; empty if absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("visible ASCII"))
+    }
+
+    /// The body of a creation that must have succeeded.
+    pub fn created(self) -> Value {
+        assert_eq!(self.status, StatusCode::CREATED, "{}", self.body);
+        self.body
+    }
+
+    /// The body of an answer that must have succeeded.
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+}
