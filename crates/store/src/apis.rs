@@ -37,6 +37,11 @@ impl Store {
 }
 
 impl Tx {
+    /// All APIs as this transaction sees them, in the order in which they were registered.
+    pub async fn list_apis(&mut self) -> Result<Vec<Api>, StoreError> {
+        self.tx.query(&format!("SELECT {COLUMNS} FROM apis ORDER BY id"), &[]).await?.iter().map(read).collect()
+    }
+
     /// Registers an API; `Conflict` if its audience is taken.
     pub async fn insert_api(&mut self, api: &Api) -> Result<(), StoreError> {
         let sql = format!("INSERT INTO apis ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)");

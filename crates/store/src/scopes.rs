@@ -28,8 +28,10 @@ impl Store {
 }
 
 impl Tx {
-    /// The whole catalogue as this transaction sees it, to judge a change before it is committed.
+    /// The whole catalogue as this transaction sees it, to judge a change before it is committed. Nobody else commits
+    /// anything until then: two changes, each of them right, could make a circle together.
     pub async fn list_scopes(&mut self) -> Result<Vec<ScopeEntry>, StoreError> {
+        self.hold_the_log().await?;
         self.tx.query(&format!("SELECT {COLUMNS} FROM scopes ORDER BY name"), &[]).await?.iter().map(read).collect()
     }
 
