@@ -176,7 +176,8 @@ async fn insert_bootstrap_client(
 async fn issue(
     tx: &mut Tx, client: ClientId, admin: UserId, hashing_key: &HashingKey, now: Timestamp, entropy: &Entropy,
 ) -> Result<Bootstrap, StartError> {
-    let key = Key::generate(CredentialId::new(now, entropy)?, entropy)?;
+    // The credential's id repeats the client's, so that the key alone tells the whole way in: `keyward bootstrap KEY`.
+    let key = Key::generate(CredentialId::from_uuid(client.as_uuid()), entropy)?;
     let expires_at = now.plus(BOOTSTRAP_LIFETIME);
     let credential = Credential {
         id: key.credential,

@@ -1,0 +1,57 @@
+//! What a command says when it cannot do what it was asked: one line for the cause, one for what to do next.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// A cause with advice. Never holds a secret.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+    usage: bool,
+}
+
+impl Failure {
+    /// Something failed: exit code 1.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, usage: false }
+    }
+
+    /// The command was called in a way that cannot work: exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { usage: true, ..Self::new(message) }
+    }
+
+    /// With what to do next.
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Reports the outcome of a command: 0 done, 1 failed, 2 called in a way that cannot work.
+pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    // Whoever reads our output has seen enough (`keyward client list | head`).
+    let closed = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
+    if error.chain().filter_map(|cause| cause.downcast_ref()).any(closed) {
+        return ExitCode::SUCCESS;
+    }
+    let failure = error.downcast_ref::<Failure>();
+    // Nobody is left to be told when standard error is closed too.
+    let mut out = io::stderr().lock();
+    drop(writeln!(out, "error: {error:#}"));
+    if let Some(hint) = failure.and_then(|f| f.hint.as_deref()) {
+        drop(writeln!(out, "hint: {hint}"));
+    }
+    ExitCode::from(if failure.is_some_and(|f| f.usage) { 2 } else { 1 })
+}

@@ -1,0 +1,113 @@
+//! The server's settings as every command that works with the server's own files resolves them.
+
+use std::ffi::OsString;
+use std::fs::DirBuilder;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use keyward_server::config::Config;
+use keyward_server::master_key::MasterKeySource;
+use keyward_store::{DatabaseUrl, Options, Store};
+
+use crate::failure::Failure;
+
+/// Where the settings come from, beside the environment (`KEYWARD_SERVER_LISTEN` and the like).
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Settings {
+    /// Configuration file; `keyward doctor --settings` prints one to begin with.
+    #[arg(long, value_name = "FILE", env = "KEYWARD_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of the embedded database and the master key.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Defaults ← file ← environment ← the options of this command.
+    pub(crate) fn load(&self, listen: Option<SocketAddr>) -> anyhow::Result<Config> {
+        Ok(Config::load(self.file()?.as_deref(), self.variables(listen)?)?)
+    }
+
+    /// The text of the configuration file, if one is named.
+    pub(crate) fn file(&self) -> anyhow::Result<Option<String>> {
+        let Some(path) = &self.config else { return Ok(None) };
+        let text = std::fs::read_to_string(path);
+        text.map(Some).with_context(|| format!("the configuration file {}", path.display()))
+    }
+
+    /// The variables that may be settings, the options of the command among them, later ones winning.
+    fn variables(&self, listen: Option<SocketAddr>) -> anyhow::Result<Vec<(String, String)>> {
+        let mut variables = environment();
+        if let Some(data) = &self.data {
+            let data = data.to_str().ok_or_else(|| Failure::usage("--data must be valid UTF-8"))?;
+            variables.push(("KEYWARD_SERVER_DATA".to_owned(), data.to_owned()));
+        }
+        if let Some(listen) = listen {
+            variables.push(("KEYWARD_SERVER_LISTEN".to_owned(), listen.to_string()));
+        }
+        Ok(variables)
+    }
+}
+
+/// All environment variables that are text.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    let text = |word: OsString| word.into_string().ok();
+    std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+}
+
+/// The database of these settings: the one that is named, else the embedded one in the data directory.
+pub(crate) fn database(config: &Config) -> anyhow::Result<DatabaseUrl> {
+    if config.database.url.is_empty() {
+        return Ok(DatabaseUrl::sqlite(config.server.data.join("keyward.db")));
+    }
+    Ok(config.database.url.parse()?)
+}
+
+/// Where the master key of these settings is.
+pub(crate) fn master_key(config: &Config) -> MasterKeySource {
+    MasterKeySource::from_config(config, std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from))
+}
+
+/// Opens the database for the server.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Store> {
+    Ok(Store::open(&options(config)?).await?)
+}
+
+/// Opens the database of a server that may be running, never a new one.
+pub(crate) async fn open_beside(config: &Config) -> anyhow::Result<Store> {
+    let mut options = options(config)?;
+    options.exclusive = false;
+    if let Some(path) = options.url.sqlite_path().filter(|path| !path.exists()) {
+        let missing = format!("there is no database at {}", path.display());
+        return Err(Failure::new(missing).hint("name the server's own files with --data or --config").into());
+    }
+    Ok(Store::open(&options).await?)
+}
+
+fn options(config: &Config) -> anyhow::Result<Options> {
+    let mut options = Options::new(database(config)?);
+    options.pool_size = config.database.pool_size.try_into()?;
+    if !config.database.tls_ca.as_os_str().is_empty() {
+        options.tls_ca = Some(config.database.tls_ca.clone());
+    }
+    Ok(options)
+}
+
+/// Makes the data directory, for its owner alone, if anything will be kept in it.
+pub(crate) fn create_data_directory(config: &Config) -> anyhow::Result<()> {
+    let data = &config.server.data;
+    let database = database(config)?;
+    let keeps_database = database.sqlite_path().is_some_and(|path| path.starts_with(data));
+    let keeps_key =
+        matches!(master_key(config), MasterKeySource::File { path, create: true } if path.starts_with(data));
+    if keeps_database || keeps_key { create_private(data) } else { Ok(()) }
+}
+
+/// Makes a directory that only its owner can enter; one that is there stays as it is.
+pub(crate) fn create_private(path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("the directory {} cannot be made", path.display()))
+}
