@@ -7,5 +7,10 @@
     reason = "tests fail by panicking"
 )]
 
+mod introspect;
+mod nodes;
 mod postgres;
+mod races;
 mod real_clients;
+mod revoke;
+mod token;

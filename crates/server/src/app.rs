@@ -20,6 +20,7 @@ use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
 use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource};
+use crate::oauth::status_list::StatusList;
 use crate::principals::Principals;
 use crate::registry::Registry;
 use crate::revoked_tokens::RevokedTokens;
@@ -59,29 +60,31 @@ pub struct App {
     /// Where random bytes come from.
     pub entropy: Entropy,
     /// Under which secrets are hashed.
-    pub hashing_key: HashingKey,
+    pub(crate) hashing_key: HashingKey,
     /// Who signs, and what verifiers see.
-    pub key_ring: ArcSwap<KeyRing>,
+    pub(crate) key_ring: ArcSwap<KeyRing>,
     /// Catalogue and APIs.
-    pub registry: ArcSwap<Registry>,
+    pub(crate) registry: ArcSwap<Registry>,
     /// Who is behind a key.
-    pub principals: Principals,
+    pub(crate) principals: Principals,
     /// Tokens ended before their time.
-    pub revoked_tokens: RevokedTokens,
+    pub(crate) revoked_tokens: RevokedTokens,
     /// How many failures are borne.
-    pub failures: Failures,
+    pub(crate) failures: Failures,
     /// When signing keys change.
-    pub signing_keys: SigningKeysConfig,
+    pub(crate) signing_keys: SigningKeysConfig,
     /// Who may read the metrics.
-    pub metrics_networks: Vec<IpNet>,
+    pub(crate) metrics_networks: Vec<IpNet>,
     /// The URL of the status list that the tokens name.
-    pub status_list_uri: String,
+    pub(crate) status_list_uri: String,
+    /// That list.
+    pub(crate) status_list: StatusList,
     /// How long a client may take to send a body.
-    pub body_timeout: Duration,
+    pub(crate) body_timeout: Duration,
     /// What a token for Keyward's own API must be.
-    pub expect: Expect,
+    pub(crate) expect: Expect,
     /// What a token must be whatever API it is for.
-    pub expect_any: Expect,
+    pub(crate) expect_any: Expect,
     /// The place in the log up to which memory is true.
     pub(crate) applied: watch::Sender<i64>,
     pub(crate) master_key: MasterKeySource,
@@ -117,6 +120,7 @@ impl App {
             failures: Failures::new(&config.limits),
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),
+            status_list: StatusList::default(),
             signing_keys: config.signing_keys.clone(),
             body_timeout: Duration::from_secs(config.server.body_timeout_s.into()),
             expect: Expect::new(issuer.clone(), KEYWARD_AUDIENCE),

@@ -7,4 +7,5 @@ pub mod introspect;
 pub mod jwks;
 pub mod metadata;
 pub mod revoke;
+pub mod status_list;
 pub mod token;

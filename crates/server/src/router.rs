@@ -6,7 +6,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::app::App;
-use crate::oauth::{introspect, jwks, metadata, revoke, token};
+use crate::oauth::{introspect, jwks, metadata, revoke, status_list, token};
 use crate::{api, health, pages, respond};
 
 /// All paths of the server.
@@ -18,6 +18,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/introspect", post(introspect::introspect).fallback(post_only)) //         RFC 7662 §2
         .route("/revoke", post(revoke::revoke).fallback(post_only)) //                     RFC 7009 §2
         .route("/jwks", get(jwks::jwks)) //                                                RFC 7517 §5
+        .route("/status-lists/{id}", get(status_list::status_list)) //                     Token Status List §8
         .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
         .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
         .merge(rest) //                                                                    /api/v1/…

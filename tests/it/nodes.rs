@@ -1,0 +1,83 @@
+//! Several nodes on one PostgreSQL: a change on one is in force on the others within a second.
+
+use std::time::Duration;
+
+use keyward_tests::server::{Db, Secrets, TestServer};
+use reqwest::StatusCode;
+use serde_json::json;
+
+/// How long a change may take to be in force elsewhere.
+const BOUND: Duration = Duration::from_secs(1);
+
+async fn refused_within_the_bound(node: &TestServer, key: &Secrets) {
+    let waiting = async {
+        while node.token_answer(key, &[]).await.status == StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, waiting).await.expect("the other node still lets the key in");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_revoked_on_one_node_stops_on_the_other_within_a_second() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let key = admin.orders_key().await;
+    // Warm: the second node answers from its memory.
+    let token = two.token(&key, &[]).await;
+    assert_eq!(two.introspect(&key, &token).await["active"], true);
+    admin.revoke(&key).await;
+    assert_eq!(one.token_answer(&key, &[]).await.status, StatusCode::UNAUTHORIZED, "at once where it was revoked");
+    refused_within_the_bound(&two, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disabled_client_and_a_disabled_owner_stop_on_the_other_node() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let api = admin.new_api("https://stock.example", &["Worker"]).await;
+    let owner = admin.post("/api/v1/users", &json!({ "name": "olga", "scope": "Worker", "res": ["*"] })).await.created();
+    let client = admin.new_client(json!({ "owner": owner["id"], "scope": "Worker", "apis": [api] })).await;
+    let (by_owner, by_client) = (admin.issue(&client, &json!({})).await, admin.orders_key().await);
+    for key in [&by_owner, &by_client] {
+        two.token(key, &[]).await;
+    }
+    admin.act(&format!("/api/v1/clients/{}/disable", by_client.client_id)).await.ok();
+    refused_within_the_bound(&two, &by_client).await;
+    admin.act(&format!("/api/v1/users/{}/disable", owner["id"].as_str().unwrap())).await.ok();
+    refused_within_the_bound(&two, &by_owner).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_notifications_polling_brings_the_change_within_the_bound() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let key = admin.orders_key().await;
+    two.token(&key, &[]).await;
+    // Ends every connection that listens; the nodes reconnect with a back-off and poll meanwhile.
+    let (client, connection) =
+        tokio_postgres::connect(one.database_url().unwrap(), tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    assert!(!client.query(ended, &[]).await.unwrap().is_empty(), "nobody was listening");
+    admin.revoke(&key).await;
+    refused_within_the_bound(&two, &key).await;
+    drop(client);
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_on_an_empty_database_agree() {
+    let database = TestServer::start(Db::Postgres).await;
+    // The same directory holds the same master key; the second and third start while the first serves.
+    let (two, three) = tokio::join!(database.another_node(), database.another_node());
+    let key = database.admin().await.orders_key().await;
+    for node in [&two, &three] {
+        let token = node.token(&key, &[]).await;
+        assert_eq!(database.introspect(&key, &token).await["active"], true, "signed by the keys all share");
+    }
+}
