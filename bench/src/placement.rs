@@ -23,6 +23,15 @@ pub enum Placement {
     Free,
 }
 
+/// Which CPUs a server may use.
+#[derive(Clone, Copy, Debug)]
+pub enum Cpus {
+    /// The one kept for servers, for load.
+    One,
+    /// All, as when somebody starts it.
+    All,
+}
+
 impl Placement {
     /// Takes two of the CPUs that this process may use, or none when there are not two.
     pub fn choose() -> anyhow::Result<Self> {
@@ -56,19 +65,12 @@ impl Placement {
         Ok(())
     }
 
-    /// The command for a program on the server's CPU. `taskset` replaces itself by it, so the process id stays.
-    pub fn on_server_cpu(&self, program: &str) -> Command {
-        match self {
-            Self::Pinned { server, .. } => Self::taskset(&server.to_string(), program),
-            Self::Free => Command::new(program),
-        }
-    }
-
-    /// The command for a program that may use every CPU, although the driver itself is pinned.
-    pub fn anywhere(&self, program: &str) -> Command {
-        match self {
-            Self::Pinned { all, .. } => Self::taskset(all, program),
-            Self::Free => Command::new(program),
+    /// The command for a server. `taskset` replaces itself by the program, so the process id stays.
+    pub fn command(&self, cpus: Cpus, program: &str) -> Command {
+        match (self, cpus) {
+            (Self::Pinned { server, .. }, Cpus::One) => Self::taskset(&server.to_string(), program),
+            (Self::Pinned { all, .. }, Cpus::All) => Self::taskset(all, program),
+            (Self::Free, _) => Command::new(program),
         }
     }
 

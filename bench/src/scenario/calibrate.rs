@@ -3,6 +3,7 @@
 
 use crate::http::{Credentials, Rendered};
 use crate::measure::{Side, alternate};
+use crate::placement::Cpus;
 use crate::report::Comparison;
 use crate::scenario::{Bench, token};
 use crate::subject::limit::Limit;
@@ -10,7 +11,8 @@ use crate::subject::limit::Limit;
 /// Runs the scenario.
 pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
     let client = stand_in();
-    let servers = [Limit::start(bench, "token", &client)?, Limit::start(bench, "token", &client)?];
+    let servers =
+        [Limit::start(bench, Cpus::One, "token", &client)?, Limit::start(bench, Cpus::One, "token", &client)?];
     let [subject, reference] = servers.each_ref().map(|server| Side {
         process: &server.process,
         load: bench.load(

@@ -6,10 +6,11 @@ use serde_json::json;
 
 use crate::http::Rendered;
 use crate::measure::{Side, alternate};
+use crate::placement::Cpus;
 use crate::report::Comparison;
 use crate::scenario::{Bench, answer_sizes, token};
 use crate::subject::Scratch;
-use crate::subject::keyward::{AUDIENCE, Cpus, Keyward};
+use crate::subject::keyward::{AUDIENCE, Keyward};
 use crate::subject::limit::Limit;
 
 /// What every good answer contains.
@@ -27,7 +28,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
     let holder = rest.create_credential(&holder)?;
     let asking = rest.create_credential(&asking)?;
     let issued = keyward.token(&holder, token::FORM)?;
-    let limit = Limit::start(bench, "introspect", &asking)?;
+    let limit = Limit::start(bench, Cpus::One, "introspect", &asking)?;
     let sample = limit.token.as_ref().context("the limit server issued no token")?;
     let load = |address, token: &str| {
         let request = Rendered::form(address, "/introspect", &asking, &format!("token={token}"));

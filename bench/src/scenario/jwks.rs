@@ -2,10 +2,11 @@
 
 use crate::http::Rendered;
 use crate::measure::{Side, alternate};
+use crate::placement::Cpus;
 use crate::report::Comparison;
 use crate::scenario::{Bench, answer_sizes, calibrate};
 use crate::subject::Scratch;
-use crate::subject::keyward::{Cpus, Keyward};
+use crate::subject::keyward::Keyward;
 use crate::subject::limit::Limit;
 
 /// What every good answer contains.
@@ -17,7 +18,7 @@ const LONGER: u64 = 3;
 pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
     let scratch = Scratch::new()?;
     let keyward = Keyward::start(bench, &scratch, Cpus::One)?;
-    let limit = Limit::start(bench, "jwks", &calibrate::stand_in())?;
+    let limit = Limit::start(bench, Cpus::One, "jwks", &calibrate::stand_in())?;
     let load = |address| {
         let request = Rendered::get(address, "/jwks");
         bench.load(address, request, EXPECTS).of(bench.requests * LONGER)

@@ -7,11 +7,12 @@ use std::time::Instant;
 use crate::http::{Credentials, Rendered};
 use crate::load::Load;
 use crate::measure::{Side, alternate};
+use crate::placement::Cpus;
 use crate::report::{Comparison, Figure, Target};
 use crate::scenario::{Bench, token};
 use crate::seed::{self, Seeded};
 use crate::subject::Scratch;
-use crate::subject::keyward::{Cpus, Keyward, database};
+use crate::subject::keyward::{Keyward, database};
 
 /// The share of its own speed with one credential that Keyward keeps.
 const TARGET: Target = Target::RatioAtLeast(0.95);

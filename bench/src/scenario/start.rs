@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::http::{Rendered, exchange};
 use crate::measure::idle_memory;
+use crate::placement::Cpus;
 use crate::report::{Comparison, Figure, Target};
 use crate::scenario::{Bench, calibrate, token};
 use crate::subject::Scratch;
-use crate::subject::keyward::{self, Cpus, Keyward};
+use crate::subject::keyward::{self, Keyward};
 use crate::subject::limit::Limit;
 
 /// `/readyz` answers 200 after at most this many milliseconds.
@@ -62,7 +63,7 @@ fn start_keyward(bench: &Bench) -> anyhow::Result<Start> {
 
 fn start_limit(bench: &Bench) -> anyhow::Result<Start> {
     let client = calibrate::stand_in();
-    let limit = Limit::start(bench, "token", &client)?;
+    let limit = Limit::start(bench, Cpus::All, "token", &client)?;
     let request = Rendered::form(limit.address, "/token", &client, token::FORM);
     exchange(limit.address, &request)?.into_json::<serde_json::Value>()?;
     Ok(Start {

@@ -3,10 +3,11 @@
 
 use crate::http::Rendered;
 use crate::measure::{Side, alternate, idle_memory};
+use crate::placement::Cpus;
 use crate::report::{Comparison, Figure, Target};
 use crate::scenario::{Bench, answer_sizes};
 use crate::subject::Scratch;
-use crate::subject::keyward::{Cpus, Keyward};
+use crate::subject::keyward::Keyward;
 use crate::subject::limit::Limit;
 
 /// The body of every token request.
@@ -21,7 +22,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
     let scratch = Scratch::new()?;
     let keyward = Keyward::start(bench, &scratch, Cpus::One)?;
     let client = keyward.set_up(&scratch)?;
-    let limit = Limit::start(bench, "token", &client)?;
+    let limit = Limit::start(bench, Cpus::One, "token", &client)?;
     let load = |address| {
         let request = Rendered::form(address, "/token", &client, FORM);
         bench.load(address, request, EXPECTS)

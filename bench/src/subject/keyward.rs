@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Credentials, Rendered, exchange};
+use crate::placement::Cpus;
 use crate::process::Process;
 use crate::scenario::Bench;
 use crate::subject::Scratch;
@@ -38,15 +39,6 @@ pub struct Keyward {
     pub ready_after: Duration,
 }
 
-/// Which CPUs a start may use.
-#[derive(Clone, Copy, Debug)]
-pub enum Cpus {
-    /// The server's own, for load.
-    One,
-    /// All, as when somebody starts it.
-    All,
-}
-
 /// What a token answer holds of interest.
 #[derive(Deserialize)]
 struct TokenAnswer {
@@ -63,10 +55,7 @@ impl Keyward {
     /// Starts it with its data in `scratch` and waits until it is ready.
     pub fn start(bench: &Bench, scratch: &Scratch, cpus: Cpus) -> anyhow::Result<Self> {
         let address = free_address()?;
-        let mut command = match cpus {
-            Cpus::One => bench.placement.on_server_cpu(&bench.keyward),
-            Cpus::All => bench.placement.anywhere(&bench.keyward),
-        };
+        let mut command = bench.placement.command(cpus, &bench.keyward);
         let directory = scratch.path();
         command
             .arg("serve")
@@ -90,10 +79,13 @@ impl Keyward {
         rest.create_credential(&client)
     }
 
-    /// The REST API as the administrator who got the bootstrap credential.
+    /// The REST API as the first administrator: the bootstrap credential ends with the first key that is issued with
+    /// it, so that one is issued for the driver itself.
     pub fn administrator(&self, scratch: &Scratch) -> anyhow::Result<Administrator> {
         let bootstrap = bootstrap(scratch)?;
-        Ok(Administrator { address: self.address, token: self.token(&bootstrap, REST_FORM)? })
+        let first = Administrator { address: self.address, token: self.token(&bootstrap, REST_FORM)? };
+        let lasting = first.create_credential(&bootstrap.client_id)?;
+        Ok(Administrator { address: self.address, token: self.token(&lasting, REST_FORM)? })
     }
 
     /// One token.

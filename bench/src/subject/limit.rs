@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::http::Credentials;
+use crate::placement::Cpus;
 use crate::process::Process;
 use crate::scenario::Bench;
 
@@ -25,9 +26,9 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Starts it on the server's CPU with one client. `serve` is `token`, `introspect` or `jwks`.
-    pub fn start(bench: &Bench, serve: &str, client: &Credentials) -> anyhow::Result<Self> {
-        let mut command = bench.placement.on_server_cpu(&bench.limit);
+    /// Starts it with one client. `serve` is `token`, `introspect` or `jwks`.
+    pub fn start(bench: &Bench, cpus: Cpus, serve: &str, client: &Credentials) -> anyhow::Result<Self> {
+        let mut command = bench.placement.command(cpus, &bench.limit);
         command
             .args(["--listen", "127.0.0.1:0", "--serve", serve])
             .args(["--client-id", &client.client_id])
