@@ -8,6 +8,7 @@
 )]
 
 mod introspect;
+mod keys;
 mod nodes;
 mod postgres;
 mod races;

@@ -16,7 +16,7 @@ use crate::config::LimitsConfig;
 const MOST: u64 = 100_000;
 
 /// Counts failures per client and per network.
-pub struct Failures {
+pub(crate) struct Failures {
     budgets: Cache<Who, Timestamp>,
     /// How long one failure weighs.
     weight: Duration,
@@ -32,7 +32,7 @@ enum Who {
 
 impl Failures {
     /// With the budget of the settings.
-    pub fn new(config: &LimitsConfig) -> Self {
+    pub(crate) fn new(config: &LimitsConfig) -> Self {
         let weight = Duration::from_secs(60) / config.failures_per_minute.max(1);
         Self { budgets: Cache::new(MOST), weight, burst: weight * config.failures_burst }
     }
@@ -40,7 +40,7 @@ impl Failures {
     /// Charges one failure; the time to wait if the budget is used up.
     ///
     /// The generic cell rate algorithm: each key holds the instant at which its failures will have been forgotten.
-    pub fn charge(&self, client: Option<ClientId>, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn charge(&self, client: Option<ClientId>, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
         let network = network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
         let client = client.map(|client| Who::Client(client, network));
         [Some(Who::Network(network)), client].into_iter().flatten().filter_map(|who| self.charge_one(who, now)).max()

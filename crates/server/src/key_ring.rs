@@ -26,6 +26,7 @@ pub(crate) struct KeyRing {
 struct Signer {
     key: Arc<SigningKey>,
     activate_at: Timestamp,
+    retire_at: Option<Timestamp>,
 }
 
 impl KeyRing {
@@ -46,7 +47,7 @@ impl KeyRing {
                 Some(known) => Arc::clone(&known.key),
                 None => Arc::new(unseal(row, master)?),
             };
-            signers.push(Signer { key, activate_at });
+            signers.push(Signer { key, activate_at, retire_at: row.retire_at });
         }
         signers.sort_by_key(|signer| std::cmp::Reverse(signer.activate_at));
         let etag = format!("\"{}\"", keys.iter().filter_map(|k| k.kid.as_deref()).collect::<Vec<_>>().join("."));
@@ -58,7 +59,8 @@ impl KeyRing {
 
     /// The key that signs with this algorithm at this instant.
     pub(crate) fn signer(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Option<&Arc<SigningKey>> {
-        self.signers.iter().find(|s| s.activate_at <= now && s.key.algorithm() == algorithm).map(|s| &s.key)
+        let has_its_turn = |s: &&Signer| s.activate_at <= now && s.retire_at.is_none_or(|end| end > now);
+        self.signers.iter().find(|s| s.key.algorithm() == algorithm && has_its_turn(s)).map(|s| &s.key)
     }
 }
 

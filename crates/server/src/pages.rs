@@ -1,3 +1,6 @@
 //! Pages for people.
 
 pub(crate) mod api_reference;
+
+mod served;
+mod style;

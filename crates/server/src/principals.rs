@@ -21,28 +21,28 @@ use crate::registry::Registry;
 
 /// Credential, client and owner as they are now.
 #[derive(Debug, Clone)]
-pub struct Principal {
+pub(crate) struct Principal {
     /// The credential, with its ceiling remembered beside it.
-    pub entry: Arc<CredentialEntry>,
+    pub(crate) entry: Arc<CredentialEntry>,
     /// Its client.
-    pub client: Arc<Client>,
+    pub(crate) client: Arc<Client>,
     /// The client's owner.
-    pub owner: Arc<User>,
+    pub(crate) owner: Arc<User>,
 }
 
 /// A credential and the ceiling last computed for it.
 #[derive(Debug)]
-pub struct CredentialEntry {
+pub(crate) struct CredentialEntry {
     /// The credential.
-    pub credential: Credential,
+    pub(crate) credential: Credential,
     ceiling: ArcSwapOption<Ceiling>,
 }
 
 /// The most this credential may be granted, and what it was computed from.
 #[derive(Debug)]
-pub struct Ceiling {
+pub(crate) struct Ceiling {
     /// credential ∩ client ∩ owner.
-    pub rights: Rights,
+    pub(crate) rights: Rights,
     client: Arc<Client>,
     owner: Arc<User>,
     registry: Arc<Registry>,
@@ -50,7 +50,7 @@ pub struct Ceiling {
 
 impl Principal {
     /// credential ∩ client ∩ owner's rights now. Computed once and used until one of the four changes.
-    pub fn ceiling(&self, registry: &Arc<Registry>) -> Arc<Ceiling> {
+    pub(crate) fn ceiling(&self, registry: &Arc<Registry>) -> Arc<Ceiling> {
         if let Some(known) = self.entry.ceiling.load_full()
             && Arc::ptr_eq(&known.client, &self.client)
             && Arc::ptr_eq(&known.owner, &self.owner)
@@ -77,7 +77,7 @@ impl Principal {
 }
 
 /// The bounded memory.
-pub struct Principals {
+pub(crate) struct Principals {
     credentials: Cache<CredentialId, Arc<CredentialEntry>>,
     clients: Cache<ClientId, Arc<Client>>,
     users: Cache<UserId, Arc<User>>,
@@ -89,7 +89,7 @@ pub struct Principals {
 
 impl Principals {
     /// A memory for so many of each.
-    pub fn new(entries: u64) -> Self {
+    pub(crate) fn new(entries: u64) -> Self {
         Self {
             credentials: Cache::new(entries),
             clients: Cache::new(entries),
@@ -100,7 +100,7 @@ impl Principals {
     }
 
     /// Everyone behind a credential; `None` if there is no such credential.
-    pub async fn find(&self, store: &Store, id: CredentialId) -> Result<Option<Principal>, StoreError> {
+    pub(crate) async fn find(&self, store: &Store, id: CredentialId) -> Result<Option<Principal>, StoreError> {
         let read = async || {
             let credential = store.find_credential(id).await?;
             Ok(credential.map(|credential| CredentialEntry { credential, ceiling: ArcSwapOption::empty() }))
@@ -112,12 +112,12 @@ impl Principals {
     }
 
     /// The client with this id.
-    pub async fn client(&self, store: &Store, id: ClientId) -> Result<Option<Arc<Client>>, StoreError> {
+    pub(crate) async fn client(&self, store: &Store, id: ClientId) -> Result<Option<Arc<Client>>, StoreError> {
         self.remembered(&self.clients, id, async || store.find_client(id).await).await
     }
 
     /// The user with this id.
-    pub async fn user(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+    pub(crate) async fn user(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
         self.remembered(&self.users, id, async || store.find_user(id).await).await
     }
 
@@ -138,7 +138,7 @@ impl Principals {
     }
 
     /// Forgets what an event's subject names. Identifiers of other kinds are none of our business.
-    pub fn forget(&self, subject: &str) {
+    pub(crate) fn forget(&self, subject: &str) {
         *self.changes.write().unwrap_or_else(PoisonError::into_inner) += 1;
         if let Ok(id) = subject.parse::<CredentialId>() {
             self.credentials.invalidate(&id);
@@ -150,7 +150,7 @@ impl Principals {
     }
 
     /// Stops (or resumes) trusting what is remembered; on resuming, everything is read anew.
-    pub fn doubt(&self, doubtful: bool) {
+    pub(crate) fn doubt(&self, doubtful: bool) {
         if self.doubtful.swap(doubtful, Ordering::AcqRel) && !doubtful {
             *self.changes.write().unwrap_or_else(PoisonError::into_inner) += 1;
             self.credentials.invalidate_all();

@@ -196,7 +196,8 @@ impl Problem {
         }
     }
 
-    const fn title(self) -> &'static str {
+    /// What kind, for people.
+    pub const fn title(self) -> &'static str {
         match self {
             Self::Malformed => "The request cannot be read",
             Self::Invalid => "A value does not fit",

@@ -12,7 +12,7 @@ const MOST: usize = 100_000;
 
 /// Tokens that are revoked and not dead yet.
 #[derive(Default)]
-pub struct RevokedTokens(RwLock<Known>);
+pub(crate) struct RevokedTokens(RwLock<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -23,7 +23,7 @@ struct Known {
 
 impl RevokedTokens {
     /// Reads those that are revoked already.
-    pub async fn load(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
+    pub(crate) async fn load(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
         let revoked = Self::default();
         for (jti, expires_at) in store.list_revoked_tokens(now).await? {
             revoked.add(jti, expires_at, now);
@@ -32,7 +32,7 @@ impl RevokedTokens {
     }
 
     /// Adds one, forgetting the dead ones when there is no room.
-    pub fn add(&self, jti: TokenId, expires_at: Timestamp, now: Timestamp) {
+    pub(crate) fn add(&self, jti: TokenId, expires_at: Timestamp, now: Timestamp) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.until.len() >= MOST {
             known.until.retain(|_, until| *until > now);
@@ -45,7 +45,7 @@ impl RevokedTokens {
     }
 
     /// Whether this token is revoked.
-    pub async fn contains(&self, store: &Store, jti: TokenId) -> Result<bool, StoreError> {
+    pub(crate) async fn contains(&self, store: &Store, jti: TokenId) -> Result<bool, StoreError> {
         let more = {
             let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
             if known.until.contains_key(&jti) {

@@ -102,7 +102,7 @@ impl Call {
     }
 
     /// The calling client and credential, where they matter.
-    pub fn principal(&self) -> &Principal {
+    pub(crate) fn principal(&self) -> &Principal {
         &self.principal
     }
 

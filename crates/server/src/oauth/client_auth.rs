@@ -34,7 +34,7 @@ struct Presented<'a> {
 }
 
 /// The client that sent this request, authenticated.
-pub async fn authenticate(
+pub(crate) async fn authenticate(
     app: &App, headers: &HeaderMap, form: &Form<'_>, address: Option<IpAddr>, now: Timestamp,
 ) -> Result<Principal, OAuthError> {
     let authorization = basic(headers)?;

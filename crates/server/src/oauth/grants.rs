@@ -24,7 +24,7 @@ pub struct Call<'a> {
     /// The server.
     pub app: &'a Arc<App>,
     /// The authenticated client.
-    pub principal: Principal,
+    pub(crate) principal: Principal,
     /// The instant of the request.
     pub now: Timestamp,
 }

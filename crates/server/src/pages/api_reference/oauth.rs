@@ -1,0 +1,149 @@
+//! The description of the OAuth endpoints. Their handlers read forms by hand, to answer each fault precisely, so what
+//! they take and give is described here, beside the REST API that describes itself.
+#![allow(dead_code, reason = "these items exist for what is derived from them")]
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{OpenApi, ToSchema};
+
+/// Adds the endpoints to the description of the REST API.
+pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
+    let mut endpoints = Endpoints::openapi();
+    let components = endpoints.components.get_or_insert_with(Default::default);
+    let mut basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic).build();
+    basic.description = Some("`client_id` and key, each form-encoded (RFC 6749 §2.3.1)".to_owned());
+    components.add_security_scheme("client", SecurityScheme::Http(basic));
+    document.merge(endpoints);
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(token, introspect, revoke, jwks, oauth_authorization_server, openid_configuration))]
+struct Endpoints;
+
+/// A token request (RFC 6749 §4.4.2).
+#[derive(ToSchema)]
+struct TokenRequest {
+    /// `client_credentials`.
+    grant_type: String,
+    /// Space-separated scopes; all that may be granted if absent.
+    scope: Option<String>,
+    /// Space-separated resource paths; all that may be granted if absent.
+    res: Option<String>,
+    /// The audience of the API the token is for (RFC 8707); may be repeated. Needed unless the client has one API only.
+    resource: Option<Vec<String>>,
+    /// The `client_…` id, if not sent by HTTP Basic.
+    client_id: Option<String>,
+    /// The API key, if not sent by HTTP Basic.
+    client_secret: Option<String>,
+}
+
+/// A token (RFC 6749 §5.1).
+#[derive(ToSchema)]
+struct TokenResponse {
+    /// A JWT (RFC 9068), signed by a key of `/jwks`.
+    access_token: String,
+    /// `Bearer`.
+    token_type: String,
+    /// Seconds until it ends.
+    expires_in: i64,
+    /// What was granted, with all it implies.
+    scope: String,
+}
+
+/// A refusal (RFC 6749 §5.2).
+#[derive(ToSchema)]
+struct OAuthError {
+    /// Such as `invalid_client`, `invalid_scope` or `invalid_target`.
+    error: String,
+    /// What happened this time.
+    error_description: String,
+}
+
+/// A token to look at or to end, by a client that authenticates as at `/token`.
+#[derive(ToSchema)]
+struct TokenForm {
+    /// The access token.
+    token: String,
+    /// Allowed and ignored: there is one type of token.
+    token_type_hint: Option<String>,
+    /// The `client_…` id, if not sent by HTTP Basic.
+    client_id: Option<String>,
+    /// The API key, if not sent by HTTP Basic.
+    client_secret: Option<String>,
+}
+
+/// What is known of a token (RFC 7662 §2.2); of an inactive one only that.
+#[derive(ToSchema)]
+struct Introspection {
+    /// Whether it counts now.
+    active: bool,
+    /// `Bearer`.
+    token_type: Option<String>,
+    /// Who issued it.
+    iss: Option<String>,
+    /// As whom it acts: the owner of the client, or the client itself.
+    sub: Option<String>,
+    /// The audiences it is for: one as a string, several as a list.
+    aud: Option<serde_json::Value>,
+    /// The client it was issued to.
+    client_id: Option<String>,
+    /// Space-separated scopes, with all they imply.
+    scope: Option<String>,
+    /// The resource paths it may touch.
+    res: Option<Vec<String>>,
+    /// The credential it was got with.
+    cred: Option<String>,
+    /// `{"sub": client_id}` whenever `sub` is the owner (RFC 8693 §4.1).
+    #[schema(value_type = Option<Object>)]
+    act: Option<()>,
+    /// The token's own id.
+    jti: Option<String>,
+    /// When it was issued, in Unix seconds.
+    iat: Option<i64>,
+    /// When it ends, in Unix seconds.
+    exp: Option<i64>,
+}
+
+/// Public keys (RFC 7517 §5).
+#[derive(ToSchema)]
+struct KeySet {
+    /// The keys as JWKs; the `kid` of a token names one of them.
+    #[schema(value_type = Vec<Object>)]
+    keys: (),
+}
+
+/// Get an access token
+///
+/// The client authenticates by HTTP Basic or in the body, never both. Asking for more than may be granted is an error.
+#[utoipa::path(post, path = "/token", tag = "oauth", security(("client" = [])),
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = TokenResponse), (status = "4XX", body = OAuthError)))]
+fn token() {}
+
+/// Ask whether a token counts now (RFC 7662)
+///
+/// The answer considers what happened since the token was issued. The token's own client is answered, and the client of
+/// an API the token is for.
+#[utoipa::path(post, path = "/introspect", tag = "oauth", security(("client" = [])),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = Introspection), (status = "4XX", body = OAuthError)))]
+fn introspect() {}
+
+/// End a token before its time (RFC 7009)
+#[utoipa::path(post, path = "/revoke", tag = "oauth", security(("client" = [])),
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200), (status = "4XX", body = OAuthError)))]
+fn revoke() {}
+
+/// Get the public signing keys (RFC 7517)
+#[utoipa::path(get, path = "/jwks", tag = "oauth", security(()), responses((status = 200, body = KeySet)))]
+fn jwks() {}
+
+/// Get the server's metadata (RFC 8414)
+#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = "oauth", security(()),
+    responses((status = 200, body = Object)))]
+fn oauth_authorization_server() {}
+
+/// The same metadata, where OpenID Connect clients look for it
+#[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "oauth", security(()),
+    responses((status = 200, body = Object)))]
+fn openid_configuration() {}

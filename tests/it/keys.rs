@@ -1,0 +1,210 @@
+//! Discovery (RFC 8414), the key set (RFC 7517) and the turns of signing keys.
+
+use std::time::Duration;
+
+use keyward_tests::on_both_databases;
+use keyward_tests::server::{Answer, Db, TestServer};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+async fn get(server: &TestServer, path: &str) -> Answer {
+    Answer::of(server.http.get(format!("{}{path}", server.url()))).await
+}
+
+async fn published(server: &TestServer) -> Vec<String> {
+    let keys = get(server, "/jwks").await.body["keys"].clone();
+    keys.as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+}
+
+fn signer(token: &str) -> String {
+    let header = token.split('.').next().unwrap();
+    let header = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, header).unwrap();
+    serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+}
+
+on_both_databases! {
+    async fn discovery_names_every_endpoint_by_the_issuer(server: TestServer) {
+        let metadata = get(&server, "/.well-known/oauth-authorization-server").await;
+        assert_eq!(metadata.status, StatusCode::OK);
+        let url = server.url();
+        assert_eq!(metadata.body["issuer"], url);
+        for (member, path) in [
+            ("token_endpoint", "/token"),
+            ("jwks_uri", "/jwks"),
+            ("introspection_endpoint", "/introspect"),
+            ("revocation_endpoint", "/revoke"),
+        ] {
+            assert_eq!(metadata.body[member], format!("{url}{path}"));
+        }
+        assert_eq!(metadata.body["grant_types_supported"], json!(["client_credentials"]));
+        let methods = json!(["client_secret_basic", "client_secret_post"]);
+        assert_eq!(metadata.body["token_endpoint_auth_methods_supported"], methods);
+        assert_eq!(get(&server, "/.well-known/openid-configuration").await.body, metadata.body);
+    }
+
+    async fn the_key_set_is_cached_by_its_etag(server: TestServer) {
+        let first = get(&server, "/jwks").await;
+        assert!(first.header("cache-control").contains("max-age"));
+        let etag = first.header("etag");
+        let again = server.http.get(format!("{}/jwks", server.url())).header("if-none-match", etag);
+        assert_eq!(Answer::of(again).await.status, StatusCode::NOT_MODIFIED);
+        for key in first.body["keys"].as_array().unwrap() {
+            assert!(key.get("d").is_none(), "a private half in the key set");
+        }
+        let admin = server.admin().await;
+        admin.post("/api/v1/signing-keys/rotate", &json!({})).await.ok();
+        let changed = server.http.get(format!("{}/jwks", server.url())).header("if-none-match", etag);
+        assert_eq!(Answer::of(changed).await.status, StatusCode::OK);
+    }
+
+    async fn the_next_key_is_published_before_it_signs_and_the_old_one_stays(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let before = server.token(&key, &[]).await;
+        let (old, waiting) = (signer(&before), published(&server).await);
+        assert_eq!(waiting.len(), 2, "one signs, one waits: {waiting:?}");
+
+        // The waiting key was published only just now: its turn begins when every verifier has seen it.
+        admin.post("/api/v1/signing-keys/rotate", &json!({})).await.ok();
+        assert_eq!(signer(&server.token(&key, &[]).await), old);
+        server.clock.advance(Duration::from_secs(15 * 60));
+        let after = server.token(&key, &[]).await;
+        assert_ne!(signer(&after), old);
+        assert!(waiting.contains(&signer(&after)), "a key signs that was not published before");
+        assert!(published(&server).await.contains(&old), "its tokens are still alive");
+
+        server.clock.advance(DAY + Duration::from_secs(600));
+        server.app.run_schedule().await.unwrap();
+        let last = server.app.store.last_event().await.unwrap();
+        server.app.wait_until_applied(last).await.unwrap();
+        assert!(!published(&server).await.contains(&old), "its last token is dead");
+    }
+
+    async fn a_key_that_was_published_long_enough_signs_at_once(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        server.clock.advance(Duration::from_secs(3600));
+        let admin = server.api(&admin.secrets).await;
+        let old = signer(&server.token(&key, &[]).await);
+        admin.post("/api/v1/signing-keys/rotate", &json!({})).await.ok();
+        assert_ne!(signer(&server.token(&key, &[]).await), old);
+    }
+
+    async fn a_leaked_key_is_replaced_immediately(server: TestServer) {
+        let admin = server.admin().await;
+        let old = signer(&admin.token);
+        admin.post("/api/v1/signing-keys/rotate", &json!({ "immediately": true })).await.ok();
+        assert_ne!(signer(&server.token(&admin.secrets, &[]).await), old);
+    }
+
+    async fn keys_change_by_themselves_when_they_are_old(server: TestServer) {
+        let admin = server.admin().await;
+        let old = signer(&server.token(&admin.secrets, &[]).await);
+        server.clock.advance(DAY * 89);
+        server.app.run_schedule().await.unwrap();
+        assert_eq!(signer(&server.token(&admin.secrets, &[]).await), old);
+        server.clock.advance(DAY);
+        server.app.run_schedule().await.unwrap();
+        let new = signer(&server.token(&admin.secrets, &[]).await);
+        assert_ne!(new, old);
+        // And only once.
+        server.app.run_schedule().await.unwrap();
+        assert_eq!(signer(&server.token(&admin.secrets, &[]).await), new);
+    }
+
+    async fn every_api_chooses_its_algorithm(server: TestServer) {
+        let admin = server.admin().await;
+        for algorithm in ["ES256", "EdDSA", "RS256"] {
+            let audience = format!("https://{algorithm}.example");
+            let new = json!({ "name": algorithm, "audience": audience, "scopes": ["Worker"], "signing_algorithm": algorithm });
+            let api = admin.post("/api/v1/apis", &new).await.created()["id"].clone();
+            let client = admin.new_client(json!({ "scope": "Worker", "apis": [api] })).await;
+            let key = admin.issue(&client, &json!({})).await;
+            let token = server.token(&key, &[]).await;
+            let header: Value = serde_json::from_slice(&base64::Engine::decode(
+                &base64::engine::general_purpose::URL_SAFE_NO_PAD, token.split('.').next().unwrap()).unwrap()).unwrap();
+            assert_eq!(header["alg"], algorithm);
+            assert_eq!(header["typ"], "at+jwt");
+            assert_eq!(server.introspect(&key, &token).await["active"], true);
+        }
+    }
+
+    async fn tokens_outlive_a_restart(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, token) = (admin.secrets.clone(), admin.token.clone());
+        let server = server.restart().await;
+        assert_eq!(server.introspect(&secrets, &token).await["active"], true);
+        server.token(&secrets, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn the_master_key_file_is_private_and_everything_is_sealed_anew_under_another() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let server = TestServer::start(Db::Sqlite).await;
+    let file = server.directory.join("master.key");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let admin = server.admin().await;
+    let (secrets, old) = (admin.secrets.clone(), std::fs::read_to_string(&file).unwrap());
+
+    let source = keyward_server::master_key::MasterKeySource::File { path: file.clone(), create: true };
+    let resealed = keyward_server::master_key::rotate(&server.app.store, &source, None, &server.app.entropy).await.unwrap();
+    assert_eq!(resealed, 3, "the hashing key and two signing keys");
+    let new = std::fs::read_to_string(&file).unwrap();
+    assert_ne!(new, old);
+    assert_eq!(new.lines().count(), 1);
+
+    // The running server goes on, makes new keys under the new master key, and so does the next start.
+    admin.post("/api/v1/signing-keys/rotate", &json!({ "immediately": true })).await.ok();
+    let server = server.restart().await;
+    server.token(&secrets, &[]).await;
+
+    // With the old master key nothing opens.
+    std::fs::write(&file, old).unwrap();
+    let refused = source.load(&server.app.store.list_sealed_secrets().await.unwrap()[0].1);
+    assert!(refused.unwrap_err().to_string().contains("sealed under a master key that"));
+}
+
+#[tokio::test]
+async fn the_status_list_tells_verifiers_offline() {
+    let server = TestServer::start(Db::Sqlite).await;
+    let admin = server.admin().await;
+    let key = admin.orders_key().await;
+    let token = server.token(&key, &[]).await;
+    let claims = server.introspect(&key, &token).await;
+    assert_eq!(claims["active"], true);
+    let payload = token.split('.').nth(1).unwrap();
+    let payload = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
+    let payload: Value = serde_json::from_slice(&payload).unwrap();
+    let (uri, index) = (&payload["status"]["status_list"]["uri"], payload["status"]["status_list"]["idx"].as_u64().unwrap());
+
+    let before = bit(&server, uri.as_str().unwrap(), index).await;
+    admin.revoke(&key).await;
+    let after = bit(&server, uri.as_str().unwrap(), index).await;
+    assert_eq!((before, after), (false, true));
+}
+
+/// Reads one bit as a verifier does that has only the token and the key set.
+async fn bit(server: &TestServer, uri: &str, index: u64) -> bool {
+    let answer = server.http.get(uri).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/statuslist+jwt");
+    let jwt = answer.text().await.unwrap();
+    let jwks: jsonwebtoken::jwk::JwkSet =
+        server.http.get(format!("{}/jwks", server.url())).send().await.unwrap().json().await.unwrap();
+    let header = jsonwebtoken::decode_header(&jwt).unwrap();
+    assert_eq!(header.typ.as_deref(), Some("statuslist+jwt"));
+    let key = jsonwebtoken::DecodingKey::from_jwk(jwks.find(&header.kid.unwrap()).unwrap()).unwrap();
+    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
+    // The clock of the test stands still; the library's does not.
+    validation.validate_exp = false;
+    let list = jsonwebtoken::decode::<Value>(&jwt, &key, &validation).unwrap().claims;
+    assert_eq!(list["sub"], uri);
+    let compressed = list["status_list"]["lst"].as_str().unwrap();
+    let compressed = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, compressed).unwrap();
+    let mut bits = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(&*compressed), &mut bits).unwrap();
+    let index = usize::try_from(index).unwrap();
+    bits[index / 8] >> (index % 8) & 1 == 1
+}
