@@ -300,9 +300,13 @@ impl Work {
 
     /// Refuses a transaction, and all that wait behind it: they would wait as long again for the same refusal.
     fn refuse(&mut self, turn: Turn, error: &StoreError) {
-        turn.first.fail(error.clone());
+        let mut refused = vec![turn];
+        // All are collected before any is told: whoever tries again at once is not one of them.
         while let Some(waiting) = self.waiting() {
-            waiting.first.fail(error.clone());
+            refused.push(waiting);
+        }
+        for turn in refused {
+            turn.first.fail(error.clone());
         }
     }
 }
