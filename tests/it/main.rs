@@ -7,6 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod authority;
 mod introspect;
 mod keys;
 mod nodes;

@@ -17,7 +17,7 @@ use keyward_model::user::User;
 use keyward_store::{Origin, Store, Tx};
 use serde_json::json;
 
-use crate::app::StartError;
+use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::master_key::{HASHING_KEY, MasterKeySource};
 use crate::signing_keys;
@@ -74,17 +74,16 @@ pub(crate) async fn prepare(
 }
 
 /// Issues a bootstrap key once more, for whoever holds the server's files and has lost every key.
-pub async fn recover(
-    store: &Store, hashing_key: &HashingKey, clock: &Clock, entropy: &Entropy,
-) -> Result<Bootstrap, StartError> {
-    let now = clock.now();
+pub async fn recover(app: &App) -> Result<Bootstrap, StartError> {
+    let App { store, entropy, .. } = app;
+    let now = app.clock.now();
     let mut tx = store.begin().await?;
     let registry = crate::registry::Registry::load(store).await?;
     let api = registry.api_by_audience(KEYWARD_AUDIENCE).ok_or(StartError::Unfinished)?.id;
     // A new administrator, for the first may have been disabled or lowered.
     let admin = insert_administrator(&mut tx, now, entropy).await?;
     let client = insert_bootstrap_client(&mut tx, admin, api, now, entropy).await?;
-    let bootstrap = issue(&mut tx, client, admin, hashing_key, now, entropy).await?;
+    let bootstrap = issue(&mut tx, client, admin, &app.hashing_key, now, entropy).await?;
     tx.commit(&Origin { actor: Actor::system("console"), source: None, now }).await?;
     Ok(bootstrap)
 }

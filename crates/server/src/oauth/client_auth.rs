@@ -6,7 +6,6 @@
 //! 4. Only after the right secret: say what else is in the way
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +19,7 @@ use keyward_model::time::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::oauth::form::{self, Form};
+use crate::oauth::form::{self, Form, FormRequest};
 use crate::principals::Principal;
 use crate::respond::{ErrorCode, OAuthError};
 
@@ -34,13 +33,11 @@ struct Presented<'a> {
 }
 
 /// The client that sent this request, authenticated.
-pub(crate) async fn authenticate(
-    app: &App, headers: &HeaderMap, form: &Form<'_>, address: Option<IpAddr>, now: Timestamp,
-) -> Result<Principal, OAuthError> {
-    let authorization = basic(headers)?;
+pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'_>) -> Result<Principal, OAuthError> {
+    let authorization = basic(&request.headers)?;
     let presented = presented(authorization.as_ref().map(|text| text.as_slice()), form)?;
-    let outcome = verify(app, &presented, now).await?;
-    outcome.map_err(|refusal| refuse(app, &presented, refusal, address, now))
+    let outcome = verify(app, &presented, request.now).await?;
+    outcome.map_err(|refusal| refuse(app, &presented, refusal, request))
 }
 
 /// Finds the credentials. RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each request."
@@ -142,12 +139,11 @@ fn names(principal: &Principal, client_id: &str) -> bool {
     client_id.parse::<ClientId>().is_ok_and(|id| id == principal.client.id)
 }
 
-fn refuse(
-    app: &App, presented: &Presented<'_>, refusal: Refusal, address: Option<IpAddr>, now: Timestamp,
-) -> OAuthError {
+fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &FormRequest) -> OAuthError {
+    let address = request.address;
     let client = presented.client_id.parse::<ClientId>().ok();
     metrics::counter!("keyward_authentication_failures_total").increment(1);
-    if let Some(wait) = app.failures.charge(client, address, now) {
+    if let Some(wait) = app.failures.charge(client, address, request.now) {
         tracing::warn!(client = ?client, source = ?address, "too many failed authentications");
         return OAuthError {
             retry_after: Some(wait),

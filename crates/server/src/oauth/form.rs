@@ -1,12 +1,17 @@
 //! Form bodies (`application/x-www-form-urlencoded`), read strictly: nothing is guessed, nothing is replaced.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::extract::Request;
-use http::header;
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use keyward_model::time::Timestamp;
 
 use crate::app::App;
+use crate::request::Arrival;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// The largest body an OAuth endpoint reads, in bytes.
@@ -96,24 +101,48 @@ impl From<FormError> for OAuthError {
     }
 }
 
-/// The body of a request to an OAuth endpoint, if it is a form of bearable size that arrives in time.
-pub async fn read_body(app: &App, request: Request) -> Result<bytes::Bytes, OAuthError> {
-    let refuse = |why: &'static str| Err(ErrorCode::InvalidRequest.because(why));
-    if request.uri().query().is_some() {
-        // RFC 6749 §2.3.1: the credentials "MUST NOT be included in the request URI".
-        return refuse("parameters belong into the body, not into the URL");
+/// A request to an OAuth endpoint: a form of bearable size that arrived in time.
+pub struct FormRequest {
+    /// The instant of the request.
+    pub now: Timestamp,
+    /// The network address of the client.
+    pub address: Option<IpAddr>,
+    /// The header fields.
+    pub headers: HeaderMap,
+    body: Bytes,
+}
+
+impl FormRequest {
+    /// The parameters.
+    pub fn form(&self) -> Result<Form<'_>, OAuthError> {
+        Ok(Form::parse(&self.body)?)
     }
-    let mut content_types = request.headers().get_all(header::CONTENT_TYPE).iter();
-    let is_form = content_types.next().is_some_and(|value| is_form(value.as_bytes())) && content_types.next().is_none();
-    if !is_form {
-        return refuse("the content type must be application/x-www-form-urlencoded");
-    }
-    let collected = Limited::new(request.into_body(), MAX_BODY).collect();
-    match tokio::time::timeout(app.body_timeout, collected).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => refuse("the body is larger than 16 KiB"),
-        Ok(Err(_)) => refuse("the body could not be read to its end"),
-        Err(_) => refuse("the body took too long to arrive"),
+}
+
+impl FromRequest<Arc<App>> for FormRequest {
+    type Rejection = OAuthError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, OAuthError> {
+        let now = app.clock.now();
+        let (parts, body) = request.into_parts();
+        let refuse = |why: &'static str| Err(ErrorCode::InvalidRequest.because(why));
+        if parts.uri.query().is_some() {
+            // RFC 6749 §2.3.1: the credentials "MUST NOT be included in the request URI".
+            return refuse("parameters belong into the body, not into the URL");
+        }
+        let mut content_types = parts.headers.get_all(header::CONTENT_TYPE).iter();
+        let is_form = content_types.next().is_some_and(|v| is_form(v.as_bytes())) && content_types.next().is_none();
+        if !is_form {
+            return refuse("the content type must be application/x-www-form-urlencoded");
+        }
+        let collected = Limited::new(body, MAX_BODY).collect();
+        let body = match tokio::time::timeout(app.body_timeout, collected).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return refuse("the body is larger than 16 KiB"),
+            Ok(Err(_)) => return refuse("the body could not be read to its end"),
+            Err(_) => return refuse("the body took too long to arrive"),
+        };
+        Ok(Self { now, address: Arrival::address(&parts.extensions), headers: parts.headers, body })
     }
 }
 

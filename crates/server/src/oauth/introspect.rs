@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use keyward_model::id::ClientId;
@@ -17,20 +17,15 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::oauth::client_auth;
-use crate::oauth::form::{Form, read_body};
+use crate::oauth::form::FormRequest;
 use crate::oauth::token::no_store;
-use crate::request::Arrival;
 use crate::respond::{ErrorCode, OAuthError, json_response};
 use crate::standing::standing;
 
 /// `POST /introspect`
-pub async fn introspect(State(app): State<Arc<App>>, request: Request) -> Result<Response, OAuthError> {
-    let now = app.clock.now();
-    let headers = request.headers().clone();
-    let address = Arrival::address(request.extensions());
-    let body = read_body(&app, request).await?;
-    let form = Form::parse(&body)?;
-    let caller = client_auth::authenticate(&app, &headers, &form, address, now).await?;
+pub async fn introspect(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
+    let (now, form) = (request.now, request.form()?);
+    let caller = client_auth::authenticate(&app, &request, &form).await?;
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let answer = match active(&app, token, caller.client.id, now).await? {
         Some(claims) => json!({

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use keyward_model::event::{Actor, Draft};
@@ -16,19 +16,14 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::oauth::client_auth;
-use crate::oauth::form::{Form, read_body};
+use crate::oauth::form::FormRequest;
 use crate::oauth::token::no_store;
-use crate::request::Arrival;
 use crate::respond::{ErrorCode, OAuthError, json_response};
 
 /// `POST /revoke`
-pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Result<Response, OAuthError> {
-    let now = app.clock.now();
-    let headers = request.headers().clone();
-    let address = Arrival::address(request.extensions());
-    let body = read_body(&app, request).await?;
-    let form = Form::parse(&body)?;
-    let caller = client_auth::authenticate(&app, &headers, &form, address, now).await?;
+pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
+    let (now, form) = (request.now, request.form()?);
+    let caller = client_auth::authenticate(&app, &request, &form).await?;
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let done = || Ok(no_store(json_response(StatusCode::OK, &json!({}))));
 
@@ -50,7 +45,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: Request) -> Result<Res
         data: json!({ "client": claims.client_id, "credential": credential, "expires_at": known_until }),
     });
     let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
-    let seq = tx.commit(&Origin { actor, source: address.map(|a| a.to_string()), now }).await?;
+    let seq = tx.commit(&Origin { actor, source: request.address.map(|a| a.to_string()), now }).await?;
     app.wait_until_applied(seq).await?;
     done()
 }

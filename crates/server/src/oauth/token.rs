@@ -7,28 +7,23 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::app::App;
-use crate::oauth::form::{Form, read_body};
+use crate::oauth::form::FormRequest;
 use crate::oauth::{client_auth, grants};
-use crate::request::Arrival;
 use crate::respond::{ErrorCode, OAuthError, json_response};
 
 /// `POST /token`
-pub async fn token(State(app): State<Arc<App>>, request: Request) -> Result<Response, OAuthError> {
-    let now = app.clock.now();
-    let headers = request.headers().clone();
-    let address = Arrival::address(request.extensions());
-    let body = read_body(&app, request).await?;
-    let form = Form::parse(&body)?;
+pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
+    let (now, form) = (request.now, request.form()?);
     let grant_type = form.get("grant_type")?.ok_or_else(|| ErrorCode::InvalidRequest.because("grant_type is missing"))?;
     let grant = grants::find(grant_type)?;
-    let principal = client_auth::authenticate(&app, &headers, &form, address, now).await?;
-    let request = grants::Request::read(&form)?;
-    let response = grants::exchange(grant, &grants::Call { app: &app, principal, now }, request).await?;
+    let principal = client_auth::authenticate(&app, &request, &form).await?;
+    let asked = grants::Request::read(&form)?;
+    let response = grants::exchange(grant, &grants::Call { app: &app, principal, now }, asked).await?;
     metrics::counter!("keyward_tokens_issued_total").increment(1);
     Ok(no_store(json_response(StatusCode::OK, &response)))
 }
