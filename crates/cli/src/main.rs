@@ -1,19 +1,47 @@
 //! `keyward`: the server, and the command line that manages it. One file a command.
 
+mod api;
+mod audit;
+mod bootstrap;
+mod client;
+mod completions;
+mod credential;
+mod demo;
+mod doctor;
 mod failure;
+mod key;
+mod master_key;
+mod names;
+mod options;
+mod profile;
+mod progress;
+mod recover;
+mod remote;
+mod scope;
 mod serve;
 mod settings;
+mod state;
+mod table;
 mod terminal;
+mod token;
+mod user;
 mod when;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use options::Global;
+
 /// Identity and access management for machines, devices and the people behind them.
 #[derive(Parser)]
 #[command(name = "keyward", version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "\
+Begin with `keyward demo`, which shows the whole road in a temporary directory, or with `keyward serve`.
+Exit codes: 0 done, 1 failed, 2 called in a way that cannot work.")]
 struct Arguments {
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
@@ -21,20 +49,56 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Demo(demo::Demo),
+    Bootstrap(bootstrap::Bootstrap),
+    #[command(subcommand)]
+    Client(client::Client),
+    #[command(subcommand)]
+    Credential(credential::Credential),
+    #[command(subcommand)]
+    User(user::User),
+    #[command(subcommand)]
+    Api(api::Api),
+    #[command(subcommand)]
+    Scope(scope::Scope),
+    Token(token::Token),
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    #[command(subcommand)]
+    Key(key::Key),
+    #[command(subcommand)]
+    MasterKey(master_key::MasterKey),
+    Doctor(doctor::Doctor),
+    Recover(recover::Recover),
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    failure::exit_code(run(arguments))
+    let Arguments { global, command } = Arguments::parse();
+    failure::exit_code(run(&global, command))
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(global: &Global, command: Command) -> anyhow::Result<()> {
     // Once and for all of TLS: the server's, PostgreSQL's and the command line's own.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        match arguments.command {
+        match command {
             Command::Serve(serve) => serve.run().await,
+            Command::Demo(demo) => demo.run().await,
+            Command::Bootstrap(bootstrap) => bootstrap.run(global).await,
+            Command::Client(client) => client.run(global).await,
+            Command::Credential(credential) => credential.run(global).await,
+            Command::User(user) => user.run(global).await,
+            Command::Api(api) => api.run(global).await,
+            Command::Scope(scope) => scope.run(global).await,
+            Command::Token(token) => token.run(global).await,
+            Command::Audit(audit) => audit.run(global).await,
+            Command::Key(key) => key.run(global).await,
+            Command::MasterKey(master_key) => master_key.run().await,
+            Command::Doctor(doctor) => doctor.run(global).await,
+            Command::Recover(recover) => recover.run().await,
+            Command::Completions(completions) => completions.run(),
         }
     })
 }

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
@@ -78,12 +78,7 @@ impl Serve {
 
 /// The URL under which this machine reaches the server.
 fn url(server: &Server) -> anyhow::Result<String> {
-    let mut address = server.address()?;
-    if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
-    }
-    Ok(format!("{}://{address}", scheme(server)))
+    Ok(format!("{}://{}", scheme(server), settings::reachable(server.address()?)))
 }
 
 fn scheme(server: &Server) -> &'static str {
@@ -144,13 +139,14 @@ fn write_bootstrap_file(path: &Path, url: &str, bootstrap: Option<&Bootstrap>) -
 }
 
 /// The signals that stop the server.
-struct Stop {
+pub(crate) struct Stop {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Stop {
-    fn on_signals() -> io::Result<Self> {
+    /// Listens for them from now on.
+    pub(crate) fn on_signals() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
@@ -162,7 +158,7 @@ impl Stop {
     }
 
     /// Completes at the first signal; the second one ends the process where it stands.
-    async fn asked(mut self) {
+    pub(crate) async fn asked(mut self) {
         self.one().await;
         tell_systemd("STOPPING=1");
         tracing::info!("stopping: requests under way are finished first; a second signal ends at once");

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,45 +17,68 @@ use crate::failure::Failure;
 /// Where the settings come from, beside the environment (`KEYWARD_SERVER_LISTEN` and the like).
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Settings {
-    /// Configuration file; `keyward doctor --settings` prints one to begin with.
-    #[arg(long, value_name = "FILE", env = "KEYWARD_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    /// Configuration file of the server, else that of KEYWARD_CONFIG; `keyward doctor --settings` prints one to begin with.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Directory of the embedded database and the master key.
     #[arg(long, value_name = "DIR")]
-    pub(crate) data: Option<PathBuf>,
+    data: Option<PathBuf>,
 }
 
 impl Settings {
     /// Defaults ← file ← environment ← the options of this command.
     pub(crate) fn load(&self, listen: Option<SocketAddr>) -> anyhow::Result<Config> {
-        Ok(Config::load(self.file()?.as_deref(), self.variables(listen)?)?)
+        let variables = self.variables(listen)?;
+        Ok(Config::load(self.file()?.as_deref(), variables.into_iter().map(|v| (v.name, v.value)))?)
     }
 
-    /// The text of the configuration file, if one is named.
+    /// Whether this command names the server's own files.
+    pub(crate) fn are_named(&self) -> bool {
+        self.config.is_some() || self.data.is_some()
+    }
+
+    /// The configuration file, if there is one.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        let from_environment = || std::env::var_os("KEYWARD_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.config.clone().or_else(from_environment)
+    }
+
+    /// The text of the configuration file, if there is one.
     pub(crate) fn file(&self) -> anyhow::Result<Option<String>> {
-        let Some(path) = &self.config else { return Ok(None) };
-        let text = std::fs::read_to_string(path);
+        let Some(path) = self.path() else { return Ok(None) };
+        let text = std::fs::read_to_string(&path);
         text.map(Some).with_context(|| format!("the configuration file {}", path.display()))
     }
 
-    /// The variables that may be settings, the options of the command among them, later ones winning.
-    fn variables(&self, listen: Option<SocketAddr>) -> anyhow::Result<Vec<(String, String)>> {
+    /// The variables that may be settings, and the options of the command in the form of such; later ones win.
+    pub(crate) fn variables(&self, listen: Option<SocketAddr>) -> anyhow::Result<Vec<Variable>> {
         let mut variables = environment();
         if let Some(data) = &self.data {
-            let data = data.to_str().ok_or_else(|| Failure::usage("--data must be valid UTF-8"))?;
-            variables.push(("KEYWARD_SERVER_DATA".to_owned(), data.to_owned()));
+            let value = data.to_str().ok_or_else(|| Failure::usage("--data must be valid UTF-8"))?.to_owned();
+            variables.push(Variable { name: "KEYWARD_SERVER_DATA".to_owned(), value, from: "--data" });
         }
         if let Some(listen) = listen {
-            variables.push(("KEYWARD_SERVER_LISTEN".to_owned(), listen.to_string()));
+            let value = listen.to_string();
+            variables.push(Variable { name: "KEYWARD_SERVER_LISTEN".to_owned(), value, from: "--listen" });
         }
         Ok(variables)
     }
 }
 
+/// A setting from outside the configuration file.
+pub(crate) struct Variable {
+    /// `KEYWARD_SERVER_LISTEN` or the like.
+    pub(crate) name: String,
+    pub(crate) value: String,
+    /// For people: the environment, or the option.
+    pub(crate) from: &'static str,
+}
+
 /// All environment variables that are text.
-pub(crate) fn environment() -> Vec<(String, String)> {
+fn environment() -> Vec<Variable> {
     let text = |word: OsString| word.into_string().ok();
-    std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+    let variable = |(name, value)| Some(Variable { name: text(name)?, value: text(value)?, from: "environment" });
+    std::env::vars_os().filter_map(variable).collect()
 }
 
 /// The database of these settings: the one that is named, else the embedded one in the data directory.
@@ -94,6 +117,23 @@ fn options(config: &Config) -> anyhow::Result<Options> {
         options.tls_ca = Some(config.database.tls_ca.clone());
     }
     Ok(options)
+}
+
+/// Where a server with these settings is most likely reached: under its public URL, else at its address on this machine.
+pub(crate) fn likely_url(config: &Config) -> String {
+    if !config.server.issuer.is_empty() {
+        return config.server.issuer.clone();
+    }
+    let scheme = if config.server.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
+    format!("{scheme}://{}", reachable(config.server.listen))
+}
+
+/// The address at which this machine reaches a server that listens on `address`.
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
 }
 
 /// Makes the data directory, for its owner alone, if anything will be kept in it.

@@ -1,10 +1,113 @@
-//! Writing to people and to pipes.
+//! Writing to people and to pipes: what is coloured, how wide it may be, and what is asked.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
 
 /// Writes to standard output.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// Writes to standard output as JSON for scripts.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
+}
+
+/// Tells people something beside the output, on standard error.
+pub(crate) fn note(text: &str) {
+    // Advice nobody can read is no reason to stop.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// How many columns standard output has, if it is a terminal.
+pub(crate) fn width() -> Option<u16> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(width), _)| width)
+}
+
+/// Asks before something that cannot be undone. Scripts, which cannot be asked, say `--yes`.
+pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("not done without being asked: {question}")).hint("add --yes").into());
+    }
+    let mut err = io::stderr().lock();
+    write!(err, "{question} [y/N] ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::new("nothing was changed").into()) }
+}
+
+/// One secret from standard input, so that it stands in no list of processes and in no history.
+pub(crate) fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
+    if io::stdin().is_terminal() {
+        note(&format!("Paste {what}, then Enter:"));
+    }
+    let mut line = Zeroizing::new(String::new());
+    io::stdin().lock().read_line(&mut line)?;
+    let text = Zeroizing::new(line.trim().to_owned());
+    if text.is_empty() { Err(Failure::usage(format!("standard input holds no {what}")).into()) } else { Ok(text) }
+}
+
+/// Colours, if whoever reads can see and wants them (<https://no-color.org>).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paint(bool);
+
+impl Paint {
+    /// For standard output.
+    pub(crate) fn stdout() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let able = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self(io::stdout().is_terminal() && wanted && able)
+    }
+
+    /// For pipes and files.
+    pub(crate) const fn never() -> Self {
+        Self(false)
+    }
+
+    /// Important.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    /// Secondary.
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    /// Good.
+    pub(crate) fn green(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    /// Bad.
+    pub(crate) fn red(self, text: &str) -> String {
+        self.wrap("31", text)
+    }
+
+    /// To look at twice.
+    pub(crate) fn yellow(self, text: &str) -> String {
+        self.wrap("33", text)
+    }
+
+    /// To copy.
+    pub(crate) fn cyan(self, text: &str) -> String {
+        self.wrap("36", text)
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
 }

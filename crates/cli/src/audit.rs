@@ -1,0 +1,286 @@
+//! `keyward audit`: the log of everything that changed.
+
+mod log;
+mod verify;
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use keyward_model::event::{Actor, Event};
+use keyward_model::id::UserId;
+use keyward_model::time::Timestamp;
+use keyward_server::api::users::UserView;
+use keyward_store::EventFilter;
+use serde_json::Value;
+
+use crate::options::Global;
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::terminal::{self, Paint};
+use crate::when;
+use log::Log;
+
+/// How often `tail -f` looks for more.
+const POLL: Duration = Duration::from_secs(1);
+/// How many events are asked for at once.
+const PAGE: u16 = 1000;
+
+/// Read the event log, and prove that it is whole
+#[derive(Subcommand)]
+#[command(after_help = "\
+Examples:
+  keyward audit tail -f
+  keyward audit export -o audit.jsonl
+  keyward audit verify --data /var/lib/keyward")]
+pub(crate) enum Audit {
+    Tail(Tail),
+    Export(Export),
+    Verify(verify::Verify),
+}
+
+/// Where the log is read.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// Straight from the database, without the server.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Show the newest events
+#[derive(Args)]
+pub(crate) struct Tail {
+    /// Go on showing new events as they come.
+    #[arg(long, short)]
+    follow: bool,
+    /// How many to begin with.
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 20)]
+    lines: usize,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Write the log as one JSON object a line
+#[derive(Args)]
+pub(crate) struct Export {
+    /// Begin with this event.
+    #[arg(long, value_name = "SEQ", default_value_t = 1, value_parser = clap::value_parser!(i64).range(1..))]
+    from: i64,
+    /// To this file (mode 0600) instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Which events.
+#[derive(Args)]
+struct Filter {
+    /// Only those of this kind, such as credential.revoked.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only those about this id or scope.
+    #[arg(long)]
+    subject: Option<String>,
+}
+
+impl From<Filter> for EventFilter {
+    fn from(filter: Filter) -> Self {
+        Self { kind: filter.kind, subject: filter.subject }
+    }
+}
+
+impl Audit {
+    /// Does it.
+    pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        match self {
+            Self::Tail(tail) => tail.run(global).await,
+            Self::Export(export) => export.run(global).await,
+            Self::Verify(verify) => verify.run(global).await,
+        }
+    }
+}
+
+impl Place {
+    async fn open(&self, global: &Global) -> anyhow::Result<Log> {
+        if self.is_offline() {
+            Log::of_database(&self.settings.load(None)?).await
+        } else {
+            Log::of_server(global).await
+        }
+    }
+
+    fn is_offline(&self) -> bool {
+        self.offline || self.settings.are_named()
+    }
+}
+
+impl Tail {
+    async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let log = self.place.open(global).await?;
+        let filter = EventFilter::from(self.filter);
+        let (mut at, newest) = newest(&log, &filter, self.lines).await?;
+        let mut lines = Lines { log: &log, json: global.json, paint: Paint::stdout(), names: HashMap::new() };
+        lines.print(newest).await?;
+        while self.follow {
+            let events = log.after(at, &filter, PAGE).await?;
+            at = events.last().map_or(at, |event| event.seq);
+            if events.is_empty() {
+                tokio::time::sleep(POLL).await;
+            }
+            lines.print(events).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The newest events that match, oldest first, and the place up to which the log was looked through.
+async fn newest(log: &Log, filter: &EventFilter, lines: usize) -> anyhow::Result<(i64, Vec<Event>)> {
+    let last = log.last().await?;
+    let everything = filter.kind.is_none() && filter.subject.is_none();
+    let mut at = if everything { last.saturating_sub(i64::try_from(lines)?).max(0) } else { 0 };
+    let mut newest = VecDeque::new();
+    let progress = Progress::counting("events");
+    loop {
+        let events = log.after(at, filter, PAGE).await?;
+        let Some(end) = events.last() else { return Ok((at.max(last), newest.into())) };
+        at = end.seq;
+        newest.extend(events);
+        let surplus = newest.len().saturating_sub(lines);
+        drop(newest.drain(..surplus));
+        progress.at(usize::try_from(at)?);
+    }
+}
+
+/// Events for people, one a line.
+struct Lines<'a> {
+    log: &'a Log,
+    json: bool,
+    paint: Paint,
+    names: HashMap<UserId, String>,
+}
+
+impl Lines<'_> {
+    async fn print(&mut self, events: Vec<Event>) -> anyhow::Result<()> {
+        let mut text = String::new();
+        for event in events {
+            text.push_str(&if self.json { serde_json::to_string(&event)? } else { self.line(&event).await });
+            text.push('\n');
+        }
+        Ok(terminal::print(&text)?)
+    }
+
+    async fn line(&mut self, event: &Event) -> String {
+        let actor = self.actor(&event.actor).await;
+        let source = event.source.as_deref().map(|source| format!(" from {source}")).unwrap_or_default();
+        format!(
+            "{:>6}  {}  {}  {}  {}  {}",
+            event.seq,
+            self.paint.dim(&when::second(Timestamp::from_millis(event.at))),
+            self.paint.bold(&format!("{:<20}", event.kind)),
+            event.subject,
+            self.paint.dim(&format!("by {actor}{source}")),
+            members(&event.data),
+        )
+    }
+
+    async fn actor(&mut self, actor: &Actor) -> String {
+        match actor {
+            Actor::Token { user, credential, .. } => format!("{} with {credential}", self.name(*user).await),
+            Actor::Client { client, credential } => format!("{client} with {credential}"),
+            Actor::System { system } => system.clone(),
+        }
+    }
+
+    async fn name(&mut self, user: UserId) -> String {
+        if let Some(name) = self.names.get(&user) {
+            return name.clone();
+        }
+        let name = match self.log {
+            Log::Server(remote) => remote.get(&format!("users/{user}")).await.map(|view: UserView| view.name).ok(),
+            Log::Database(store) => store.find_user(user).await.ok().flatten().map(|user| user.name),
+        };
+        let name = name.unwrap_or_else(|| user.to_string());
+        self.names.insert(user, name.clone());
+        name
+    }
+}
+
+/// What changed, briefly: `name=press-7 scope="Supervisor Worker"`, without members that hold nothing.
+fn members(data: &Value) -> String {
+    let Value::Object(members) = data else { return data.to_string() };
+    let held = members.iter().filter(|(_, value)| !value.is_null());
+    let written = held.map(|(name, value)| match value {
+        Value::String(text) if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"') => {
+            format!("{name}={text}")
+        }
+        value => format!("{name}={value}"),
+    });
+    written.collect::<Vec<_>>().join(" ")
+}
+
+impl Export {
+    async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let log = self.place.open(global).await?;
+        let filter = EventFilter::from(self.filter);
+        let Some(path) = &self.output else {
+            return write(&log, &filter, self.from, BufWriter::new(io::stdout().lock())).await.map(drop);
+        };
+        // Under another name until it is whole: a part of the log must not pass for all of it.
+        let part = path.with_extension("part");
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
+        let file = file.with_context(|| part.display().to_string())?;
+        let written = write(&log, &filter, self.from, BufWriter::new(&file)).await?;
+        file.sync_all()?;
+        fs::rename(&part, path).with_context(|| path.display().to_string())?;
+        terminal::note(&written_note(written, path));
+        Ok(())
+    }
+}
+
+fn written_note(written: usize, path: &Path) -> String {
+    let path = path.display();
+    format!("{written} events are in {path}; `keyward audit verify {path}` proves them whole")
+}
+
+async fn write(log: &Log, filter: &EventFilter, from: i64, mut out: impl Write) -> anyhow::Result<usize> {
+    let progress = Progress::counting("events");
+    let (mut at, mut written) = (from - 1, 0);
+    loop {
+        let events = log.after(at, filter, PAGE).await?;
+        let Some(end) = events.last() else { break };
+        at = end.seq;
+        for event in &events {
+            serde_json::to_writer(&mut out, event)?;
+            out.write_all(b"\n")?;
+        }
+        written += events.len();
+        progress.at(written);
+    }
+    out.flush()?;
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_changed_is_written_briefly() {
+        let data =
+            json!({ "name": "press 7", "scope": "Worker", "email": null, "res": ["plant/7"], "n": 3, "label": "" });
+        assert_eq!(members(&data), r#"label="" n=3 name="press 7" res=["plant/7"] scope=Worker"#);
+    }
+}

@@ -1,0 +1,116 @@
+//! Options that several commands share.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use keyward_model::rights::{ResSet, ScopeSet};
+use serde::Serialize;
+
+use crate::profile::{self, Given, Profile};
+use crate::remote::Remote;
+use crate::terminal;
+
+/// Options of every command that talks to a server.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The server to talk to; that of the profile if absent.
+    #[arg(long, global = true, value_name = "URL", env = "KEYWARD_URL", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    /// The file with server, client and key that `keyward bootstrap` wrote.
+    #[arg(long, global = true, value_name = "FILE", env = "KEYWARD_PROFILE")]
+    profile: Option<PathBuf>,
+    /// Answer in JSON, for scripts.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl Global {
+    /// Where the profile is.
+    pub(crate) fn profile_path(&self) -> anyhow::Result<PathBuf> {
+        self.profile.clone().map_or_else(profile::default_path, Ok)
+    }
+
+    /// As whom to talk to which server.
+    pub(crate) fn profile(&self) -> anyhow::Result<Profile> {
+        let given = Given { url: self.url.clone(), ..Given::default() };
+        Profile::resolve(given.with_environment(), &self.profile_path()?)
+    }
+
+    /// The server, signed in.
+    pub(crate) async fn remote(&self) -> anyhow::Result<Remote> {
+        Remote::sign_in(self.profile()?).await
+    }
+
+    /// Prints an answer: the API's own JSON for scripts, else the text.
+    pub(crate) fn answer<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        if self.json { terminal::print_json(value) } else { Ok(terminal::print(&text(value))?) }
+    }
+}
+
+/// How much something may do.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RightsOptions {
+    /// Scopes: several separated by spaces, or the option several times.
+    #[arg(long, value_name = "SCOPES")]
+    scope: Vec<ScopeSet>,
+    /// Resources such as plant/7, or * for all: several separated by spaces, or the option several times.
+    #[arg(long, value_name = "PATHS")]
+    res: Vec<ResSet>,
+}
+
+impl RightsOptions {
+    /// The scopes, if any were named; `--scope ""` names none.
+    pub(crate) fn scope(&self) -> Option<ScopeSet> {
+        union(&self.scope)
+    }
+
+    /// The resources, if any were named.
+    pub(crate) fn res(&self) -> Option<ResSet> {
+        (!self.res.is_empty()).then(|| self.res.iter().flat_map(ResSet::iter).cloned().collect())
+    }
+}
+
+/// All scopes of an option that may be given several times; `None` if it was not given.
+pub(crate) fn union(sets: &[ScopeSet]) -> Option<ScopeSet> {
+    (!sets.is_empty()).then(|| sets.iter().flat_map(ScopeSet::iter).cloned().collect())
+}
+
+/// An option whose value is one of these words.
+pub(crate) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse())
+}
+
+/// Options of a list.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Limit {
+    /// The most entries to give; all if absent.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+impl Limit {
+    /// How many entries to give at most.
+    pub(crate) fn most(&self) -> Option<usize> {
+        self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+}
+
+/// Options of what cannot be undone.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Sure {
+    /// Do not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// The values separated by spaces.
+pub(crate) fn words<T: Display>(values: impl IntoIterator<Item = T>) -> String {
+    values.into_iter().map(|value| value.to_string()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,243 @@
+//! The server's API, as this command line uses it.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode, header};
+use keyward_server::api::list::{List, Paging};
+use keyward_server::respond::ProblemDetails;
+use reqwest::{RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::RwLock;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::profile::Profile;
+use crate::progress::Progress;
+use crate::terminal;
+
+/// The most entries one page of a list may have.
+const PAGE: u16 = 200;
+
+/// A server that can be asked in somebody's name.
+pub(crate) struct Remote {
+    /// Its URL.
+    pub(crate) url: String,
+    http: reqwest::Client,
+    profile: Profile,
+    token: RwLock<Zeroizing<String>>,
+}
+
+/// What is asked for at the token endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct TokenRequest {
+    /// Space-separated scopes; all there are if absent.
+    pub(crate) scope: Option<String>,
+    /// Space-separated resource paths; all there are if absent.
+    pub(crate) res: Option<String>,
+    /// Audiences of the APIs it is for (RFC 8707 §2); the client's only API if there are none.
+    pub(crate) resources: Vec<String>,
+}
+
+/// A token, as the token endpoint gave it (RFC 6749 §5.1).
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Token {
+    /// The JWT.
+    pub(crate) access_token: Zeroizing<String>,
+    /// `Bearer`.
+    pub(crate) token_type: String,
+    /// Seconds until it ends.
+    pub(crate) expires_in: i64,
+    /// What was granted.
+    #[serde(default)]
+    pub(crate) scope: String,
+}
+
+/// An error of an OAuth endpoint (RFC 6749 §5.2).
+#[derive(Debug, Deserialize)]
+struct OAuthProblem {
+    error: String,
+    #[serde(default)]
+    error_description: String,
+}
+
+impl Remote {
+    /// Signs in with a client's key.
+    pub(crate) async fn sign_in(profile: Profile) -> anyhow::Result<Self> {
+        let http = http(&profile.url)?;
+        let token = token(&http, &profile, &TokenRequest::default()).await?.access_token;
+        Ok(Self { url: profile.url.clone(), http, profile, token: RwLock::new(token) })
+    }
+
+    /// One thing.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.read(self.request(Method::GET, path)).await
+    }
+
+    /// One thing, asked for with parameters.
+    pub(crate) async fn query<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> anyhow::Result<T> {
+        self.read(self.request(Method::GET, path).query(query)).await
+    }
+
+    /// A whole list, page by page, or its first `limit` entries.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filter: &impl Serialize,
+        limit: Option<usize>,
+    ) -> anyhow::Result<List<T>> {
+        let progress = Progress::counting(path.rsplit('/').next().unwrap_or(path));
+        let mut all = List { items: Vec::new(), next_cursor: None };
+        loop {
+            let wanted = limit.map_or(PAGE.into(), |limit| limit.saturating_sub(all.items.len()));
+            let paging =
+                Paging { limit: Some(u16::try_from(wanted).unwrap_or(PAGE).min(PAGE)), cursor: all.next_cursor };
+            let page: List<T> = self.read(self.request(Method::GET, path).query(filter).query(&paging)).await?;
+            all.items.extend(page.items);
+            all.next_cursor = page.next_cursor;
+            progress.at(all.items.len());
+            if all.next_cursor.is_none() || limit.is_some_and(|limit| all.items.len() >= limit) {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Makes something.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.read(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Does something to what the path names.
+    pub(crate) async fn act<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.read(self.request(Method::POST, path)).await
+    }
+
+    /// Changes something.
+    pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.read(self.request(Method::PATCH, path).json(body)).await
+    }
+
+    /// Deletes something.
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.send(self.request(Method::DELETE, path)).await.map(drop)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}/api/v1/{path}", self.url))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let response = self.send(request).await?;
+        response.json().await.map_err(|e| self.not_understood(&e).into())
+    }
+
+    /// Long lists and `tail -f` outlive a token: a refused one is replaced once.
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let again = request.try_clone();
+        let response = self.attempt(request).await?;
+        let response = match again {
+            Some(again) if response.status() == StatusCode::UNAUTHORIZED => {
+                let renewed = token(&self.http, &self.profile, &TokenRequest::default()).await?;
+                *self.token.write().await = renewed.access_token;
+                self.attempt(again).await?
+            }
+            _ => response,
+        };
+        if response.status().is_success() { Ok(response) } else { Err(refusal(&self.url, response).await.into()) }
+    }
+
+    async fn attempt(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let token = self.token.read().await.clone();
+        request.bearer_auth(&*token).send().await.map_err(|e| unreachable(&self.url, &e).into())
+    }
+
+    fn not_understood(&self, error: &reqwest::Error) -> Failure {
+        Failure::new(format!("the answer of {} is not understood ({})", self.url, cause(error)))
+            .hint("is its version the one of this program? `keyward --version`")
+    }
+}
+
+/// Gets a token with a client's key.
+pub(crate) async fn token(http: &reqwest::Client, profile: &Profile, request: &TokenRequest) -> anyhow::Result<Token> {
+    let mut form = vec![("grant_type", "client_credentials")];
+    form.extend(request.scope.as_deref().map(|scope| ("scope", scope)));
+    form.extend(request.res.as_deref().map(|res| ("res", res)));
+    form.extend(request.resources.iter().map(|resource| ("resource", resource.as_str())));
+    let sent = http
+        .post(format!("{}/token", profile.url))
+        // Neither half holds a character that RFC 6749 §2.3.1 would have encoded.
+        .basic_auth(profile.client_id, Some(&*profile.client_secret))
+        .form(&form)
+        .send()
+        .await;
+    let response = sent.map_err(|e| unreachable(&profile.url, &e))?;
+    if !response.status().is_success() {
+        return Err(refusal(&profile.url, response).await.into());
+    }
+    response.json().await.map_err(|_| no_keyward(&profile.url).into())
+}
+
+/// A client for this server.
+pub(crate) fn http(url: &str) -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(60))
+        // A key is sent where it was told to go, nowhere else.
+        .redirect(reqwest::redirect::Policy::none());
+    // No proxy can reach this machine's own loopback.
+    let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
+    if url.starts_with("http://") && !is_loopback(url) {
+        terminal::note(&format!("warning: {url} is not HTTPS: the key can be read on the way"));
+    }
+    Ok(builder.build()?)
+}
+
+/// Whether the URL's host is this machine.
+pub(crate) fn is_loopback(url: &str) -> bool {
+    let host = url.parse::<reqwest::Url>().ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn unreachable(url: &str, error: &reqwest::Error) -> Failure {
+    Failure::new(format!("{url} does not answer ({})", cause(error)))
+        .hint("is the server running there? start one with `keyward serve`, or name another with --url")
+}
+
+fn no_keyward(url: &str) -> Failure {
+    Failure::new(format!("what answers at {url} is no Keyward server")).hint("check --url or KEYWARD_URL")
+}
+
+/// The innermost cause: the outer ones repeat the URL.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+/// What a server that refuses says, and what to do about it.
+async fn refusal(url: &str, response: Response) -> Failure {
+    let status = response.status();
+    let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let body = response.bytes().await.unwrap_or_default();
+    let failure = if let Ok(problem) = serde_json::from_slice::<ProblemDetails>(&body) {
+        let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();
+        Failure::new(format!("{field}{}", problem.detail))
+    } else if let Ok(problem) = serde_json::from_slice::<OAuthProblem>(&body) {
+        let said = if problem.error_description.is_empty() { problem.error } else { problem.error_description };
+        Failure::new(said)
+    } else {
+        return no_keyward(url);
+    };
+    match (status, wait) {
+        (_, Some(seconds)) => failure.hint(format!("try again in {seconds} s")),
+        (StatusCode::UNAUTHORIZED, _) => failure.hint(
+            "the key of the profile or of KEYWARD_CLIENT_SECRET is not accepted; an administrator can issue another",
+        ),
+        (StatusCode::FORBIDDEN, _) => failure.hint("`keyward token --json` shows what your key may do"),
+        _ => failure,
+    }
+}

@@ -1,0 +1,40 @@
+//! `keyward token`: an access token, to try an API with.
+
+use clap::Args;
+
+use crate::options::{Global, RightsOptions};
+use crate::remote::{self, TokenRequest};
+
+/// Get an access token
+///
+/// As the client of the profile, or as that of KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  curl -H \"$(keyward token --header)\" http://127.0.0.1:8080/api/v1/clients
+  KEYWARD_CLIENT_ID=client_… KEYWARD_CLIENT_SECRET=kw_… keyward token --url http://127.0.0.1:8080 --scope Worker --json")]
+pub(crate) struct Token {
+    #[command(flatten)]
+    rights: RightsOptions,
+    /// The audience of the API it is for, where the client may use several; several times for several.
+    #[arg(long, value_name = "AUDIENCE")]
+    resource: Vec<String>,
+    /// Print it as an HTTP header field.
+    #[arg(long, conflicts_with = "json")]
+    header: bool,
+}
+
+impl Token {
+    /// Does it.
+    pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let profile = global.profile()?;
+        let request = TokenRequest {
+            scope: self.rights.scope().map(|scope| scope.to_string()),
+            res: self.rights.res().map(|res| res.to_text()),
+            resources: self.resource,
+        };
+        let token = remote::token(&remote::http(&profile.url)?, &profile, &request).await?;
+        let field = if self.header { "Authorization: Bearer " } else { "" };
+        global.answer(&token, |token| format!("{field}{}\n", *token.access_token))
+    }
+}
