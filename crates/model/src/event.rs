@@ -115,7 +115,7 @@ pub enum Broken {
     Unlinked(i64),
 }
 
-/// Checks the log entry by entry, from the first on.
+/// Checks the log entry by entry, from the first on or from any place whose hash is known.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     next_seq: i64,
@@ -129,6 +129,11 @@ impl Default for Verifier {
 }
 
 impl Verifier {
+    /// Begins behind an entry that is known to be whole and to have this hash.
+    pub fn starting_after(seq: i64, hash: impl Into<String>) -> Self {
+        Self { next_seq: seq + 1, prev: hash.into() }
+    }
+
     /// Checks the next entry.
     pub fn check(&mut self, event: &Event) -> Result<(), Broken> {
         if event.seq != self.next_seq {
@@ -145,7 +150,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// How many entries have been found whole.
+    /// The place of the last entry found whole; from the first entry on, also their number.
     pub fn checked(&self) -> i64 {
         self.next_seq - 1
     }
@@ -191,6 +196,17 @@ mod tests {
     fn a_whole_log_is_whole_also_after_a_round_trip_through_json() {
         let text = serde_json::to_string(&log(5)).unwrap();
         assert_eq!(verify(&serde_json::from_str::<Vec<Event>>(&text).unwrap()), Ok(5));
+    }
+
+    #[test]
+    fn a_part_of_the_log_is_checked_against_the_hash_before_it() {
+        let log = log(5);
+        let verify = |hash: &str| {
+            let mut verifier = Verifier::starting_after(2, hash);
+            log[2..].iter().try_for_each(|e| verifier.check(e)).map(|()| verifier.checked())
+        };
+        assert_eq!(verify(&log[1].hash), Ok(5));
+        assert_eq!(verify(&log[0].hash), Err(Broken::Unlinked(3)));
     }
 
     #[test]
