@@ -136,9 +136,4 @@ mod tests {
         let loaded = html.split("<link ").skip(1).count();
         assert_eq!((loaded, html.matches(&style::url()).count()), (1, 1));
     }
-    #[test]
-    fn dump() {
-        std::fs::create_dir_all("/tmp/kw/site/assets").unwrap();
-        std::fs::write("/tmp/kw/site/docs.html", html().replace("/assets", "assets")).unwrap();
-    }
 }

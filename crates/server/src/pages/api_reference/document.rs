@@ -1,7 +1,7 @@
 //! The whole description: that of the REST API with the OAuth endpoints, and with what the handlers cannot say themselves.
 
 use utoipa::openapi::info::License;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::schema::{Array, Components};
 use utoipa::openapi::security::{Flow, SecurityScheme};
 use utoipa::openapi::server::Server;
@@ -58,6 +58,13 @@ fn complete_operation(operation: &mut Operation) {
     let noun = operation.tags.iter().flatten().next().map(|tag| tag.replace(' ', "_"));
     if let (Some(noun), Some(id)) = (noun, &operation.operation_id) {
         operation.operation_id = Some(format!("{noun}_{id}"));
+    }
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && parameter.parameter_in == ParameterIn::Path
+        {
+            parameter.description.get_or_insert_with(|| format!("The {} of the one that is meant", parameter.name));
+        }
     }
     for (status, response) in &mut operation.responses.responses {
         let RefOr::T(response) = response else { continue };

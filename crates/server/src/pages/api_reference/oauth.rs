@@ -16,7 +16,7 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(token, introspect, revoke, jwks, oauth_authorization_server, openid_configuration))]
+#[openapi(paths(token, introspect, revoke, jwks, status_list, oauth_authorization_server, openid_configuration))]
 struct Endpoints;
 
 /// A token request (RFC 6749 §4.4.2).
@@ -137,6 +137,15 @@ fn revoke() {}
 /// Get the public signing keys (RFC 7517)
 #[utoipa::path(get, path = "/jwks", tag = "oauth", security(()), responses((status = 200, body = KeySet)))]
 fn jwks() {}
+
+/// Get the status list: which tokens ended before their time
+///
+/// A signed JWT of the IETF Token Status List, one bit per credential. Whoever verifies tokens without asking
+/// `/introspect` learns here what has ended, by the `status` claim of the token. The claim holds the whole URL.
+#[utoipa::path(get, path = "/status-lists/{id}", tag = "oauth", security(()),
+    params(("id" = String, Path, description = "As in the `status` claim")),
+    responses((status = 200, body = String, content_type = "application/statuslist+jwt")))]
+fn status_list() {}
 
 /// Get the server's metadata (RFC 8414)
 #[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = "oauth", security(()),

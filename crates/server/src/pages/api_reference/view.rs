@@ -341,7 +341,8 @@ fn kind(schema: &RefOr<Schema>) -> Kind {
                 ArrayItems::RefOrSchema(items) => kind(items),
                 ArrayItems::False => Kind::default(),
             };
-            Kind { before: "list of ", nullable: is_nullable(&array.schema_type), ..items }
+            let name = if items.link.is_none() { format!("{}s", items.name) } else { items.name };
+            Kind { before: "list of ", name, nullable: is_nullable(&array.schema_type), ..items }
         }
         RefOr::T(Schema::Object(object)) => {
             let is_instant = object.format == Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
