@@ -8,8 +8,10 @@
 )]
 
 mod authority;
+mod crashes;
 mod introspect;
 mod keys;
+mod migrations;
 mod nodes;
 mod postgres;
 mod races;

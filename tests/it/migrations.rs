@@ -1,0 +1,127 @@
+//! Every step of the schema with a row of the time: what was there before a migration is there after all of them.
+
+use keyward_store::engine::{Engine, Migration, Value};
+use keyward_store::{DatabaseUrl, MIGRATIONS, Options, Store};
+use keyward_tests::postgres;
+use keyward_tests::run;
+
+/// Per step: rows as a server of that version wrote them, and a question with the answer that must outlive all steps.
+struct Fixture {
+    version: u32,
+    rows: &'static [&'static str],
+    question: &'static str,
+    answer: &'static str,
+}
+
+const FIXTURES: &[Fixture] = &[Fixture {
+    version: 1,
+    rows: &[
+        "INSERT INTO users VALUES ('user_01h455vb4pex5vsknk084sn02q', 'olga', 'olga@plant.example', 'Worker', 'plant/7', \
+         NULL, 1, 1, 1)",
+        "INSERT INTO scopes VALUES ('Worker', 'Work', '', 1, 1, 1)",
+        "INSERT INTO clients VALUES ('client_01h455vb4pex5vsknk084sn02q', 'orders', 'confidential', \
+         'user_01h455vb4pex5vsknk084sn02q', 'Worker', 'plant/7', 'owner', NULL, 1, 1, 1)",
+        "INSERT INTO apis VALUES ('api_01h455vb4pex5vsknk084sn02q', 'Orders', 'https://orders.example', 'Worker', 600, \
+         'ES256', NULL, 1, 1, 1)",
+        "INSERT INTO client_apis VALUES ('client_01h455vb4pex5vsknk084sn02q', 'api_01h455vb4pex5vsknk084sn02q')",
+        "INSERT INTO credentials (id, client, label, purpose, state, ended_at, end_reason, status_index, created_by, \
+         created_at, updated_at, version) VALUES ('cred_01h455vb4pex5vsknk084sn02q', \
+         'client_01h455vb4pex5vsknk084sn02q', 'old', 'general', 'purged', 5, NULL, 1, \
+         'user_01h455vb4pex5vsknk084sn02q', 1, 5, 2)",
+        "INSERT INTO revoked_tokens VALUES ('tok_01h455vb4pex5vsknk084sn02q', 'cred_01h455vb4pex5vsknk084sn02q', 9, 5)",
+        "INSERT INTO idempotency_keys VALUES ('client_01h455vb4pex5vsknk084sn02q', 'k', 'r', 'm', 1)",
+    ],
+    question: "SELECT u.name || ' ' || c.name || ' ' || a.audience || ' ' || k.label FROM users u \
+               JOIN clients c ON c.owner = u.id JOIN client_apis ca ON ca.client = c.id \
+               JOIN apis a ON a.id = ca.api JOIN credentials k ON k.client = c.id",
+    answer: "olga orders https://orders.example old",
+}];
+
+async fn step_by_step(url: &str) {
+    let engine = Engine::open(&Options::new(url.parse().unwrap())).await.unwrap();
+    for (count, migration) in (1..).zip(MIGRATIONS) {
+        assert_eq!(engine.migrate(&MIGRATIONS[..count]).await.unwrap(), 1);
+        let fixture = FIXTURES.iter().find(|fixture| fixture.version == migration.version);
+        let fixture = fixture.unwrap_or_else(|| panic!("step {} has no fixture row", migration.version));
+        let mut tx = engine.begin().await.unwrap();
+        for row in fixture.rows {
+            tx.execute(row, &[]).await.unwrap();
+        }
+        tx.commit(false).await.unwrap();
+    }
+    assert_eq!(engine.migrate(MIGRATIONS).await.unwrap(), 0, "a second time nothing is left to do");
+    for fixture in FIXTURES {
+        let rows = engine.query(fixture.question, &[]).await.unwrap();
+        assert_eq!(rows[0].text(0).unwrap(), fixture.answer, "step {}", fixture.version);
+    }
+    engine.close().await;
+}
+
+fn new_file() -> String {
+    format!("sqlite:{}", run::subdirectory("migrations").join("keyward.db").display())
+}
+
+#[tokio::test]
+async fn what_a_step_found_outlives_all_later_steps_on_sqlite() {
+    step_by_step(&new_file()).await;
+}
+
+#[tokio::test]
+async fn what_a_step_found_outlives_all_later_steps_on_postgresql() {
+    let database = postgres::database().await;
+    step_by_step(database.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_migrate_once() {
+    let database = postgres::database().await;
+    let url: DatabaseUrl = database.url().parse().unwrap();
+    let starting = (0..6).map(|_| {
+        let options = Options::new(url.clone());
+        tokio::spawn(async move { Store::open(&options).await.map(|store| store.database_name()) })
+    });
+    for started in futures_util::future::join_all(starting.collect::<Vec<_>>()).await {
+        assert_eq!(started.unwrap().unwrap(), "postgresql");
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_by_name() {
+    let url: DatabaseUrl = new_file().parse().unwrap();
+    let engine = Engine::open(&Options::new(url.clone())).await.unwrap();
+    engine.migrate(MIGRATIONS).await.unwrap();
+    let version = MIGRATIONS.last().unwrap().version + 1;
+    let future = Migration { version, name: "from the future", sql: "CREATE TABLE future (id BIGINT)" };
+    let newer = [MIGRATIONS, &[future]].concat();
+    engine.migrate(&newer).await.unwrap();
+    engine.close().await;
+    let refused = Store::open(&Options::new(url)).await.err().unwrap().to_string();
+    assert!(refused.contains("newer"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_a_credential_without_an_end_to_its_overlap() {
+    let url: DatabaseUrl = new_file().parse().unwrap();
+    let engine = Engine::open(&Options::new(url)).await.unwrap();
+    engine.migrate(MIGRATIONS).await.unwrap();
+    let mut tx = engine.begin().await.unwrap();
+    for row in &FIXTURES[0].rows[..3] {
+        tx.execute(row, &[]).await.unwrap();
+    }
+    tx.commit(false).await.unwrap();
+    for (state, hash, retire_at, ended_at) in [
+        ("retiring", Some(vec![1_u8]), None::<i64>, None::<i64>),
+        ("revoked", Some(vec![1]), None, None),
+        ("active", Some(vec![1]), None, Some(1)),
+        ("purged", Some(vec![1]), None, Some(1)),
+        ("active", None, None, None),
+        ("unknown", Some(vec![1]), None, None),
+    ] {
+        let mut tx = engine.begin().await.unwrap();
+        let args: [Value; 4] = [state.into(), hash.into(), retire_at.into(), ended_at.into()];
+        let row = "INSERT INTO credentials (id, client, label, purpose, state, secret_hash, retire_at, ended_at, \
+                   status_index, created_by, created_at, updated_at, version) VALUES ('c', \
+                   'client_01h455vb4pex5vsknk084sn02q', '', 'general', $1, $2, $3, $4, 9, 'u', 1, 1, 1)";
+        assert!(tx.execute(row, &args).await.is_err(), "{state}");
+    }
+}
