@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// A user with these rights, and the API as they reach it through a client of their own.
-async fn person<'a>(admin: &Api<'a>, server: &'a TestServer, name: &str, scope: &str) -> (Value, Api<'a>) {
+pub(crate) async fn person<'a>(admin: &Api<'a>, server: &'a TestServer, name: &str, scope: &str) -> (Value, Api<'a>) {
     let user = json!({ "name": name, "scope": format!("{scope} Worker"), "res": ["plant"] });
     let user = admin.post("/api/v1/users", &user).await.created();
     let own = own_api(admin).await;
@@ -15,13 +15,13 @@ async fn person<'a>(admin: &Api<'a>, server: &'a TestServer, name: &str, scope: 
     (user, server.api(&key).await)
 }
 
-async fn own_api(admin: &Api<'_>) -> Value {
+pub(crate) async fn own_api(admin: &Api<'_>) -> Value {
     let apis = admin.get("/api/v1/apis").await.ok();
     let apis = apis["items"].as_array().unwrap();
     apis.iter().find(|api| api["audience"] == "urn:keyward:api").unwrap()["id"].clone()
 }
 
-fn ids(list: &Value) -> Vec<&str> {
+pub(crate) fn ids(list: &Value) -> Vec<&str> {
     list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect()
 }
 

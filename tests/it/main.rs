@@ -7,8 +7,13 @@
     reason = "tests fail by panicking"
 )]
 
+mod api_reference;
+mod apis;
 mod authority;
+mod cli;
 mod crashes;
+mod demo;
+mod events;
 mod introspect;
 mod keys;
 mod migrations;
@@ -17,4 +22,7 @@ mod postgres;
 mod races;
 mod real_clients;
 mod revoke;
+mod scopes;
+mod signing_keys;
 mod token;
+mod users;

@@ -71,13 +71,29 @@ async fn without_notifications_polling_brings_the_change_within_the_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_that_start_at_once_on_an_empty_database_agree() {
-    let database = TestServer::start(Db::Postgres).await;
-    // The same directory holds the same master key; the second and third start while the first serves.
-    let (two, three) = tokio::join!(database.another_node(), database.another_node());
-    let key = database.admin().await.orders_key().await;
-    for node in [&two, &three] {
-        let token = node.token(&key, &[]).await;
-        assert_eq!(database.introspect(&key, &token).await["active"], true, "signed by the keys all share");
-    }
+async fn of_two_nodes_that_find_an_empty_database_one_makes_the_first_start() {
+    let (one, two) = TestServer::start_two_at_once().await;
+    assert!(one.was_first() != two.was_first(), "there must be exactly one bootstrap key");
+    let (first, other) = if one.was_first() { (one, two) } else { (two, one) };
+    let key = first.admin().await.orders_key().await;
+    let token = other.token(&key, &[]).await;
+    assert_eq!(first.introspect(&key, &token).await["active"], true, "signed by the keys both share");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_the_master_key_does_not_start() {
+    let one = TestServer::start(Db::Postgres).await;
+    let mut config = keyward_server::config::Config::defaults().unwrap();
+    config.server.listen = ([127, 0, 0, 1], 0).into();
+    config.server.data = keyward_tests::run::subdirectory("stranger");
+    let options = keyward_store::Options::new(one.database_url().unwrap().parse().unwrap());
+    let surroundings = keyward_server::app::Surroundings {
+        store: keyward_store::Store::open(&options).await.unwrap(),
+        clock: one.clock.clone(),
+        entropy: keyward_model::entropy::Entropy::system(),
+        master_key: keyward_server::master_key::MasterKeySource::from_config(&config, None),
+    };
+    let refused = keyward_server::Server::start(&config, surroundings).await.err().expect("it started");
+    assert!(refused.to_string().contains("master"), "{refused}");
+    assert!(!config.server.data.join("master.key").exists(), "a second master key must not be made");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_model::entropy::Entropy;
+use keyward_model::sealing::MasterKey;
 use keyward_model::time::Timestamp;
 use keyward_server::Server;
 use keyward_server::app::{App, Surroundings};
@@ -103,6 +104,21 @@ impl TestServer {
         Self::launch(database, run::subdirectory("server"), Clock::frozen(START), change).await
     }
 
+    /// Two nodes that find the same PostgreSQL database empty at the same moment, with the master key in their settings.
+    pub async fn start_two_at_once() -> (Self, Self) {
+        let database = Database::Postgres(Arc::new(postgres::database().await));
+        let key = MasterKey::generate(&Entropy::system()).expect("random bytes").reveal();
+        let node = async || {
+            let directory = run::subdirectory("server");
+            let settings = |config: &mut Config| {
+                config.master_key.value.clone_from(&key);
+                config.server.issuer = "https://keyward.example".to_owned();
+            };
+            Self::launch(database.clone(), directory, Clock::frozen(START), settings).await
+        };
+        tokio::join!(node(), node())
+    }
+
     /// One more node on the same database (PostgreSQL only), with the same clock and master key.
     pub async fn another_node(&self) -> Self {
         assert!(matches!(self.database, Database::Postgres(_)), "only PostgreSQL has several nodes");
@@ -188,6 +204,11 @@ impl TestServer {
     /// The bootstrap key of the first start.
     pub fn bootstrap(&self) -> Secrets {
         self.bootstrap.clone().expect("this was not the first start")
+    }
+
+    /// Whether this node made the first start.
+    pub fn was_first(&self) -> bool {
+        self.bootstrap.is_some()
     }
 
     /// A form to an OAuth endpoint, authenticated by HTTP Basic.

@@ -3,10 +3,12 @@
 //! Nothing here does I/O, waits, or reads a clock: the time and randomness a rule needs are passed in.
 
 pub mod api;
+pub mod basic;
 pub mod client;
 pub mod credential;
 pub mod entropy;
 pub mod event;
+pub mod form;
 pub mod id;
 pub mod jws;
 pub mod key;

@@ -1,14 +1,45 @@
-//! What Prometheus sees. Handles are made once, so counting a request costs a few atomic additions.
+//! What Prometheus sees. Counting is one atomic addition; the text is written when somebody asks.
+//!
+//! The counters belong to the process, not to a server: a process runs one server, and what is counted happens in places
+//! that have no server at hand, as where an error becomes an answer.
 
-use std::sync::OnceLock;
+use std::fmt::{Display, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Bounds of the request duration histogram, in seconds.
-const BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Requests whose framing was not clear, so that they never became requests.
+pub(crate) static UNCLEAR_REQUESTS: Counter = Counter::new();
+/// Connections, handshakes among them.
+pub(crate) static OPEN_CONNECTIONS: Gauge = Gauge(AtomicU64::new(0));
+/// Access tokens issued.
+pub(crate) static TOKENS_ISSUED: Counter = Counter::new();
+/// Failed client authentications.
+pub(crate) static AUTHENTICATION_FAILURES: Counter = Counter::new();
+/// Requests and work of the server's own that a failing database spoiled.
+pub(crate) static DATABASE_ERRORS: Counter = Counter::new();
+
+static REQUESTS: [RouteMeter; Route::ALL.len()] = [const { RouteMeter::new() }; Route::ALL.len()];
+
+/// Upper bounds of the request duration histogram, in microseconds, and as Prometheus writes them, in seconds.
+const BUCKETS: [(u64, &str); 14] = [
+    (500, "0.0005"),
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+    (2_500_000, "2.5"),
+    (5_000_000, "5"),
+    (10_000_000, "10"),
+];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 macro_rules! routes {
     ($($variant:ident = $name:literal),* $(,)?) => {
@@ -61,68 +92,178 @@ impl Route {
     }
 }
 
-/// Counts requests.
-pub(crate) struct Meter(Vec<RouteMeter>);
+/// Counts one answered request.
+pub(crate) fn count_request(route: Route, status: StatusCode, took: Duration) {
+    let Some(meter) = REQUESTS.get(route as usize) else { return };
+    if let Some(answers) = meter.answers.get(usize::from(status.as_u16() / 100).wrapping_sub(1)) {
+        answers.fetch_add(1, Relaxed);
+    }
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let bucket = BUCKETS.iter().position(|(bound, _)| micros <= *bound).unwrap_or(BUCKETS.len());
+    if let Some(bucket) = meter.buckets.get(bucket) {
+        bucket.fetch_add(1, Relaxed);
+    }
+    meter.total_micros.fetch_add(micros, Relaxed);
+}
 
+/// Only ever grows. On a cache line of its own, so that CPUs that count different things do not wait for each other.
+#[repr(align(64))]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// One more.
+    pub(crate) fn increment(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// How many so far.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How many are inside.
+#[repr(align(64))]
+pub(crate) struct Gauge(AtomicU64);
+
+/// Inside until dropped.
+pub(crate) struct Inside(&'static Gauge);
+
+impl Gauge {
+    /// One more, as long as the value lives.
+    pub(crate) fn enter(&'static self) -> Inside {
+        self.0.fetch_add(1, Relaxed);
+        Inside(self)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[repr(align(64))]
 struct RouteMeter {
     /// By the first digit of the status, from 1 on.
-    answers: [Counter; 5],
-    duration: Histogram,
+    answers: [AtomicU64; CLASSES.len()],
+    /// The last one for what no bound holds.
+    buckets: [AtomicU64; BUCKETS.len() + 1],
+    total_micros: AtomicU64,
 }
 
-impl Meter {
-    /// Registers everything that is counted.
-    pub(crate) fn new() -> Self {
-        exporter();
-        let meter = |route: &Route| {
-            let answers = |class: &'static str| {
-                counter!("keyward_http_requests_total", "route" => route.as_str(), "status" => class)
-            };
-            RouteMeter {
-                answers: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(answers),
-                duration: histogram!("keyward_http_request_duration_seconds", "route" => route.as_str()),
-            }
-        };
-        Self(Route::ALL.iter().map(meter).collect())
-    }
-
-    /// Counts one answered request.
-    pub(crate) fn count(&self, route: Route, status: StatusCode, took: Duration) {
-        let Some(meter) = self.0.get(route as usize) else { return };
-        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
-        if let Some(answers) = meter.answers.get(class) {
-            answers.increment(1);
+impl RouteMeter {
+    const fn new() -> Self {
+        Self {
+            answers: [const { AtomicU64::new(0) }; CLASSES.len()],
+            buckets: [const { AtomicU64::new(0) }; BUCKETS.len() + 1],
+            total_micros: AtomicU64::new(0),
         }
-        meter.duration.record(took);
     }
 }
 
-/// Renders what has been counted by this process, in the Prometheus text format.
-pub(crate) fn render() -> String {
-    exporter().map(PrometheusHandle::render).unwrap_or_default()
-}
+/// Writes the Prometheus text format, version 0.0.4.
+#[derive(Default)]
+pub(crate) struct Text(String);
 
-/// Lets the exporter tidy up; histograms would grow without bound between scrapes otherwise.
-pub(crate) fn tidy() {
-    if let Some(exporter) = exporter() {
-        exporter.run_upkeep();
+impl Text {
+    /// Everything that this file counts.
+    pub(crate) fn of_all_counters() -> Self {
+        let mut text = Self::default();
+        let kind = "keyward_http_requests_total";
+        text.family(kind, "counter", "Requests answered, by route and class of status");
+        for (route, meter) in Route::ALL.iter().zip(&REQUESTS) {
+            for (class, answers) in CLASSES.iter().zip(&meter.answers) {
+                text.sample(kind, &[("route", route.as_str()), ("status", class)], answers.load(Relaxed));
+            }
+        }
+        text.durations();
+        for (name, help, counter) in [
+            ("keyward_http_unclear_requests_total", "Requests refused for unclear framing", &UNCLEAR_REQUESTS),
+            ("keyward_tokens_issued_total", "Access tokens issued", &TOKENS_ISSUED),
+            ("keyward_authentication_failures_total", "Failed client authentications", &AUTHENTICATION_FAILURES),
+            ("keyward_database_errors_total", "Requests and tasks that the database failed", &DATABASE_ERRORS),
+        ] {
+            text.one(name, "counter", help, counter.get());
+        }
+        text.one("keyward_open_connections", "gauge", "Connections of clients", OPEN_CONNECTIONS.0.load(Relaxed));
+        text
+    }
+
+    fn durations(&mut self) {
+        let name = "keyward_http_request_duration_seconds";
+        self.family(name, "histogram", "Seconds from request head to response head");
+        for (route, meter) in Route::ALL.iter().zip(&REQUESTS) {
+            let route = route.as_str();
+            let mut count = 0;
+            let bounds = BUCKETS.iter().map(|(_, bound)| *bound).chain(["+Inf"]);
+            for (bound, bucket) in bounds.zip(&meter.buckets) {
+                count += bucket.load(Relaxed);
+                self.sample(&format!("{name}_bucket"), &[("route", route), ("le", bound)], count);
+            }
+            let seconds = Duration::from_micros(meter.total_micros.load(Relaxed)).as_secs_f64();
+            self.sample(&format!("{name}_sum"), &[("route", route)], seconds);
+            self.sample(&format!("{name}_count"), &[("route", route)], count);
+        }
+    }
+
+    /// A family of one sample without labels.
+    pub(crate) fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// The head of a family; its samples follow.
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// One sample. Values of labels are words of this program: there is nothing in them to be escaped.
+    pub(crate) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (n, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if n == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    /// The whole text.
+    pub(crate) fn finish(self) -> String {
+        self.0
     }
 }
 
-/// There is one exporter a process, because the metrics facade knows only one.
-fn exporter() -> Option<&'static PrometheusHandle> {
-    static EXPORTER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-    EXPORTER.get_or_init(install).as_ref()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn install() -> Option<PrometheusHandle> {
-    let matcher = Matcher::Suffix("_duration_seconds".to_owned());
-    let recorder = PrometheusBuilder::new().set_buckets_for_metric(matcher, BUCKETS).ok()?.build_recorder();
-    let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).ok()?;
-    describe_counter!("keyward_http_requests_total", "Requests answered, by route and class of status");
-    describe_histogram!("keyward_http_request_duration_seconds", "Seconds from request head to response head");
-    describe_counter!("keyward_tokens_issued_total", "Access tokens issued");
-    describe_counter!("keyward_authentication_failures_total", "Failed client authentications");
-    Some(handle)
+    #[test]
+    fn a_duration_counts_in_its_bucket_and_in_all_wider_ones() {
+        count_request(Route::Other, StatusCode::NOT_FOUND, Duration::from_micros(1_000));
+        count_request(Route::Other, StatusCode::OK, Duration::from_secs(60));
+        let text = Text::of_all_counters().finish();
+        for line in [
+            "keyward_http_requests_total{route=\"other\",status=\"4xx\"} 1",
+            "keyward_http_request_duration_seconds_bucket{route=\"other\",le=\"0.0005\"} 0",
+            "keyward_http_request_duration_seconds_bucket{route=\"other\",le=\"0.001\"} 1",
+            "keyward_http_request_duration_seconds_bucket{route=\"other\",le=\"10\"} 1",
+            "keyward_http_request_duration_seconds_bucket{route=\"other\",le=\"+Inf\"} 2",
+            "keyward_http_request_duration_seconds_sum{route=\"other\"} 60.001",
+            "keyward_http_request_duration_seconds_count{route=\"other\"} 2",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_route_is_counted_under_its_own_name() {
+        for (place, route) in Route::ALL.iter().enumerate() {
+            assert_eq!(*route as usize, place);
+        }
+    }
 }

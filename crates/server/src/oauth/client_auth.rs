@@ -5,21 +5,18 @@
 //! 3. Compare the secret, the same work whoever asks
 //! 4. Only after the right secret: say what else is in the way
 
-use std::borrow::Cow;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
+use keyward_model::basic::{Basic, BasicError};
 use keyward_model::client::ClientKind;
 use keyward_model::credential::State;
+use keyward_model::form::Form;
 use keyward_model::id::ClientId;
 use keyward_model::key::Key;
 use keyward_model::secret::{Secret, SecretHash};
 use keyward_model::time::Timestamp;
-use zeroize::Zeroizing;
 
 use crate::app::App;
-use crate::oauth::form::{self, Form, FormRequest};
+use crate::oauth::form::FormRequest;
 use crate::principals::Principal;
 use crate::respond::{ErrorCode, OAuthError};
 
@@ -28,24 +25,24 @@ pub const METHODS: &[&str] = &["client_secret_basic", "client_secret_post"];
 
 /// What a client presents.
 struct Presented<'a> {
-    client_id: Cow<'a, str>,
-    secret: Cow<'a, str>,
+    client_id: &'a str,
+    secret: &'a str,
 }
 
 /// The client that sent this request, authenticated.
 pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'_>) -> Result<Principal, OAuthError> {
     let authorization = basic(&request.headers)?;
-    let presented = presented(authorization.as_ref().map(|text| text.as_slice()), form)?;
+    let presented = presented(authorization.as_ref(), form)?;
     let outcome = verify(app, &presented, request.now).await?;
     outcome.map_err(|refusal| refuse(app, &presented, refusal, request))
 }
 
 /// Finds the credentials. RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each request."
-fn presented<'a>(authorization: Option<&'a [u8]>, form: &'a Form<'_>) -> Result<Presented<'a>, OAuthError> {
+fn presented<'a>(authorization: Option<&'a Basic>, form: &'a Form<'_>) -> Result<Presented<'a>, OAuthError> {
     let (body_id, body_secret) = (form.get("client_id")?, form.get("client_secret")?);
     let Some(authorization) = authorization else {
         return match (body_id, body_secret) {
-            (Some(id), Some(secret)) => Ok(Presented { client_id: id.into(), secret: secret.into() }),
+            (Some(id), Some(secret)) => Ok(Presented { client_id: id, secret }),
             (Some(_), None) => Err(ErrorCode::InvalidClient.because("the client_secret is missing")),
             (None, Some(_)) => Err(ErrorCode::InvalidRequest.because("the client_id is missing")),
             (None, None) => Err(ErrorCode::InvalidClient.because(
@@ -56,41 +53,24 @@ fn presented<'a>(authorization: Option<&'a [u8]>, form: &'a Form<'_>) -> Result<
     if body_secret.is_some() {
         return Err(ErrorCode::InvalidRequest.because("two authentication methods at once: use the header or the body"));
     }
-    let (client_id, secret) = basic_parts(authorization)?;
-    if body_id.is_some_and(|id| id != client_id) {
+    if body_id.is_some_and(|id| id != authorization.client_id()) {
         return Err(ErrorCode::InvalidRequest.because("the client_id of the body is not the one of the header"));
     }
-    Ok(Presented { client_id, secret })
+    Ok(Presented { client_id: authorization.client_id(), secret: authorization.secret() })
 }
 
-/// The decoded payload of an `Authorization: Basic` header, if there is one (RFC 7617 §2).
-fn basic(headers: &HeaderMap) -> Result<Option<Zeroizing<Vec<u8>>>, OAuthError> {
+/// The `Authorization: Basic` header, if there is one.
+fn basic(headers: &HeaderMap) -> Result<Option<Basic>, OAuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(ErrorCode::InvalidRequest.because("more than one Authorization header"));
     }
-    let Some((scheme, payload)) = value.as_bytes().split_at_checked(6) else {
-        return Err(ErrorCode::InvalidClient.because("the Authorization header must use the scheme Basic"));
+    let code = |error: &BasicError| match error {
+        BasicError::Scheme => ErrorCode::InvalidClient,
+        _ => ErrorCode::InvalidRequest,
     };
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return Err(ErrorCode::InvalidClient.because("the Authorization header must use the scheme Basic"));
-    }
-    let payload = STANDARD.decode(payload.trim_ascii());
-    payload.map(|p| Some(Zeroizing::new(p))).map_err(|_| ErrorCode::InvalidRequest.because("the Basic credentials are not base64"))
-}
-
-/// Both halves of Basic credentials. RFC 6749 §2.3.1: each is form-encoded before they are joined by a colon.
-pub fn basic_parts(payload: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), OAuthError> {
-    let colon = payload.iter().position(|b| *b == b':');
-    let halves = colon.and_then(|at| payload.split_at_checked(at));
-    let Some((id, secret)) = halves else {
-        return Err(ErrorCode::InvalidRequest.because("the Basic credentials have no colon between client_id and secret"));
-    };
-    let decode = |half| {
-        form::decode(half).map_err(|e| ErrorCode::InvalidRequest.because(format!("the Basic credentials: {e}")))
-    };
-    Ok((decode(id)?, decode(secret.get(1..).unwrap_or_default())?))
+    Basic::parse(value.as_bytes()).map(Some).map_err(|error| code(&error).because(error.to_string()))
 }
 
 /// What stands in the way of a client.
@@ -106,7 +86,7 @@ enum Refusal {
 }
 
 async fn verify(app: &App, presented: &Presented<'_>, now: Timestamp) -> Result<Result<Principal, Refusal>, OAuthError> {
-    let key = Key::parse(&presented.secret).ok();
+    let key = Key::parse(presented.secret).ok();
     let principal = match &key {
         Some(key) => app.principals.find(&app.store, key.credential).await?,
         None => None,
@@ -119,7 +99,7 @@ async fn verify(app: &App, presented: &Presented<'_>, now: Timestamp) -> Result<
         return Ok(Err(Refusal::Unproven));
     };
     let right = app.hashing_key.matches(&secret, &stored) && known;
-    let Some(principal) = principal.filter(|p| right && names(p, &presented.client_id)) else {
+    let Some(principal) = principal.filter(|p| right && names(p, presented.client_id)) else {
         return Ok(Err(Refusal::Unproven));
     };
     let state = principal.entry.credential.state_at(now);

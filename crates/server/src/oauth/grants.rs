@@ -4,12 +4,12 @@ pub mod client_credentials;
 
 use std::sync::Arc;
 
+use keyward_model::form::Form;
 use keyward_model::rights::{RightsError, Requested};
 use keyward_model::time::Timestamp;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::oauth::form::Form;
 use crate::principals::Principal;
 use crate::respond::{ErrorCode, OAuthError};
 
