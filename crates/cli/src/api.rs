@@ -10,7 +10,7 @@ use keyward_server::api::list::List;
 
 use crate::options::{Global, Limit, Sure, one_of, union, words};
 use crate::remote::Remote;
-use crate::table::{self, text, whole};
+use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::when;
 
@@ -156,7 +156,7 @@ impl ChangeApi {
 }
 
 fn rows(apis: &[ApiView]) -> String {
-    let columns = [text("NAME"), whole("ID"), whole("AUDIENCE"), text("SCOPES"), whole("TOKENS"), whole("ALGORITHM")];
+    let columns = [text("NAME"), whole("ID"), whole("AUDIENCE"), spare("SCOPES"), spare("TOKENS"), spare("ALGORITHM")];
     let row = |api: &ApiView| {
         vec![
             api.name.clone(),

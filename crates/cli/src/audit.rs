@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 use keyward_model::event::{Actor, Event};
 use keyward_model::id::UserId;
 use keyward_model::time::Timestamp;
+use keyward_server::api::instant::Instant;
 use keyward_server::api::users::UserView;
 use keyward_store::EventFilter;
 use serde_json::Value;
@@ -131,7 +132,8 @@ impl Tail {
         let log = self.place.open(global).await?;
         let filter = EventFilter::from(self.filter);
         let (mut at, newest) = newest(&log, &filter, self.lines).await?;
-        let mut lines = Lines { log: &log, json: global.json, paint: Paint::stdout(), names: HashMap::new() };
+        let (json, narrow) = (global.json, terminal::width().is_some());
+        let mut lines = Lines { log: &log, json, narrow, paint: Paint::stdout(), names: HashMap::new() };
         lines.print(newest).await?;
         while self.follow {
             let events = log.after(at, &filter, PAGE).await?;
@@ -147,9 +149,9 @@ impl Tail {
 
 /// The newest events that match, oldest first, and the place up to which the log was looked through.
 async fn newest(log: &Log, filter: &EventFilter, lines: usize) -> anyhow::Result<(i64, Vec<Event>)> {
-    let last = log.last().await?;
     let everything = filter.kind.is_none() && filter.subject.is_none();
-    let mut at = if everything { last.saturating_sub(i64::try_from(lines)?).max(0) } else { 0 };
+    let last = if everything { log.last().await? } else { 0 };
+    let mut at = last.saturating_sub(i64::try_from(lines)?).max(0);
     let mut newest = VecDeque::new();
     let progress = Progress::counting("events");
     loop {
@@ -167,6 +169,7 @@ async fn newest(log: &Log, filter: &EventFilter, lines: usize) -> anyhow::Result
 struct Lines<'a> {
     log: &'a Log,
     json: bool,
+    narrow: bool,
     paint: Paint,
     names: HashMap<UserId, String>,
 }
@@ -184,11 +187,13 @@ impl Lines<'_> {
     async fn line(&mut self, event: &Event) -> String {
         let actor = self.actor(&event.actor).await;
         let source = event.source.as_deref().map(|source| format!(" from {source}")).unwrap_or_default();
+        // One line for `grep`; at a terminal that would be wrapped anywhere.
+        let (gap, kind_width) = if self.narrow { ("\n        ", 0) } else { ("  ", 22) };
         format!(
-            "{:>6}  {}  {}  {}  {}  {}",
+            "{:>6}  {}  {}  {}{gap}{}  {}",
             event.seq,
             self.paint.dim(&when::second(Timestamp::from_millis(event.at))),
-            self.paint.bold(&format!("{:<20}", event.kind)),
+            self.paint.bold(&format!("{:<kind_width$}", event.kind)),
             event.subject,
             self.paint.dim(&format!("by {actor}{source}")),
             members(&event.data),
@@ -222,12 +227,20 @@ fn members(data: &Value) -> String {
     let Value::Object(members) = data else { return data.to_string() };
     let held = members.iter().filter(|(_, value)| !value.is_null());
     let written = held.map(|(name, value)| match value {
-        Value::String(text) if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && c != '"') => {
-            format!("{name}={text}")
+        Value::String(text) if is_word(text) => format!("{name}={text}"),
+        Value::Array(items) if items.iter().all(|item| item.as_str().is_some_and(is_word)) => {
+            format!("{name}={}", items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
+        }
+        Value::Number(at) if name.ends_with("_at") => {
+            format!("{name}={}", Instant(Timestamp::from_millis(at.as_i64().unwrap_or_default())))
         }
         value => format!("{name}={value}"),
     });
     written.collect::<Vec<_>>().join(" ")
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b','))
 }
 
 impl Export {
@@ -281,6 +294,9 @@ mod tests {
     fn what_changed_is_written_briefly() {
         let data =
             json!({ "name": "press 7", "scope": "Worker", "email": null, "res": ["plant/7"], "n": 3, "label": "" });
-        assert_eq!(members(&data), r#"label="" n=3 name="press 7" res=["plant/7"] scope=Worker"#);
+        assert_eq!(
+            members(&data),
+            r#"ends_at=1970-01-01T00:00:00Z label="" n=3 name="press 7" res=plant/7,plant/8 scope=Worker"#
+        );
     }
 }

@@ -46,7 +46,7 @@ impl Bootstrap {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let text = if self.key == "-" { terminal::read_secret("the bootstrap key")? } else { Zeroizing::new(self.key) };
-        let url = global.url.as_deref().ok_or_else(|| {
+        let url = global.server().ok_or_else(|| {
             Failure::usage("which server?").hint("the first start prints the whole command, --url among it")
         })?;
         let path = global.profile_path()?;

@@ -11,7 +11,7 @@ use crate::names::Names;
 use crate::options::{Global, Limit, RightsOptions, Sure, one_of, words};
 use crate::remote::Remote;
 use crate::state::{Standing, activity};
-use crate::table::{self, text, whole};
+use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::when;
 
@@ -144,7 +144,7 @@ impl ListClients {
 
 fn rows(clients: Vec<ClientView>, owners: &Names) -> String {
     let columns =
-        [text("NAME"), whole("ID"), text("OWNER"), text("SCOPE"), text("RES"), text("STATE"), text("CREATED")];
+        [text("NAME"), whole("ID"), spare("OWNER"), text("SCOPE"), text("RES"), text("STATE"), spare("CREATED")];
     let now = when::now();
     let row = |client: ClientView| {
         vec![
@@ -176,9 +176,6 @@ impl CreateClient {
             apis: remote.api_ids(&self.api).await?,
         };
         let made: ClientView = remote.post("clients", &new).await?;
-        if !global.json && made.kind == ClientKind::Confidential {
-            terminal::note(&format!("made; its first key: keyward credential issue {}", made.id));
-        }
         show(global, remote, made).await
     }
 }
@@ -230,7 +227,11 @@ async fn show(global: &Global, remote: &Remote, client: ClientView) -> anyhow::R
         let filter = CredentialQuery { client: Some(client.id), ..CredentialQuery::default() };
         let credentials: List<CredentialView> = remote.list("credentials", &filter, None).await?;
         out.push('\n');
-        out.push_str(&credential::rows(credentials.items));
+        if credentials.items.is_empty() {
+            out.push_str(&format!("no credentials yet: keyward credential issue {}\n", client.id));
+        } else {
+            out.push_str(&credential::rows(credentials.items));
+        }
     }
     Ok(terminal::print(&out)?)
 }

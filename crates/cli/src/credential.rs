@@ -12,7 +12,7 @@ use keyward_server::api::list::List;
 use crate::failure::Failure;
 use crate::options::{Global, Limit, RightsOptions, one_of};
 use crate::remote::Remote;
-use crate::table::{self, text, whole};
+use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::when::{self, End};
 
@@ -136,9 +136,9 @@ pub(crate) fn rows(credentials: Vec<CredentialView>) -> String {
         text("LABEL"),
         whole("CREDENTIAL"),
         whole("STATE"),
-        text("SCOPE"),
-        text("RES"),
-        whole("ISSUED"),
+        spare("SCOPE"),
+        spare("RES"),
+        spare("ISSUED"),
         whole("ENDS"),
     ];
     let now = when::now();

@@ -60,7 +60,7 @@ impl Demo {
         let entropy = Entropy::system();
         let directory = Temporary::make(&entropy)?;
         let config = config(&directory)?;
-        telemetry::log_to_stderr(&config.log);
+        let _telemetry = telemetry::start(&config)?;
         let surroundings = Surroundings {
             store: settings::open(&config).await?,
             clock: Clock::system(),
@@ -77,8 +77,11 @@ impl Demo {
             let plant = Plant::open(&url).await?;
             Walk::new(&url, &plant, paint)?.show(&directory.0, &bootstrap).await?;
             if !self.exit {
-                let still = format!("Still running at {} ({}).", paint.bold(&url), paint.bold(&plant.url));
-                terminal::print(&format!("{still} Ctrl-C ends it and deletes everything.\n"))?;
+                let (keyward, plant) = (paint.bold(&url), paint.bold(&plant.url));
+                terminal::print(&format!(
+                    "Still running: Keyward at {keyward} (its API is described at {url}/docs),\nthe plant at {plant}. Ctrl-C ends \
+                     both and deletes everything.\n"
+                ))?;
                 std::future::pending::<()>().await;
             }
             anyhow::Ok(())

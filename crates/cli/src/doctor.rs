@@ -66,7 +66,7 @@ impl Doctor {
             Ok(config) => {
                 let mut findings = checks::settings(&config, &self.files);
                 findings.extend(checks::files(&config, &self.files));
-                let url = global.url.clone().unwrap_or_else(|| settings::likely_url(&config));
+                let url = global.server().map_or_else(|| settings::likely_url(&config), str::to_owned);
                 findings.extend(checks::server(&config, &url).await);
                 findings
             }
@@ -83,7 +83,10 @@ impl Doctor {
 
 fn print(report: &Report) -> String {
     let paint = Paint::stdout();
-    let row = |setting: &Setting| vec![setting.name.clone(), setting.value.clone(), setting.from.clone()];
+    let row = |setting: &Setting| {
+        let value = if setting.value.is_empty() { "-" } else { &setting.value };
+        vec![setting.name.clone(), value.to_owned(), setting.from.clone()]
+    };
     let columns = [whole("SETTING"), text("VALUE"), text("FROM")];
     let mut out = table::render(&columns, report.settings.iter().map(row).collect(), terminal::width(), paint);
     out.push('\n');

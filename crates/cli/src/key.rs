@@ -8,7 +8,7 @@ use keyward_server::api::signing_keys::{Rotation, SigningKeyView, Turn};
 
 use crate::api::ALGORITHMS;
 use crate::options::{Global, one_of};
-use crate::table::{self, whole};
+use crate::table::{self, spare, whole};
 use crate::terminal::{self, Paint};
 use crate::when;
 
@@ -46,7 +46,7 @@ impl Key {
 
 fn rows(keys: &[SigningKeyView]) -> String {
     let columns =
-        [whole("KEY"), whole("ALGORITHM"), whole("STATE"), whole("PUBLISHED"), whole("SIGNS"), whole("LEAVES")];
+        [whole("KEY"), whole("ALGORITHM"), whole("STATE"), spare("PUBLISHED"), whole("SIGNS"), whole("LEAVES")];
     let now = when::now();
     let relative = |at: Option<Instant>| at.map_or_else(|| "-".to_owned(), |at| when::relative(at.0, now));
     let row = |key: &SigningKeyView| {

@@ -37,7 +37,9 @@ use options::Global;
 #[derive(Parser)]
 #[command(name = "keyward", version, about, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
-Begin with `keyward demo`, which shows the whole road in a temporary directory, or with `keyward serve`.
+Begin with `keyward demo`, which shows the whole road in a temporary directory,
+or with `keyward serve`.
+
 Exit codes: 0 done, 1 failed, 2 called in a way that cannot work.")]
 struct Arguments {
     #[command(flatten)]

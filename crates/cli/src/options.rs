@@ -19,9 +19,9 @@ use crate::terminal;
 pub(crate) struct Global {
     /// The server to talk to; that of the profile if absent.
     #[arg(long, global = true, value_name = "URL", env = "KEYWARD_URL", hide_env_values = true)]
-    pub(crate) url: Option<String>,
+    url: Option<String>,
     /// The file with server, client and key that `keyward bootstrap` wrote.
-    #[arg(long, global = true, value_name = "FILE", env = "KEYWARD_PROFILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "KEYWARD_PROFILE", hide_env_values = true)]
     profile: Option<PathBuf>,
     /// Answer in JSON, for scripts.
     #[arg(long, global = true)]
@@ -29,14 +29,20 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// The server that is named, if one is.
+    pub(crate) fn server(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| !url.is_empty())
+    }
+
     /// Where the profile is.
     pub(crate) fn profile_path(&self) -> anyhow::Result<PathBuf> {
-        self.profile.clone().map_or_else(profile::default_path, Ok)
+        let named = self.profile.clone().filter(|path| !path.as_os_str().is_empty());
+        named.map_or_else(profile::default_path, Ok)
     }
 
     /// As whom to talk to which server.
     pub(crate) fn profile(&self) -> anyhow::Result<Profile> {
-        let given = Given { url: self.url.clone(), ..Given::default() };
+        let given = Given { url: self.server().map(str::to_owned), ..Given::default() };
         Profile::resolve(given.with_environment(), &self.profile_path()?)
     }
 

@@ -33,7 +33,8 @@ use crate::{terminal, when};
 Examples:
   keyward serve
   keyward serve --data /var/lib/keyward --listen 127.0.0.1:8080
-  KEYWARD_DATABASE_URL=postgres://keyward:secret@db/keyward keyward serve --config /etc/keyward/keyward.toml")]
+  keyward serve --config /etc/keyward/keyward.toml
+  KEYWARD_DATABASE_URL=postgres://keyward:secret@db/keyward keyward serve")]
 pub(crate) struct Serve {
     #[command(flatten)]
     settings: Settings,
@@ -49,7 +50,7 @@ impl Serve {
     /// Serves until told to stop.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load(self.listen)?;
-        telemetry::log_to_stderr(&config.log);
+        let _telemetry = telemetry::start(&config)?;
         settings::create_data_directory(&config)?;
         // Registered before anything is created: a signal during the start is not lost.
         let stop = Stop::on_signals()?;
@@ -64,7 +65,8 @@ impl Serve {
         if let Some(path) = &self.bootstrap_file {
             write_bootstrap_file(path, &url, server.bootstrap.as_ref())?;
         }
-        terminal::print(&greeting(&config, &server, &url)?)?;
+        // A server serves, whether or not anybody reads along.
+        drop(terminal::print(&greeting(&config, &server, &url)?));
         warn(&config, &server);
         tell_systemd("READY=1");
         let finished = server.serve(stop.asked()).await;

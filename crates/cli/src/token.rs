@@ -12,7 +12,8 @@ use crate::remote::{self, TokenRequest};
 #[command(after_help = "\
 Examples:
   curl -H \"$(keyward token --header)\" http://127.0.0.1:8080/api/v1/clients
-  KEYWARD_CLIENT_ID=client_… KEYWARD_CLIENT_SECRET=kw_… keyward token --url http://127.0.0.1:8080 --scope Worker --json")]
+  keyward token --scope Worker --res plant/7 --json
+  KEYWARD_CLIENT_ID=client_… KEYWARD_CLIENT_SECRET=kw_… keyward token --url http://127.0.0.1:8080")]
 pub(crate) struct Token {
     #[command(flatten)]
     rights: RightsOptions,

@@ -7,7 +7,7 @@ use keyward_server::api::users::{NewUser, UserChange, UserQuery, UserView};
 use crate::options::{Global, Limit, RightsOptions, Sure, one_of};
 use crate::remote::Remote;
 use crate::state::{Standing, activity};
-use crate::table::{self, text, whole};
+use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::when;
 
@@ -127,7 +127,7 @@ impl ListUsers {
 
 fn rows(users: Vec<UserView>) -> String {
     let columns =
-        [text("NAME"), whole("ID"), text("EMAIL"), text("SCOPE"), text("RES"), text("STATE"), text("CREATED")];
+        [text("NAME"), whole("ID"), spare("EMAIL"), text("SCOPE"), text("RES"), text("STATE"), spare("CREATED")];
     let now = when::now();
     let row = |user: UserView| {
         vec![

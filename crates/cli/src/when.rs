@@ -31,7 +31,9 @@ pub(crate) fn second(at: Timestamp) -> String {
 
 /// As seen from `now`: `3 min ago`, `in 89 days`.
 pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
-    if at > now { format!("in {}", span(at.since(now))) } else { past(now.since(at)) }
+    // Just before the hour is up, "in 89 days" would sound like a day lost.
+    let nearly = Duration::from_secs(60);
+    if at > now { format!("in {}", span(at.since(now).saturating_add(nearly))) } else { past(now.since(at)) }
 }
 
 fn past(since: Duration) -> String {

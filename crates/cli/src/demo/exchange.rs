@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::terminal::Paint;
 
 /// Longer `curl` lines are broken before an option.
-const WIDTH: usize = 100;
+const WIDTH: usize = 94;
 /// Longer texts in an answer are cut: tokens are.
 const LONGEST: usize = 80;
 /// What is left of a text that is cut.

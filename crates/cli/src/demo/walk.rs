@@ -55,8 +55,13 @@ impl Walk {
              can be pasted into another terminal, from top to bottom, and repeated;\nwhat has ended stays ended.\n",
             directory.display(),
         ))?;
-        let token = "token() { curl -s $KEYWARD/token -u $1 -d grant_type=client_credentials | \
-                     sed 's/.*\"access_token\":\"\\([^\"]*\\)\".*/\\1/'; }";
+        let token = [
+            "token() {",
+            "  curl -s $KEYWARD/token -u $1 -d grant_type=client_credentials |",
+            r#"    sed 's/.*"access_token":"\([^"]*\)".*/\1/'"#,
+            "}",
+        ]
+        .join("\n");
         self.note(&format!("{}\n{}\n{token}\n", self.keyward.assignment(), self.plant.assignment()))
     }
 
@@ -241,7 +246,7 @@ impl Walk {
         let meanings = [
             ("sub", "the owner: it acts for them"),
             ("client_id", "the application"),
-            ("act", "and nobody takes it for the owner in person"),
+            ("act", "so nobody takes it for them in person"),
             ("cred", "the key it was got with"),
             ("aud", "the API it is for"),
             ("scope", "with what Supervisor implies"),
@@ -249,7 +254,7 @@ impl Walk {
         ];
         let lines = meanings.iter().filter_map(|(name, meaning)| {
             let value = claims.get(*name)?.to_string();
-            Some(format!("{name:<11}{value:<64}{}", self.paint.dim(meaning)))
+            Some(format!("{name:<11}{value:<48}{}", self.paint.dim(meaning)))
         });
         self.tell(&lines.collect::<Vec<_>>().join("\n"))
     }
