@@ -94,12 +94,13 @@ impl Tx {
         Ok(self.execute(sql, &[id.to_string().into(), activate_at.as_millis().into()]).await? == 1)
     }
 
-    /// Ends the turn of whichever keys of this algorithm sign until `retire_at`, except the one that takes over.
+    /// Ends the turn of whichever keys of this algorithm would sign at `retire_at` or later, except the one that takes over.
     pub async fn retire_signing_keys(
         &mut self, algorithm: SigningAlgorithm, successor: KeyId, retire_at: Timestamp, remove_at: Timestamp,
     ) -> Result<u64, StoreError> {
         let sql = "UPDATE signing_keys SET retire_at = $3, remove_at = $4, version = version + 1 \
-                   WHERE algorithm = $1 AND id <> $2 AND activate_at IS NOT NULL AND retire_at IS NULL";
+                   WHERE algorithm = $1 AND id <> $2 AND activate_at IS NOT NULL \
+                   AND (retire_at IS NULL OR retire_at > $3)";
         let args: [Value; 4] = [
             algorithm.as_str().into(),
             successor.to_string().into(),

@@ -20,15 +20,15 @@ use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// Whose turn it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Turn {
-    /// Published, and will sign.
-    Next,
-    /// Signs.
-    Current,
     /// Signs no more; published until its last token is dead.
     Previous,
+    /// Signs.
+    Current,
+    /// Published, and will sign.
+    Next,
 }
 
 /// A signing key, without its private half.
@@ -106,8 +106,16 @@ async fn rotate(call: Call, body: Json<Rotation>) -> Result<axum::Json<List<Sign
 async fn listed(call: &Call, query: &Paging) -> Result<axum::Json<List<SigningKeyView>>, ApiError> {
     let page = page(query.limit, query.cursor.as_deref())?;
     let mut found = call.app.store.list_signing_keys().await?;
-    found.retain(|row| page.after.as_ref().is_none_or(|after| *after < row.key.id.to_string()));
-    found.sort_by_key(|row| row.key.id);
+    // In the order of their turns, whoever has none yet last. A key that was skipped never had the turn it was to have.
+    found.sort_by_key(|row| {
+        let turn = turn(row.activate_at, row.retire_at, call.now);
+        (row.key.algorithm.as_str(), turn, row.activate_at.is_none(), row.activate_at, row.key.id)
+    });
+    if let Some(after) = &page.after {
+        let place = found.iter().position(|row| row.key.id.to_string() == *after);
+        let place = place.ok_or_else(|| Problem::Malformed.because("the key of this cursor is gone; begin the list anew"))?;
+        found.drain(..=place);
+    }
     Ok(axum::Json(List::of(found, &page, |row| row.key.id.to_string(), |row| view(&row, call.now))))
 }
 
