@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use keyward_model::event::Event;
 use keyward_model::time::Timestamp;
-use keyward_store::{Changes, EventFilter, StoreError};
+use keyward_store::{EventFilter, StoreError};
 
 use crate::app::{App, StartError};
 use crate::key_ring::KeyRing;
+use crate::meter;
 use crate::registry::Registry;
 
 /// Without a notification the log is looked at this often, so a lost one delays a change by no more.
@@ -23,7 +24,7 @@ pub(crate) async fn follow(app: Arc<App>) {
     let mut failed = 0;
     loop {
         changes.next(AT_MOST).await;
-        match catch_up(&app, &mut changes).await {
+        match catch_up(&app).await {
             Ok(()) => {
                 if failed >= DOUBT_AFTER {
                     tracing::info!("the event log can be read again");
@@ -33,6 +34,7 @@ pub(crate) async fn follow(app: Arc<App>) {
             }
             Err(error) => {
                 failed += 1;
+                meter::DATABASE_ERRORS.increment();
                 if failed == DOUBT_AFTER {
                     tracing::error!(%error, "the event log cannot be read: nothing remembered is trusted until it can");
                     app.principals.doubt(true);
@@ -43,7 +45,7 @@ pub(crate) async fn follow(app: Arc<App>) {
     }
 }
 
-async fn catch_up(app: &App, _changes: &mut Changes) -> Result<(), StartError> {
+async fn catch_up(app: &App) -> Result<(), StartError> {
     loop {
         let after = *app.applied.borrow();
         let events = app.store.list_events(&EventFilter::default(), after, BATCH).await?;

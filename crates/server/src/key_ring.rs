@@ -59,8 +59,17 @@ impl KeyRing {
 
     /// The key that signs with this algorithm at this instant.
     pub(crate) fn signer(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Option<&Arc<SigningKey>> {
+        self.turn(algorithm, now).map(|signer| &signer.key)
+    }
+
+    /// Since when that key has had its turn.
+    pub(crate) fn signing_since(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Option<Timestamp> {
+        self.turn(algorithm, now).map(|signer| signer.activate_at)
+    }
+
+    fn turn(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Option<&Signer> {
         let has_its_turn = |s: &&Signer| s.activate_at <= now && s.retire_at.is_none_or(|end| end > now);
-        self.signers.iter().find(|s| s.key.algorithm() == algorithm && has_its_turn(s)).map(|s| &s.key)
+        self.signers.iter().find(|s| s.key.algorithm() == algorithm && has_its_turn(s))
     }
 }
 

@@ -35,7 +35,6 @@ use app::{App, StartError, Surroundings};
 use config::Config;
 use first_start::Bootstrap;
 use listen::Listener;
-use meter::Meter;
 use request::Reception;
 
 /// A server that listens and is ready to serve.
@@ -74,8 +73,7 @@ impl Server {
         let reception = Reception {
             app: Arc::clone(&app),
             router: router::router(Arc::clone(&app)),
-            trusted_proxies: config.server.trusted_proxies.clone().into(),
-            meter: Arc::new(Meter::new()),
+            trusted_proxies: config.server.trusted_proxies.clone(),
         };
         Ok(Self { app, bootstrap, listener, reception })
     }

@@ -86,6 +86,19 @@ impl Route {
         }
     }
 
+    /// The path of its requests, with a name in place of what differs between them, where all have the same.
+    pub(crate) const fn template(self) -> Option<&'static str> {
+        match self {
+            Self::Token => Some("/token"),
+            Self::Introspect => Some("/introspect"),
+            Self::Revoke => Some("/revoke"),
+            Self::Jwks => Some("/jwks"),
+            Self::Metadata => Some("/.well-known/{document}"),
+            Self::StatusList => Some("/status-lists/{id}"),
+            Self::Api | Self::Health | Self::Other => None,
+        }
+    }
+
     /// Whether machines call it all day.
     pub(crate) const fn is_busy(self) -> bool {
         matches!(self, Self::Token | Self::Introspect | Self::Jwks | Self::Metadata | Self::StatusList | Self::Health)

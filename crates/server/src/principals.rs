@@ -17,6 +17,7 @@ use keyward_model::user::User;
 use keyward_store::{Store, StoreError};
 use moka::sync::Cache;
 
+use crate::meter::Counter;
 use crate::registry::Registry;
 
 /// Credential, client and owner as they are now.
@@ -78,22 +79,43 @@ impl Principal {
 
 /// The bounded memory.
 pub(crate) struct Principals {
-    credentials: Cache<CredentialId, Arc<CredentialEntry>>,
-    clients: Cache<ClientId, Arc<Client>>,
-    users: Cache<UserId, Arc<User>>,
+    credentials: Memory<CredentialId, CredentialEntry>,
+    clients: Memory<ClientId, Client>,
+    users: Memory<UserId, User>,
     /// How many changes have been applied; see the head of this file.
     changes: RwLock<u64>,
     /// Set while the log cannot be read: what is remembered may be out of date and must not be trusted.
     doubtful: AtomicBool,
 }
 
+/// One kind of thing remembered, and how often it was asked for.
+struct Memory<K, T> {
+    cache: Cache<K, Arc<T>>,
+    hits: Counter,
+    misses: Counter,
+}
+
+impl<K: Hash + Eq + Send + Sync + 'static, T: Send + Sync + 'static> Memory<K, T> {
+    fn new(entries: u64) -> Self {
+        Self { cache: Cache::new(entries), hits: Counter::new(), misses: Counter::new() }
+    }
+
+    fn get(&self, id: &K) -> Option<Arc<T>> {
+        self.cache.get(id).inspect(|_| self.hits.increment())
+    }
+
+    fn measures(&self) -> [u64; 3] {
+        [self.cache.entry_count(), self.hits.get(), self.misses.get()]
+    }
+}
+
 impl Principals {
     /// A memory for so many of each.
     pub(crate) fn new(entries: u64) -> Self {
         Self {
-            credentials: Cache::new(entries),
-            clients: Cache::new(entries),
-            users: Cache::new(entries),
+            credentials: Memory::new(entries),
+            clients: Memory::new(entries),
+            users: Memory::new(entries),
             changes: RwLock::new(0),
             doubtful: AtomicBool::new(false),
         }
@@ -122,30 +144,40 @@ impl Principals {
     }
 
     async fn remembered<K: Hash + Eq + Copy + Send + Sync + 'static, T: Send + Sync + 'static>(
-        &self, cache: &Cache<K, Arc<T>>, id: K, read: impl AsyncFnOnce() -> Result<Option<T>, StoreError>,
+        &self, memory: &Memory<K, T>, id: K, read: impl AsyncFnOnce() -> Result<Option<T>, StoreError>,
     ) -> Result<Option<Arc<T>>, StoreError> {
         let doubtful = self.doubtful.load(Ordering::Acquire);
-        if !doubtful && let Some(known) = cache.get(&id) {
+        if !doubtful && let Some(known) = memory.get(&id) {
             return Ok(Some(known));
         }
+        memory.misses.increment();
         let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
         let Some(found) = read().await?.map(Arc::new) else { return Ok(None) };
         let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
         if *changes == before && !doubtful {
-            cache.insert(id, Arc::clone(&found));
+            memory.cache.insert(id, Arc::clone(&found));
         }
         Ok(Some(found))
+    }
+
+    /// Entries, hits and misses of each kind.
+    pub(crate) fn measures(&self) -> [(&'static str, [u64; 3]); 3] {
+        [
+            ("credentials", self.credentials.measures()),
+            ("clients", self.clients.measures()),
+            ("users", self.users.measures()),
+        ]
     }
 
     /// Forgets what an event's subject names. Identifiers of other kinds are none of our business.
     pub(crate) fn forget(&self, subject: &str) {
         *self.changes.write().unwrap_or_else(PoisonError::into_inner) += 1;
         if let Ok(id) = subject.parse::<CredentialId>() {
-            self.credentials.invalidate(&id);
+            self.credentials.cache.invalidate(&id);
         } else if let Ok(id) = subject.parse::<ClientId>() {
-            self.clients.invalidate(&id);
+            self.clients.cache.invalidate(&id);
         } else if let Ok(id) = subject.parse::<UserId>() {
-            self.users.invalidate(&id);
+            self.users.cache.invalidate(&id);
         }
     }
 
@@ -153,9 +185,9 @@ impl Principals {
     pub(crate) fn doubt(&self, doubtful: bool) {
         if self.doubtful.swap(doubtful, Ordering::AcqRel) && !doubtful {
             *self.changes.write().unwrap_or_else(PoisonError::into_inner) += 1;
-            self.credentials.invalidate_all();
-            self.clients.invalidate_all();
-            self.users.invalidate_all();
+            self.credentials.cache.invalidate_all();
+            self.clients.cache.invalidate_all();
+            self.users.cache.invalidate_all();
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::MatchedPath;
+use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use http::uri::Authority;
@@ -14,13 +16,29 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use keyward_model::id::RequestId;
 use tower_service::Service as _;
+use tracing::Instrument as _;
 
 use crate::app::App;
-use crate::meter::{Meter, Route};
+use crate::meter::{Route, count_request};
 use crate::respond::json_response;
+use crate::telemetry::RequestSpan;
 
 const REQUEST_ID: &str = "x-request-id";
 const FORWARDED_FOR: &str = "x-forwarded-for";
+
+tokio::task_local! {
+    static CURRENT: RequestId;
+}
+
+/// The id of the request that is being worked on here, for whatever is logged meanwhile.
+pub(crate) fn current() -> Option<RequestId> {
+    CURRENT.try_with(|id| *id).ok()
+}
+
+#[cfg(test)]
+pub(crate) fn within<T>(id: RequestId, work: impl FnOnce() -> T) -> T {
+    CURRENT.sync_scope(id, work)
+}
 
 /// What is known of a request before anything has read it.
 #[derive(Debug, Clone, Copy)]
@@ -36,87 +54,130 @@ impl Arrival {
     }
 }
 
+/// Leaves with the answer which route gave it, for logs and traces: the path itself may have a secret in it.
+pub(crate) async fn name_route(request: axum::extract::Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
 /// Takes requests from the listener to the router.
-#[derive(Clone)]
 pub(crate) struct Reception {
     pub(crate) app: Arc<App>,
     pub(crate) router: Router,
-    pub(crate) trusted_proxies: Arc<[IpNet]>,
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 impl Reception {
     /// Answers one request.
-    pub(crate) async fn receive(mut self, peer: SocketAddr, request: Request<Incoming>) -> Response {
+    pub(crate) async fn receive(&self, peer: SocketAddr, request: Request<Incoming>) -> Response {
+        // Entropy that fails is met again, and reported, where it is needed for more than a log.
+        match RequestId::new(self.app.clock.now(), &self.app.entropy) {
+            Ok(id) => CURRENT.scope(id, self.answer(peer, request)).await,
+            Err(_) => self.answer(peer, request).await,
+        }
+    }
+
+    async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response {
         let started = tokio::time::Instant::now();
+        let id = current();
         let route = Route::of(request.uri().path());
-        let id = RequestId::new(self.app.clock.now(), &self.app.entropy).ok();
         let address = client_address(peer.ip(), request.headers(), &self.trusted_proxies);
-        let method = request.method().clone();
+        let (method, version) = (request.method().clone(), request.version());
+        let span = RequestSpan::begin(&request, route, id);
         let mut response = match refuse_unclear(&request) {
-            Some(why) => unclear(why),
+            Some(why) => unclear(why, version),
             None => {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(Arrival { address });
-                let answer = AssertUnwindSafe(self.router.call(request)).catch_unwind().await;
-                answer.map_or_else(|_| broken(id), |answer| answer.unwrap_or_else(|never| match never {}))
+                let answer = self.router.clone().call(request).instrument(span.span());
+                let answer = AssertUnwindSafe(answer).catch_unwind().await;
+                answer.map_or_else(|_| broken(), |answer| answer.unwrap_or_else(|never| match never {}))
             }
         };
+        let matched = response.extensions_mut().remove::<MatchedPath>();
         let headers = response.headers_mut();
         if let Some(id) = id.and_then(|id| HeaderValue::try_from(id.to_string()).ok()) {
             headers.insert(REQUEST_ID, id);
         }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let (status, took) = (response.status(), started.elapsed());
-        self.meter.count(route, status, took);
-        let (status, took_us) = (status.as_u16(), took.as_micros());
-        // Machines ask for tokens all day: what went well there is not news. The path holds no secret, a query might.
+        count_request(route, status, took);
+        let template = matched.as_ref().map(MatchedPath::as_str).or(route.template());
+        span.answered(&method, template, status);
+        let path = template.unwrap_or(route.as_str());
+        let (status, took_us) = (status.as_u16(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        // Machines ask for tokens all day: what went well there is not news.
         if status < 400 && route.is_busy() {
-            tracing::debug!(request = ?id, %method, route = route.as_str(), status, took_us, client = %address, "answered");
+            tracing::debug!(%method, route = path, status, took_us, client = %address, "answered");
         } else {
-            tracing::info!(request = ?id, %method, route = route.as_str(), status, took_us, client = %address, "answered");
+            tracing::info!(%method, route = path, status, took_us, client = %address, "answered");
         }
         response
     }
 }
 
-/// What makes a request's recipient or its length unclear, so that a proxy before us might have read another request.
-fn refuse_unclear(request: &Request<Incoming>) -> Option<&'static str> {
-    let headers = request.headers();
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
-        // RFC 9112 §6.1: such a message "ought to be handled as an error".
-        return Some("both Transfer-Encoding and Content-Length: the length of the body is not clear");
-    }
-    let mut hosts = headers.get_all(header::HOST).iter();
+/// What makes a request's recipient unclear, so that a proxy before us might have sent it elsewhere.
+fn refuse_unclear<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());
     if more.is_some() {
         return Some("more than one Host header");
     }
-    match host {
-        Some(host) if is_host(host) => None,
-        Some(_) => Some("the Host header is malformed"),
-        // RFC 9112 §3.2: a 400 to "any HTTP/1.1 request message that lacks a Host header field".
-        None if request.version() == Version::HTTP_11 => Some("the Host header is missing"),
-        None => None,
+    if host.is_some_and(|host| !is_host(host)) {
+        return Some("the Host header is malformed");
+    }
+    match (request.version(), host, request.uri().authority()) {
+        // RFC 9112 §3.2: a 400 to "any HTTP/1.1 request message that lacks a Host header field". HTTP/1.0 had none.
+        (Version::HTTP_11, None, _) => Some("the Host header is missing"),
+        (Version::HTTP_2, None, None) => Some(":authority and Host are missing"),
+        // RFC 9113 §8.3.1: malformed "if it contains a Host header field that identifies an entity that differs".
+        (Version::HTTP_2, Some(host), Some(authority)) if !same(host, authority) => {
+            Some("Host is not the same as :authority")
+        }
+        _ => None,
     }
 }
 
+/// RFC 9110 §7.2: `Host = uri-host [ ":" port ]`.
 fn is_host(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
-    !bytes.contains(&b'@') && Authority::try_from(bytes).is_ok_and(|authority| !authority.host().is_empty())
+    let end = if bytes.first() == Some(&b'[') { bytes.iter().position(|b| *b == b']').map(|at| at + 1) } else { None };
+    let end = end.or_else(|| bytes.iter().position(|b| *b == b':')).unwrap_or(bytes.len());
+    let Some((host, port)) = bytes.split_at_checked(end) else { return false };
+    let is_name = |host: &[u8]| {
+        let legal = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(b);
+        !host.is_empty() && host.iter().all(legal)
+    };
+    let is_address = |host: &[u8]| {
+        let inside = host.strip_prefix(b"[").and_then(|h| h.strip_suffix(b"]"));
+        inside.and_then(|h| std::str::from_utf8(h).ok()).is_some_and(|h| h.parse::<std::net::Ipv6Addr>().is_ok())
+    };
+    let is_port = port.is_empty() || port.strip_prefix(b":").is_some_and(|p| p.iter().all(u8::is_ascii_digit));
+    (is_name(host) || is_address(host)) && is_port
 }
 
-fn unclear(why: &'static str) -> Response {
+fn same(host: &HeaderValue, authority: &Authority) -> bool {
+    host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes())
+}
+
+fn unclear(why: &'static str, version: Version) -> Response {
     let body = serde_json::json!({ "error": "invalid_request", "error_description": why });
     let mut response = json_response(StatusCode::BAD_REQUEST, &body);
-    // Whatever follows on this connection may be the rest of what was not clear.
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if version < Version::HTTP_2 {
+        // Whatever follows on this connection may be the rest of what was not clear.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
-fn broken(id: Option<RequestId>) -> Response {
-    tracing::error!(request = ?id, "a handler panicked: this is a fault of the server");
-    let body = serde_json::json!({ "error": "server_error", "error_description": "the server failed; its log says why" });
+fn broken() -> Response {
+    tracing::error!("a handler panicked");
+    let body =
+        serde_json::json!({ "error": "server_error", "error_description": "the server failed; its log says why" });
     json_response(StatusCode::INTERNAL_SERVER_ERROR, &body)
 }
 
@@ -174,13 +235,22 @@ mod tests {
             ("iam.example", true),
             ("iam.example:8080", true),
             ("[::1]:8080", true),
+            ("[::1]", true),
+            ("192.0.2.1:80", true),
+            ("iam.example:", true),
+            ("b\u{fc}cher.example", false),
+            ("[::1", false),
+            ("[x]", false),
+            ("::1", false),
+            (":80", false),
+            ("a,b:80:90", false),
             ("", false),
             ("a b", false),
             ("user@iam.example", false),
             ("iam.example/path", false),
             ("iam.example:port", false),
         ] {
-            assert_eq!(is_host(&HeaderValue::from_static(host)), legal, "{host:?}");
+            assert_eq!(is_host(&HeaderValue::from_bytes(host.as_bytes()).unwrap()), legal, "{host:?}");
         }
     }
 }

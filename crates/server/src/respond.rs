@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::meter;
+
 /// Error codes of the OAuth endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
@@ -111,6 +113,7 @@ fn retry_after(response: &mut Response, wait: Option<Duration>) {
 
 impl From<StoreError> for OAuthError {
     fn from(error: StoreError) -> Self {
+        meter::DATABASE_ERRORS.increment();
         tracing::error!(%error, "the database failed");
         Self { retry_after: Some(Duration::from_secs(1)), ..ErrorCode::ServerError.because("the server's database does not answer; try again") }
     }
@@ -283,6 +286,7 @@ impl IntoResponse for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        meter::DATABASE_ERRORS.increment();
         tracing::error!(%error, "the database failed");
         Problem::Unavailable.because("nothing was changed or the change is not confirmed; look, then try again")
     }

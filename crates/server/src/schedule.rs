@@ -24,8 +24,8 @@ const REPEATABLE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) async fn work(app: Arc<App>) {
     loop {
         tokio::time::sleep(PAUSE).await;
-        meter::tidy();
         if let Err(error) = app.run_schedule().await {
+            meter::DATABASE_ERRORS.increment();
             tracing::warn!(%error, "scheduled work failed; it is tried again");
         }
     }

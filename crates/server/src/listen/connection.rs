@@ -95,7 +95,9 @@ impl Speaker {
     }
 
     fn service(
-        &self, peer: SocketAddr, activity: &Arc<Activity>,
+        &self,
+        peer: SocketAddr,
+        activity: &Arc<Activity>,
     ) -> impl Service<
         Request<Incoming>,
         Response = Response,
@@ -118,7 +120,10 @@ impl Speaker {
 ///
 /// hyper times heads and pauses on HTTP/1.1, but neither a client that does not take its answers nor a pause on HTTP/2.
 async fn drive<C: GracefulConnection>(
-    connection: C, activity: &Activity, patience: Duration, mut stop: watch::Receiver<bool>,
+    connection: C,
+    activity: &Activity,
+    patience: Duration,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), C::Error> {
     let mut connection = pin!(connection);
     let half = patience / 2;

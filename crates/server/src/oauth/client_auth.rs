@@ -16,6 +16,7 @@ use keyward_model::secret::{Secret, SecretHash};
 use keyward_model::time::Timestamp;
 
 use crate::app::App;
+use crate::meter;
 use crate::oauth::form::FormRequest;
 use crate::principals::Principal;
 use crate::respond::{ErrorCode, OAuthError};
@@ -122,7 +123,7 @@ fn names(principal: &Principal, client_id: &str) -> bool {
 fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &FormRequest) -> OAuthError {
     let address = request.address;
     let client = presented.client_id.parse::<ClientId>().ok();
-    metrics::counter!("keyward_authentication_failures_total").increment(1);
+    meter::AUTHENTICATION_FAILURES.increment();
     if let Some(wait) = app.failures.charge(client, address, request.now) {
         tracing::warn!(client = ?client, source = ?address, "too many failed authentications");
         return OAuthError {

@@ -12,6 +12,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::app::App;
+use crate::meter;
 use crate::oauth::form::FormRequest;
 use crate::oauth::{client_auth, grants};
 use crate::respond::{ErrorCode, OAuthError, json_response};
@@ -24,7 +25,7 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
     let principal = client_auth::authenticate(&app, &request, &form).await?;
     let asked = grants::Request::read(&form)?;
     let response = grants::exchange(grant, &grants::Call { app: &app, principal, now }, asked).await?;
-    metrics::counter!("keyward_tokens_issued_total").increment(1);
+    meter::TOKENS_ISSUED.increment();
     Ok(no_store(json_response(StatusCode::OK, &response)))
 }
 
