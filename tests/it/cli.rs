@@ -2,98 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use keyward_tests::keyward::{self, Process};
+use keyward_tests::person::{Person, mode, said, text};
 use keyward_tests::run;
-use rusqlite::Connection;
 use serde_json::Value;
-
-/// Somebody at a terminal: a home directory of their own, and the server they talk to.
-struct Person {
-    home: PathBuf,
-    url: String,
-}
-
-/// What a command said.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Person {
-    fn new(server: &Process) -> Self {
-        Self { home: run::subdirectory("home"), url: server.url() }
-    }
-
-    /// Somebody who has used the first key.
-    async fn administrator(server: &Process) -> Self {
-        let person = Self::new(server);
-        person.does(&["bootstrap", "--url", &person.url, &server.bootstrap().client_secret]);
-        person
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = keyward::command(arguments);
-        command.env("HOME", &self.home).env_remove("XDG_CONFIG_HOME").current_dir(&self.home);
-        command
-    }
-
-    fn tries(&self, arguments: &[&str]) -> Said {
-        said(&mut self.command(arguments))
-    }
-
-    /// Runs a command that must succeed; gives its output.
-    fn does(&self, arguments: &[&str]) -> String {
-        let said = self.tries(arguments);
-        assert_eq!(said.code, 0, "{arguments:?}: {}{}", said.out, said.err);
-        said.out
-    }
-
-    /// Runs a command that must succeed with `--json`.
-    fn json(&self, arguments: &[&str]) -> Value {
-        let out = self.does(&[arguments, &["--json"]].concat());
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
-    }
-
-    fn profile(&self) -> PathBuf {
-        self.home.join(".config/keyward/profile.json")
-    }
-
-    /// Registers an API and a client that may use it; gives the client's id.
-    fn registers(&self, client: &str) -> String {
-        self.does(&[
-            "api",
-            "create",
-            "plant",
-            "--audience",
-            "https://plant.example/api",
-            "--scope",
-            "Supervisor Worker",
-        ]);
-        let made =
-            self.json(&["client", "create", client, "--scope", "Supervisor", "--res", "plant/7", "--api", "plant"]);
-        text(&made["id"])
-    }
-}
-
-fn said(command: &mut Command) -> Said {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap().to_owned()
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
 
 #[tokio::test]
 async fn from_the_printed_command_to_a_key_that_is_revoked() {
@@ -134,7 +48,7 @@ async fn from_the_printed_command_to_a_key_that_is_revoked() {
 #[tokio::test]
 async fn the_lines_printed_with_a_key_get_a_token_with_it() {
     let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     person.registers("press-7");
     let printed = person.does(&["credential", "issue", "press-7"]);
     let begin = printed.find("    TOKEN=$(").unwrap();
@@ -146,7 +60,7 @@ async fn the_lines_printed_with_a_key_get_a_token_with_it() {
 #[tokio::test]
 async fn a_bootstrap_key_is_used_once_and_never_at_the_cost_of_a_profile() {
     let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     let key = server.bootstrap().client_secret;
     let profile = fs::read(person.profile()).unwrap();
     let again = person.tries(&["bootstrap", "--url", &person.url, &key]);
@@ -172,7 +86,7 @@ async fn a_bootstrap_key_can_be_read_from_standard_input() {
 #[tokio::test]
 async fn things_are_made_changed_stopped_and_deleted_by_name() {
     let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     person.does(&["scope", "create", "Foreman", "--implies", "Worker", "--description", "Run a line"]);
     person.does(&["user", "create", "alice", "--scope", "Foreman keyward:self", "--res", "plant/7 plant/8"]);
     let alice = person.json(&["user", "change", "alice", "--email", "alice@plant.example", "--res", "plant/7"]);
@@ -206,7 +120,7 @@ async fn things_are_made_changed_stopped_and_deleted_by_name() {
 #[tokio::test]
 async fn a_name_that_two_clients_have_is_not_guessed() {
     let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     let ids = ["one", "two"].map(|_| text(&person.json(&["client", "create", "press"])["id"]));
     let refused = person.tries(&["client", "show", "press"]);
     assert_eq!(refused.code, 2);
@@ -219,7 +133,7 @@ async fn a_name_that_two_clients_have_is_not_guessed() {
 #[tokio::test]
 async fn a_long_list_is_whole() {
     let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     let client = person.registers("press");
     let http = keyward_tests::http();
     let token = person.does(&["token"]);
@@ -243,189 +157,10 @@ async fn a_long_list_is_whole() {
 async fn a_profile_s_key_goes_to_no_other_server() {
     let server = Process::serve(&[]).await;
     let other = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     let refused = person.tries(&["client", "list", "--url", &other.url()]);
     assert_eq!(refused.code, 2);
     assert!(refused.err.contains("the profile's key is for"), "{}", refused.err);
-}
-
-/// Changes the log in the file behind the server's back.
-fn tamper(server: &Process, sql: &str) {
-    let database = Connection::open(server.data().join("keyward.db")).unwrap();
-    assert_eq!(database.execute(sql, []).unwrap(), 1, "{sql}");
-}
-
-#[tokio::test]
-async fn a_log_that_was_not_touched_is_whole_wherever_it_is_read() {
-    let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
-    let export = person.home.join("audit.jsonl");
-    person.does(&["audit", "export", "-o", export.to_str().unwrap()]);
-    assert_eq!(mode(&export), 0o600);
-    let lines = fs::read_to_string(&export).unwrap().lines().count();
-    for place in [vec![], vec!["--data", server.data().to_str().unwrap()], vec![export.to_str().unwrap()]] {
-        let report = person.json(&[&["audit", "verify"][..], &place].concat());
-        assert_eq!((&report["whole"], &report["events"]), (&true.into(), &lines.into()), "{place:?}");
-    }
-    let piped = said(person.command(&["audit", "verify", "-"]).stdin(fs::File::open(&export).unwrap()));
-    assert!(piped.out.starts_with(&format!("whole: {lines} events")), "{}{}", piped.out, piped.err);
-
-    let part = person.home.join("part.jsonl");
-    fs::write(&part, person.does(&["audit", "export", "--from", "5"])).unwrap();
-    let report = person.json(&["audit", "verify", part.to_str().unwrap()]);
-    assert_eq!((&report["first"], &report["whole"]), (&5.into(), &true.into()));
-}
-
-#[tokio::test]
-async fn a_flipped_byte_in_the_database_is_found_and_named() {
-    for (change, event) in [
-        ("UPDATE events SET data = replace(data, 'Supervisor', 'Supervisos') WHERE seq = 6", 6),
-        ("UPDATE events SET at = at + 1 WHERE seq = 9", 9),
-        ("UPDATE events SET hash = replace(hash, substr(hash, 1, 1), 'z') WHERE seq = 11", 11),
-        ("UPDATE events SET data = '{' || substr(data, 1) WHERE seq = 7", 7),
-        ("UPDATE events SET actor = '\"start' WHERE seq = 12", 12),
-    ] {
-        let server = Process::serve(&[]).await;
-        let person = Person::administrator(&server).await;
-        tamper(&server, change);
-        let found = person.tries(&["audit", "verify", "--data", server.data().to_str().unwrap()]);
-        assert_eq!(found.code, 1, "{change}");
-        assert!(found.err.starts_with(&format!("error: event {event} was changed")), "{change}: {}", found.err);
-        let head = format!("{} events before the break are whole", event - 1);
-        assert!(found.out.contains(&head), "{change}: {}", found.out);
-    }
-}
-
-#[tokio::test]
-async fn a_missing_row_is_found_and_named_also_through_the_server() {
-    let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
-    let export = person.home.join("audit.jsonl");
-    person.does(&["audit", "export", "-o", export.to_str().unwrap()]);
-    let head = person.json(&["audit", "verify"]);
-
-    tamper(&server, "DELETE FROM events WHERE seq = 8");
-    for place in [vec![], vec!["--data", server.data().to_str().unwrap()]] {
-        let found = person.tries(&[&["audit", "verify"][..], &place].concat());
-        assert_eq!(found.code, 1);
-        assert!(found.err.starts_with("error: event 8 is missing"), "{place:?}: {}", found.err);
-    }
-    let exported = fs::read_to_string(&export).unwrap();
-    let without: Vec<_> = exported.lines().enumerate().filter(|(at, _)| *at != 7).map(|(_, line)| line).collect();
-    fs::write(&export, without.join("\n")).unwrap();
-    let found = person.tries(&["audit", "verify", export.to_str().unwrap()]);
-    assert_eq!((found.code, found.err.starts_with("error: event 8 is missing")), (1, true), "{}", found.err);
-
-    // The end cut off leaves a log that is whole in itself: a head kept elsewhere tells.
-    fs::write(&export, exported.lines().take(10).collect::<Vec<_>>().join("\n")).unwrap();
-    person.does(&["audit", "verify", export.to_str().unwrap()]);
-    let expected = ["audit", "verify", export.to_str().unwrap(), "--expect", head["head"].as_str().unwrap()];
-    let found = person.tries(&expected);
-    assert_eq!((found.code, found.err.starts_with("error: event 11 is missing")), (1, true), "{}", found.err);
-}
-
-#[tokio::test]
-async fn newest_rows_cut_from_the_database_are_noticed() {
-    let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
-    let last = person.json(&["audit", "verify"])["events"].as_i64().unwrap();
-    tamper(&server, &format!("DELETE FROM events WHERE seq = {last}"));
-    let found = person.tries(&["audit", "verify", "--data", server.data().to_str().unwrap()]);
-    assert_eq!(found.code, 1);
-    assert!(found.err.starts_with(&format!("error: event {last} is missing")), "{}", found.err);
-}
-
-#[tokio::test]
-async fn the_tail_of_the_log_names_what_happened_and_follows_it() {
-    let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
-    let mut tail =
-        person.command(&["audit", "tail", "-f", "-n", "1", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-    person.does(&["user", "create", "alice"]);
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(tail.stdout.take().unwrap()));
-    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
-    // Which of the two comes first depends on when the tail began.
-    let kinds: Vec<_> = std::iter::repeat_with(|| text(&next()["kind"])).take_while(|k| k != "user.created").collect();
-    assert!(kinds.len() <= 1, "{kinds:?}");
-    tail.kill().unwrap();
-    tail.wait().unwrap();
-    let only = person.does(&["audit", "tail", "--kind", "user.created", "-n", "1"]);
-    assert!(
-        only.contains("user.created") && only.contains("name=alice") && only.contains("by admin with cred_"),
-        "{only}"
-    );
-    assert_eq!(only.lines().count(), 1);
-}
-
-#[tokio::test]
-async fn whoever_holds_the_files_recovers_an_administrator_beside_the_running_server() {
-    let server = Process::serve(&[]).await;
-    let person = Person::new(&server);
-    let said = person.does(&["recover", "--data", server.data().to_str().unwrap()]);
-    let key = said.split_whitespace().find(|word| word.starts_with("kw_")).unwrap();
-    person.does(&["bootstrap", "--url", &person.url, key]);
-    let log = person.does(&["audit", "tail"]);
-    assert!(log.contains("by console"), "{log}");
-    let nowhere = person.tries(&["recover", "--data", "nowhere"]);
-    assert_eq!((nowhere.code, person.home.join("nowhere").exists()), (1, false), "{}", nowhere.err);
-}
-
-#[tokio::test]
-async fn a_master_key_is_rotated_beside_the_running_server_and_holds_after_a_restart() {
-    let mut server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
-    let file = server.data().join("master.key");
-    let old = fs::read_to_string(&file).unwrap();
-    person.does(&["master-key", "rotate", "--data", server.data().to_str().unwrap()]);
-    let new = fs::read_to_string(&file).unwrap();
-    assert!(new != old && new.lines().count() == 1 && mode(&file) == 0o600);
-    // The running server needs the master key to make a signing key.
-    person.does(&["key", "rotate", "--immediately"]);
-    assert!(server.terminate().await.success());
-    fs::write(&file, old).unwrap();
-    let locked = said(&mut serve(&server));
-    assert_eq!(locked.code, 1);
-    assert!(locked.err.contains("sealed under a master key"), "{}", locked.err);
-    fs::write(&file, new).unwrap();
-    server.start_again().await;
-    person.does(&["token"]);
-}
-
-/// A server on the same data that ends by itself, for one that cannot start.
-fn serve(server: &Process) -> Command {
-    keyward::command(["serve", "--listen", "127.0.0.1:0", "--data", server.data().to_str().unwrap()])
-}
-
-#[tokio::test]
-async fn a_handed_over_master_key_is_replaced_by_another() {
-    let directory = run::subdirectory("handed");
-    let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
-    let make = || said(&mut keyward::command(["master-key", "new"])).out;
-    let (old, data) = (make(), file("data"));
-    let serve = |key: &str| {
-        let mut command = keyward::command(["serve", "--listen", "127.0.0.1:0", "--data", &data]);
-        command.env("KEYWARD_MASTER_KEY_VALUE", key.trim());
-        command
-    };
-    let mut first = serve(&old).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    std::io::BufRead::lines(std::io::BufReader::new(first.stdout.take().unwrap()))
-        .find(|line| line.as_ref().unwrap().starts_with("listening on "))
-        .unwrap()
-        .unwrap();
-    first.kill().unwrap();
-    first.wait().unwrap();
-    let rotate = |arguments: &[&str]| {
-        let mut command = keyward::command([&["master-key", "rotate", "--data", &data], arguments].concat());
-        said(command.env("KEYWARD_MASTER_KEY_VALUE", old.trim()))
-    };
-    let fixed = rotate(&[]);
-    assert_eq!(fixed.code, 1);
-    assert!(fixed.err.contains("--new-key-file"), "{}", fixed.err);
-    let rotated = rotate(&["--new-key-file", &file("new.key")]);
-    assert_eq!((rotated.code, mode(Path::new(&file("new.key")))), (0, 0o600), "{}", rotated.err);
-    let refused = said(&mut serve(&old));
-    assert!(refused.code == 1 && refused.err.contains("sealed under a master key"), "{}", refused.err);
-    assert!(!Path::new(&file("data/master.key")).exists());
 }
 
 #[tokio::test]
@@ -474,36 +209,6 @@ async fn doctor_tells_what_is_safe_and_fails_on_what_is_not() {
     ]);
 }
 
-#[tokio::test]
-async fn a_supervisor_is_told_when_the_server_is_ready_and_when_it_stops() {
-    let directory = run::subdirectory("notify");
-    let path = directory.join("socket");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let receive = || {
-        let mut buffer = [0; 64];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8(buffer[..length].to_vec()).unwrap()
-    };
-    let mut server = Process::serve(&[("NOTIFY_SOCKET", path.to_str().unwrap())]).await;
-    assert_eq!(receive(), "READY=1");
-    assert!(server.terminate().await.success());
-    assert_eq!(receive(), "STOPPING=1");
-}
-
-#[tokio::test]
-async fn the_bootstrap_file_is_private_and_tells_the_key_only_once() {
-    let mut server = Process::serve(&[]).await;
-    let path = server.data().parent().unwrap().join("bootstrap.json");
-    assert_eq!((mode(&path), mode(&server.data())), (0o600, 0o700));
-    let first: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert_eq!(first["url"], server.url());
-    assert!(server.terminate().await.success());
-    server.start_again().await;
-    let second: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert_eq!(second, serde_json::json!({ "url": server.url() }));
-}
-
 #[test]
 fn exit_codes_tell_a_failure_from_a_wrong_call() {
     for (arguments, code) in [
@@ -532,7 +237,7 @@ fn exit_codes_tell_a_failure_from_a_wrong_call() {
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_is_told_with_what_to_do() {
     let mut server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     server.kill_9();
     let said = person.tries(&["client", "list"]);
     assert_eq!(said.code, 1);
@@ -543,7 +248,7 @@ async fn a_server_that_cannot_be_reached_is_told_with_what_to_do() {
 #[tokio::test]
 async fn a_reader_that_has_seen_enough_is_no_failure() {
     let server = Process::serve(&[]).await;
-    let person = Person::administrator(&server).await;
+    let person = Person::administrator(&server);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let output = person.command(&["client", "list"]).stdout(writer).output().unwrap();

@@ -9,6 +9,7 @@
 
 mod api_reference;
 mod apis;
+mod audit;
 mod authority;
 mod cli;
 mod crashes;
@@ -23,6 +24,7 @@ mod races;
 mod real_clients;
 mod revoke;
 mod scopes;
+mod serve;
 mod signing_keys;
 mod token;
 mod users;

@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod keyward;
+pub mod person;
 pub mod postgres;
 pub mod run;
 pub mod server;
