@@ -51,7 +51,11 @@ async fn every_operation_that_is_described_exists() {
             let answer = Answer::of(request).await;
             // Without a token everything but the discovery refuses; what does not exist says so even then.
             let elsewhere = answer.status == StatusCode::NOT_FOUND && answer.body["detail"] != Value::Null;
-            assert!(!elsewhere && answer.status != StatusCode::METHOD_NOT_ALLOWED, "{method} {path}: {}", answer.status);
+            assert!(
+                !elsewhere && answer.status != StatusCode::METHOD_NOT_ALLOWED,
+                "{method} {path}: {}",
+                answer.status
+            );
             operations += 1;
         }
     }

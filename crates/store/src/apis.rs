@@ -19,7 +19,8 @@ fn read(row: &Row) -> Result<Api, StoreError> {
         audience: row.text(2)?,
         scopes: parsed(&row.text(3)?, "apis.scopes")?,
         token_lifetime: Duration::from_secs(
-            u64::try_from(row.int(4)?).map_err(|_| StoreError::Corrupt("apis.token_lifetime_s is negative".to_owned()))?,
+            u64::try_from(row.int(4)?)
+                .map_err(|_| StoreError::Corrupt("apis.token_lifetime_s is negative".to_owned()))?,
         ),
         algorithm: parsed(&row.text(5)?, "apis.algorithm")?,
         client: row.opt_text(6)?.map(|t| parsed(&t, "apis.client")).transpose()?,

@@ -73,7 +73,10 @@ impl Tx {
 
     /// Publishes a key; without `activate_at` it waits for its turn. `Conflict` if another of its algorithm already waits.
     pub async fn insert_signing_key(
-        &mut self, key: &NewKey, published_at: Timestamp, activate_at: Option<Timestamp>,
+        &mut self,
+        key: &NewKey,
+        published_at: Timestamp,
+        activate_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         let sql = format!("INSERT INTO signing_keys ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, NULL, NULL, 1)");
         let args: [Value; 6] = [
@@ -96,7 +99,11 @@ impl Tx {
 
     /// Ends the turn of whichever keys of this algorithm would sign at `retire_at` or later, except the one that takes over.
     pub async fn retire_signing_keys(
-        &mut self, algorithm: SigningAlgorithm, successor: KeyId, retire_at: Timestamp, remove_at: Timestamp,
+        &mut self,
+        algorithm: SigningAlgorithm,
+        successor: KeyId,
+        retire_at: Timestamp,
+        remove_at: Timestamp,
     ) -> Result<u64, StoreError> {
         let sql = "UPDATE signing_keys SET retire_at = $3, remove_at = $4, version = version + 1 \
                    WHERE algorithm = $1 AND id <> $2 AND activate_at IS NOT NULL \

@@ -190,7 +190,10 @@ async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<ApiView>, Ap
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = ApiView), (status = "default", body = ProblemDetails)))]
 async fn change(
-    call: Call, Path(path): Path<String>, if_match: IfMatch, body: Json<ApiChange>,
+    call: Call,
+    Path(path): Path<String>,
+    if_match: IfMatch,
+    body: Json<ApiChange>,
 ) -> Result<Tagged<ApiView>, ApiError> {
     call.require(Level::Admin)?;
     let mut api = find(&call, id(&path)?).await?;

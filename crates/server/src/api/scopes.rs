@@ -139,7 +139,10 @@ async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<ScopeView>, 
     params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = ScopeView), (status = "default", body = ProblemDetails)))]
 async fn change(
-    call: Call, Path(path): Path<String>, if_match: IfMatch, body: Json<ScopeChange>,
+    call: Call,
+    Path(path): Path<String>,
+    if_match: IfMatch,
+    body: Json<ScopeChange>,
 ) -> Result<Tagged<ScopeView>, ApiError> {
     call.require(Level::Admin)?;
     let mut entry = find(&call, id(&path)?).await?;

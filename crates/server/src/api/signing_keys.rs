@@ -113,7 +113,8 @@ async fn listed(call: &Call, query: &Paging) -> Result<axum::Json<List<SigningKe
     });
     if let Some(after) = &page.after {
         let place = found.iter().position(|row| row.key.id.to_string() == *after);
-        let place = place.ok_or_else(|| Problem::Malformed.because("the key of this cursor is gone; begin the list anew"))?;
+        let place =
+            place.ok_or_else(|| Problem::Malformed.because("the key of this cursor is gone; begin the list anew"))?;
         found.drain(..=place);
     }
     Ok(axum::Json(List::of(found, &page, |row| row.key.id.to_string(), |row| view(&row, call.now))))

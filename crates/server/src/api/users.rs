@@ -196,7 +196,10 @@ async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<UserView>, A
         ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = UserView), (status = "default", body = ProblemDetails)))]
 async fn change(
-    call: Call, Path(path): Path<String>, if_match: IfMatch, body: Json<UserChange>,
+    call: Call,
+    Path(path): Path<String>,
+    if_match: IfMatch,
+    body: Json<UserChange>,
 ) -> Result<Tagged<UserView>, ApiError> {
     let mut user = find(&call, &path).await?;
     call.require(Level::Admin)?;
@@ -361,7 +364,9 @@ mod tests {
             assert!(email(right.to_owned()).is_ok(), "{right}");
         }
         let long = format!("{}@example.org", "a".repeat(243));
-        for wrong in ["", "ada", "@example.org", "ada@", "a@b@c", "a da@example.org", "ada@example.org\r\nBcc: x@y", &long] {
+        for wrong in
+            ["", "ada", "@example.org", "ada@", "a@b@c", "a da@example.org", "ada@example.org\r\nBcc: x@y", &long]
+        {
             assert!(email(wrong.to_owned()).is_err(), "{wrong}");
         }
     }

@@ -12,12 +12,32 @@ use super::oauth;
 
 /// The groups of operations in the order in which somebody needs them, with a name and a word of explanation.
 const TAGS: [(&str, &str, &str); 8] = [
-    ("oauth", "Tokens and discovery", "The OAuth 2.0 endpoints that clients and APIs use. They answer errors as RFC 6749 §5.2 says."),
-    ("users", "Users", "People. What a user may do bounds every key of every client they own, now and not when the key was made."),
+    (
+        "oauth",
+        "Tokens and discovery",
+        "The OAuth 2.0 endpoints that clients and APIs use. They answer errors as RFC 6749 §5.2 says.",
+    ),
+    (
+        "users",
+        "Users",
+        "People. What a user may do bounds every key of every client they own, now and not when the key was made.",
+    ),
     ("clients", "Clients", "Applications, each owned by exactly one user and as such the OAuth `client_id`."),
-    ("credentials", "Credentials", "The keys of clients. A client has several at once; each is shown once, when it is issued."),
-    ("scopes", "Scopes", "The catalogue of scopes and of what each brings with it: a ladder such as Admin, Supervisor, Worker."),
-    ("apis", "APIs", "Resource servers, each known by its audience, with the scopes it knows and the lifetime of its tokens."),
+    (
+        "credentials",
+        "Credentials",
+        "The keys of clients. A client has several at once; each is shown once, when it is issued.",
+    ),
+    (
+        "scopes",
+        "Scopes",
+        "The catalogue of scopes and of what each brings with it: a ladder such as Admin, Supervisor, Worker.",
+    ),
+    (
+        "apis",
+        "APIs",
+        "Resource servers, each known by its audience, with the scopes it knows and the lifetime of its tokens.",
+    ),
     ("signing keys", "Signing keys", "Of each algorithm one key signs and one waits, published long before its turn."),
     ("events", "Events", "Everything that changed, in one order, each entry holding the hash of the one before."),
 ];
@@ -29,7 +49,7 @@ pub(super) fn complete(mut document: OpenApi, issuer: &str) -> OpenApi {
     document.info.contact = None;
     document.info.license = Some(License::new(env!("CARGO_PKG_LICENSE")));
     document.servers = Some(vec![Server::new(issuer)]);
-    document.tags = Some(TAGS.iter().map(|tag| described(tag)).collect());
+    document.tags = Some(TAGS.iter().map(described).collect());
     for item in document.paths.paths.values_mut() {
         operations(item).for_each(|(_, operation)| complete_operation(operation));
     }
@@ -42,7 +62,8 @@ pub(super) fn complete(mut document: OpenApi, issuer: &str) -> OpenApi {
 
 /// The operations of a path, safe ones first.
 pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
-    let all = [("GET", &mut item.get), ("POST", &mut item.post), ("PATCH", &mut item.patch), ("DELETE", &mut item.delete)];
+    let all =
+        [("GET", &mut item.get), ("POST", &mut item.post), ("PATCH", &mut item.patch), ("DELETE", &mut item.delete)];
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 

@@ -1,6 +1,6 @@
 //! The description of the OAuth endpoints. Their handlers read forms by hand, to answer each fault precisely, so what
 //! they take and give is described here, beside the REST API that describes itself.
-#![allow(dead_code, reason = "these items exist for what is derived from them")]
+#![expect(dead_code, reason = "these items exist for what is derived from them")]
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{OpenApi, ToSchema};
