@@ -135,7 +135,10 @@ impl Tail {
         let (json, narrow) = (global.json, terminal::width().is_some());
         let mut lines = Lines { log: &log, json, narrow, paint: Paint::stdout(), names: HashMap::new() };
         lines.print(newest).await?;
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             let events = log.after(at, &filter, PAGE).await?;
             at = events.last().map_or(at, |event| event.seq);
             if events.is_empty() {
@@ -143,7 +146,6 @@ impl Tail {
             }
             lines.print(events).await?;
         }
-        Ok(())
     }
 }
 
@@ -292,8 +294,10 @@ mod tests {
 
     #[test]
     fn what_changed_is_written_briefly() {
-        let data =
-            json!({ "name": "press 7", "scope": "Worker", "email": null, "res": ["plant/7"], "n": 3, "label": "" });
+        let data = json!({
+            "name": "press 7", "scope": "Worker", "email": null, "res": ["plant/7", "plant/8"], "n": 3, "label": "",
+            "ends_at": 0,
+        });
         assert_eq!(
             members(&data),
             r#"ends_at=1970-01-01T00:00:00Z label="" n=3 name="press 7" res=plant/7,plant/8 scope=Worker"#
