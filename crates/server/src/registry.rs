@@ -14,6 +14,7 @@ pub(crate) struct Registry {
     /// All scopes and what they imply.
     pub(crate) catalogue: Catalogue,
     apis: HashMap<ApiId, Arc<Api>>,
+    by_audience: HashMap<String, Arc<Api>>,
 }
 
 impl Registry {
@@ -21,8 +22,9 @@ impl Registry {
     pub(crate) async fn load(store: &Store) -> Result<Self, StoreError> {
         let entries = store.list_scopes().await?.into_iter().map(|entry| (entry.name, entry.implies));
         let catalogue = Catalogue::new(entries).map_err(|e| StoreError::Corrupt(format!("scopes: {e}")))?;
-        let apis = store.list_apis().await?.into_iter().map(|api| (api.id, Arc::new(api))).collect();
-        Ok(Self { catalogue, apis })
+        let apis: Vec<Arc<Api>> = store.list_apis().await?.into_iter().map(Arc::new).collect();
+        let by_audience = apis.iter().map(|api| (api.audience.clone(), Arc::clone(api))).collect();
+        Ok(Self { catalogue, apis: apis.into_iter().map(|api| (api.id, api)).collect(), by_audience })
     }
 
     /// The API with this id.
@@ -32,7 +34,7 @@ impl Registry {
 
     /// The API with this audience.
     pub(crate) fn api_by_audience(&self, audience: &str) -> Option<&Arc<Api>> {
-        self.apis.values().find(|api| api.audience == audience)
+        self.by_audience.get(audience)
     }
 
     /// All APIs, in no order.
