@@ -25,6 +25,31 @@ async fn whoever_holds_the_files_recovers_an_administrator_beside_the_running_se
 }
 
 #[tokio::test]
+async fn what_works_on_the_files_works_on_postgresql_too() {
+    let database = keyward_tests::postgres::database().await;
+    let setting = ("KEYWARD_DATABASE_URL", database.url());
+    let server = Process::serve(&[setting]).await;
+    let person = Person::new(&server);
+    let data = server.data();
+    let offline = |arguments: &[&str]| {
+        let mut command = person.command(&[arguments, &["--data", data.to_str().unwrap()]].concat());
+        said(command.env(setting.0, setting.1))
+    };
+    let recovered = offline(&["recover"]);
+    let key = recovered.out.split_whitespace().find(|word| word.starts_with("kw_")).unwrap();
+    person.does(&["bootstrap", "--url", &person.url, key]);
+    let rotated = offline(&["master-key", "rotate"]);
+    assert_eq!(rotated.code, 0, "{}", rotated.err);
+    person.does(&["key", "rotate", "--immediately"]);
+    let verified = offline(&["audit", "verify"]);
+    assert!(verified.code == 0 && verified.out.starts_with("whole: "), "{}{}", verified.out, verified.err);
+    let healthy = offline(&["doctor", "--listen", person.url.strip_prefix("http://").unwrap()]);
+    assert!(healthy.code == 0 && healthy.out.contains("postgres://"), "{}{}", healthy.out, healthy.err);
+    let password = database.url().split_once("://").and_then(|(_, rest)| rest.split_once('@')?.0.split_once(':'));
+    assert!(password.is_none_or(|(_, password)| !healthy.out.contains(password)));
+}
+
+#[tokio::test]
 async fn a_master_key_is_rotated_beside_the_running_server_and_holds_after_a_restart() {
     let mut server = Process::serve(&[]).await;
     let person = Person::administrator(&server);

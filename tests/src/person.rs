@@ -84,7 +84,7 @@ impl Person {
         ]);
         let made =
             self.json(&["client", "create", client, "--scope", "Supervisor", "--res", "plant/7", "--api", "plant"]);
-        text(&made["id"])
+        text(made.get("id").expect("a client has an id"))
     }
 }
 

@@ -201,8 +201,13 @@ pub(crate) fn is_loopback(url: &str) -> bool {
 }
 
 fn unreachable(url: &str, error: &reqwest::Error) -> Failure {
-    Failure::new(format!("{url} does not answer ({})", cause(error)))
-        .hint("is the server running there? start one with `keyward serve`, or name another with --url")
+    let cause = cause(error);
+    let hint = if cause.contains("certificate") {
+        "is its certificate from an authority of your own? name that authority's PEM file in SSL_CERT_FILE"
+    } else {
+        "is the server running there? start one with `keyward serve`, or name another with --url"
+    };
+    Failure::new(format!("{url} does not answer ({cause})")).hint(hint)
 }
 
 fn no_keyward(url: &str) -> Failure {
