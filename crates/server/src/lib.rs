@@ -71,7 +71,8 @@ impl Server {
         };
         let (app, bootstrap) = App::start(config, issuer, surroundings).await?;
         let reception = Reception {
-            app: Arc::clone(&app),
+            clock: app.clock.clone(),
+            entropy: app.entropy.clone(),
             router: router::router(Arc::clone(&app)),
             trusted_proxies: config.server.trusted_proxies.clone(),
         };

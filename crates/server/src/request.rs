@@ -2,23 +2,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::MatchedPath;
 use axum::middleware::Next;
 use axum::response::Response;
+use axum::{BoxError, Router};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::uri::Authority;
 use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version, header};
-use hyper::body::Incoming;
 use ipnet::IpNet;
+use keyward_model::entropy::Entropy;
 use keyward_model::id::RequestId;
 use tower_service::Service as _;
 use tracing::Instrument as _;
 
-use crate::app::App;
+use crate::clock::Clock;
 use crate::meter::{Route, count_request};
 use crate::respond::json_response;
 use crate::telemetry::RequestSpan;
@@ -64,24 +64,30 @@ pub(crate) async fn name_route(request: axum::extract::Request, next: Next) -> R
     response
 }
 
+/// What a request's body may be: hyper's, or one of a test.
+pub(crate) trait Content: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static {}
+
+impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static> Content for B {}
+
 /// Takes requests from the listener to the router.
 pub(crate) struct Reception {
-    pub(crate) app: Arc<App>,
+    pub(crate) clock: Clock,
+    pub(crate) entropy: Entropy,
     pub(crate) router: Router,
     pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 impl Reception {
     /// Answers one request.
-    pub(crate) async fn receive(&self, peer: SocketAddr, request: Request<Incoming>) -> Response {
+    pub(crate) async fn receive(&self, peer: SocketAddr, request: Request<impl Content>) -> Response {
         // Entropy that fails is met again, and reported, where it is needed for more than a log.
-        match RequestId::new(self.app.clock.now(), &self.app.entropy) {
+        match RequestId::new(self.clock.now(), &self.entropy) {
             Ok(id) => CURRENT.scope(id, self.answer(peer, request)).await,
             Err(_) => self.answer(peer, request).await,
         }
     }
 
-    async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response {
+    async fn answer(&self, peer: SocketAddr, request: Request<impl Content>) -> Response {
         let started = tokio::time::Instant::now();
         let id = current();
         let route = Route::of(request.uri().path());
@@ -204,7 +210,52 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_for_and_the_next_request_too() {
+        async fn panic() -> &'static str {
+            panic!("on purpose")
+        }
+        let router = Router::new().route("/panic", get(panic)).route("/", get(async || "well"));
+        let (clock, entropy) = (Clock::system(), Entropy::seeded(1));
+        let reception = Reception { clock, entropy, router, trusted_proxies: Vec::new() };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        for (path, status) in [("/panic", 500), ("/", 200), ("/panic", 500)] {
+            let request = Request::get(path).header(header::HOST, "a").body(Body::empty()).unwrap();
+            let response = reception.receive(peer, request).await;
+            assert_eq!(response.status(), status, "{path}");
+            assert!(response.headers()[REQUEST_ID].to_str().unwrap().starts_with("req_"), "{response:?}");
+        }
+    }
+
+    #[test]
+    fn recipients_must_be_clear() {
+        let verdict = |version, uri: &str, hosts: &[&str]| {
+            let mut request = Request::builder().version(version).uri(uri);
+            for host in hosts {
+                request = request.header(header::HOST, *host);
+            }
+            refuse_unclear(&request.body(()).unwrap()).is_none()
+        };
+        for (version, uri, hosts, clear) in [
+            (Version::HTTP_11, "/", &["a"][..], true),
+            (Version::HTTP_11, "http://b/", &["a"], true),
+            (Version::HTTP_11, "/", &[], false),
+            (Version::HTTP_11, "/", &["a", "a"], false),
+            (Version::HTTP_10, "/", &[], true),
+            (Version::HTTP_10, "/", &["a b"], false),
+            (Version::HTTP_2, "https://a/", &[], true),
+            (Version::HTTP_2, "https://a/", &["A"], true),
+            (Version::HTTP_2, "https://a/", &["b"], false),
+            (Version::HTTP_2, "/", &["a"], true),
+            (Version::HTTP_2, "/", &[], false),
+        ] {
+            assert_eq!(verdict(version, uri, hosts), clear, "{version:?} {uri} {hosts:?}");
+        }
+    }
 
     fn forwarded(values: &[&'static str]) -> HeaderMap {
         values.iter().map(|v| (FORWARDED_FOR.parse().unwrap(), HeaderValue::from_static(v))).collect()
