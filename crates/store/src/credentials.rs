@@ -29,9 +29,9 @@ fn read(row: &Row) -> Result<Credential, StoreError> {
     let ended_at = || instant(10)?.ok_or_else(|| corrupt("an ended one without ended_at"));
     let state = match parsed(&row.text(7)?, "credentials.state")? {
         StateName::Active => State::Active,
-        StateName::Retiring => State::Retiring {
-            retire_at: instant(9)?.ok_or_else(|| corrupt("a retiring one without retire_at"))?,
-        },
+        StateName::Retiring => {
+            State::Retiring { retire_at: instant(9)?.ok_or_else(|| corrupt("a retiring one without retire_at"))? }
+        }
         StateName::Expired => State::Expired {
             ended_at: ended_at()?,
             reason: parsed(&row.opt_text(11)?.unwrap_or_default(), "credentials.end_reason")?,
@@ -70,7 +70,9 @@ impl Store {
 
     /// Credentials in the order in which they were issued.
     pub async fn list_credentials(
-        &self, filter: &CredentialFilter, page: &Page,
+        &self,
+        filter: &CredentialFilter,
+        page: &Page,
     ) -> Result<Vec<Credential>, StoreError> {
         let mut listing = Listing::new(&format!("SELECT {COLUMNS} FROM credentials"));
         listing.and("client = ?", filter.client.map(|c| c.to_string()));
@@ -130,7 +132,10 @@ impl Tx {
     /// Changes label, expiry, scope and res if the credential still authenticates and nobody has changed it since
     /// `version` was read; `None` otherwise.
     pub async fn update_credential(
-        &mut self, credential: &Credential, version: i64, now: Timestamp,
+        &mut self,
+        credential: &Credential,
+        version: i64,
+        now: Timestamp,
     ) -> Result<Option<Credential>, StoreError> {
         let sql = format!(
             "UPDATE credentials SET label = $2, expires_at = $3, scope = $4, res = $5, updated_at = $6, \
@@ -151,7 +156,9 @@ impl Tx {
 
     /// Revokes a credential that still authenticates; `None` if it had already ended.
     pub async fn revoke_credential(
-        &mut self, id: CredentialId, now: Timestamp,
+        &mut self,
+        id: CredentialId,
+        now: Timestamp,
     ) -> Result<Option<Credential>, StoreError> {
         let sql = format!(
             "UPDATE credentials SET state = 'revoked', ended_at = $2, updated_at = $2, version = version + 1 \
@@ -187,7 +194,10 @@ impl Tx {
 
     /// Erases the secret hashes of credentials that ended before `ended_before`; gives the credentials.
     pub async fn purge_credentials(
-        &mut self, ended_before: Timestamp, now: Timestamp, most: u16,
+        &mut self,
+        ended_before: Timestamp,
+        now: Timestamp,
+        most: u16,
     ) -> Result<Vec<Credential>, StoreError> {
         let sql = format!(
             "UPDATE credentials SET state = 'purged', secret_hash = NULL, updated_at = $2, version = version + 1 \

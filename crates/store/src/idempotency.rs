@@ -26,13 +26,8 @@ impl Tx {
     /// Notes what this actor makes under this key; `Conflict` if the key was used meanwhile.
     pub async fn insert_made(&mut self, actor: &str, key: &str, made: &Made, now: Timestamp) -> Result<(), StoreError> {
         let sql = "INSERT INTO idempotency_keys (actor, key, request, made, created_at) VALUES ($1, $2, $3, $4, $5)";
-        let args = [
-            actor.into(),
-            key.into(),
-            made.request.as_str().into(),
-            made.made.as_str().into(),
-            now.as_millis().into(),
-        ];
+        let args =
+            [actor.into(), key.into(), made.request.as_str().into(), made.made.as_str().into(), now.as_millis().into()];
         self.execute(sql, &args).await.map(|_| ())
     }
 

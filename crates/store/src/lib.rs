@@ -78,7 +78,10 @@ impl Store {
     }
 
     async fn find<T>(
-        &self, sql: &str, args: &[Value], read: impl Fn(&Row) -> Result<T, StoreError>,
+        &self,
+        sql: &str,
+        args: &[Value],
+        read: impl Fn(&Row) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         self.query(sql, args).await?.first().map(read).transpose()
     }
@@ -101,7 +104,10 @@ impl Tx {
     }
 
     async fn find<T>(
-        &mut self, sql: &str, args: &[Value], read: impl Fn(&Row) -> Result<T, StoreError>,
+        &mut self,
+        sql: &str,
+        args: &[Value],
+        read: impl Fn(&Row) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         self.tx.query(sql, args).await?.first().map(read).transpose()
     }

@@ -46,7 +46,11 @@ impl Listing {
 
     /// Runs it: one entry more than the page holds tells whether there is a next page.
     pub(crate) async fn run<T>(
-        &mut self, store: &Store, key: &str, page: &Page, read: impl Fn(&Row) -> Result<T, StoreError>,
+        &mut self,
+        store: &Store,
+        key: &str,
+        page: &Page,
+        read: impl Fn(&Row) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         self.and(&format!("{key} > ?"), page.after.as_deref());
         self.args.push(Value::Int(i64::from(page.limit) + 1));

@@ -26,7 +26,11 @@ impl Store {
 impl Tx {
     /// Revokes one token; `false` if it already was.
     pub async fn insert_revoked_token(
-        &mut self, jti: TokenId, credential: CredentialId, expires_at: Timestamp, now: Timestamp,
+        &mut self,
+        jti: TokenId,
+        credential: CredentialId,
+        expires_at: Timestamp,
+        now: Timestamp,
     ) -> Result<bool, StoreError> {
         let sql = "INSERT INTO revoked_tokens (jti, credential, expires_at, revoked_at) VALUES ($1, $2, $3, $4) \
                    ON CONFLICT (jti) DO NOTHING";

@@ -1,5 +1,4 @@
-//! The promises of the seam, held against a real file and, when `KEYWARD_TEST_POSTGRES_URL` names a server whose user
-//! may create databases, against a real PostgreSQL.
+//! The promises of the seam, held against a real file and against a real PostgreSQL.
 
 mod both;
 mod migrations;
@@ -10,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio_postgres::NoTls;
+use keyward_tests::postgres::TestDatabase;
 
 use super::{DatabaseUrl, Engine, Options, Value};
 use crate::StoreError;
@@ -30,10 +29,7 @@ macro_rules! on_both {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
             async fn postgres() {
-                if let Some(db) = Db::postgres().await {
-                    scenario(&db).await;
-                    db.drop_database().await;
-                }
+                scenario(&Db::postgres().await).await;
             }
         }
     )+ };
@@ -44,6 +40,8 @@ pub(super) use on_both;
 pub(super) struct Db {
     pub(super) options: Options,
     directory: Option<PathBuf>,
+    /// Dropped from the server with the value.
+    database: Option<TestDatabase>,
 }
 
 impl Db {
@@ -55,26 +53,19 @@ impl Db {
         let mut options = Options::new(DatabaseUrl::sqlite(directory.join("test.db")));
         // Several engines stand for several processes.
         options.exclusive = false;
-        Self { options, directory: Some(directory) }
+        Self { options, directory: Some(directory), database: None }
     }
 
-    /// `None`, with a word about it, when no server is given.
-    #[expect(clippy::print_stderr, reason = "whoever reads the output of the tests must see what did not run")]
-    pub(super) async fn postgres() -> Option<Self> {
-        let Ok(server) = std::env::var("KEYWARD_TEST_POSTGRES_URL") else {
-            eprintln!("skipped: KEYWARD_TEST_POSTGRES_URL is not set");
-            return None;
-        };
-        let unique = random_name();
-        let name = format!("engine_{unique}");
-        admin(&format!("CREATE DATABASE {name} TEMPLATE template0")).await;
-        let (head, tail) = server.split_at(server.find("://").unwrap() + 3);
-        let (authority, path) = tail.split_once('/').unwrap_or((tail, ""));
-        let parameters = path.find('?').map_or("", |at| &path[at..]);
-        let url = format!("{head}{authority}/{name}{parameters}").parse().unwrap();
-        let mut options = Options::new(url);
+    pub(super) async fn postgres() -> Self {
+        let database = keyward_tests::postgres::database().await;
+        let mut options = Options::new(database.url().parse().unwrap());
         options.pool_size = 12;
-        Some(Self { options, directory: None })
+        Self { options, directory: None, database: Some(database) }
+    }
+
+    /// With its password, which `options.url` hides.
+    pub(super) fn postgres_url(&self) -> &str {
+        self.database.as_ref().unwrap().url()
     }
 
     pub(super) async fn open(&self) -> Engine {
@@ -94,12 +85,6 @@ impl Db {
     pub(super) fn path(&self) -> &Path {
         self.options.url.sqlite_path().unwrap()
     }
-
-    pub(super) async fn drop_database(&self) {
-        let url = self.options.url.to_string();
-        let name = url.rsplit_once('/').unwrap().1.split('?').next().unwrap().to_owned();
-        admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
-    }
 }
 
 impl Drop for Db {
@@ -108,23 +93,6 @@ impl Drop for Db {
             let _left = std::fs::remove_dir_all(directory);
         }
     }
-}
-
-/// Runs one statement as the user of the test server.
-pub(super) async fn admin(sql: &str) {
-    let server = std::env::var("KEYWARD_TEST_POSTGRES_URL").unwrap();
-    let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
-    let driver = tokio::spawn(connection);
-    client.batch_execute(sql).await.unwrap();
-    drop(client);
-    driver.await.unwrap().unwrap();
-}
-
-fn random_name() -> String {
-    let mut bytes = [0; 8];
-    #[expect(clippy::disallowed_methods, reason = "the name of a test database must differ between runs")]
-    aws_lc_rs::rand::fill(&mut bytes).unwrap();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) async fn count(engine: &Engine) -> i64 {
