@@ -102,26 +102,43 @@ fn encode(bytes: &[u8], len: usize, out: &mut String) {
     out.extend(digits.iter().map(|d| char::from(*d)));
 }
 
-/// Reads base62 digits as a big-endian number of exactly `N` bytes; `None` for another character or an overflow.
+/// Reads base62 digits as a big-endian number of exactly `N` bytes, at most 32; `None` for another character or an
+/// overflow. Ten digits at a time, for this stands on the way to every token.
 fn decode<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let mut number = [0u8; N];
-    for digit in digits {
-        let mut carry = u32::from(match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'A'..=b'Z' => digit - b'A' + 10,
-            b'a'..=b'z' => digit - b'a' + 36,
-            _ => return None,
-        });
-        for byte in number.iter_mut().rev() {
-            let value = u32::from(*byte) * 62 + carry;
-            *byte = (value & 0xff) as u8;
-            carry = value >> 8;
+    let mut limbs = Zeroizing::new([0u64; 4]);
+    for chunk in digits.chunks(10) {
+        // 62^10 is below 2^60.
+        let (mut value, mut weight) = (0u64, 1u64);
+        for digit in chunk {
+            value = value * 62 + u64::from(worth(*digit)?);
+            weight *= 62;
+        }
+        let mut carry = u128::from(value);
+        for limb in limbs.iter_mut() {
+            carry += u128::from(*limb) * u128::from(weight);
+            *limb = carry as u64;
+            carry >>= 64;
         }
         if carry != 0 {
             return None;
         }
     }
-    Some(number)
+    let mut bytes = limbs.iter().flat_map(|limb| limb.to_le_bytes());
+    let mut number = [0u8; N];
+    for byte in number.iter_mut().rev() {
+        *byte = bytes.next()?;
+    }
+    bytes.all(|beyond| beyond == 0).then_some(number)
+}
+
+/// What a base62 digit stands for.
+const fn worth(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'Z' => Some(digit - b'A' + 10),
+        b'a'..=b'z' => Some(digit - b'a' + 36),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +166,16 @@ mod tests {
             let typo = String::from_utf8(typo).unwrap();
             assert!(Key::parse(&typo).is_err(), "typo at {at}");
         }
+    }
+
+    #[test]
+    fn numbers_too_large_for_their_bytes_are_refused() {
+        // 62^6 is above 2^32, 62^22 above 2^128, 62^43 above 2^256.
+        assert_eq!(decode::<4>(b"4gfFC3"), Some(u32::MAX.to_be_bytes()));
+        assert_eq!(decode::<4>(b"4gfFC4"), None);
+        assert_eq!(decode::<4>(b"zzzzzz"), None);
+        assert_eq!(decode::<16>(&[b'z'; 22]), None);
+        assert_eq!(decode::<32>(&[b'z'; 43]), None);
     }
 
     #[test]
