@@ -50,16 +50,19 @@ impl Tls {
     }
 }
 
-/// Reloads at every SIGHUP. Also without TLS, for the signal would end the process otherwise.
-pub(super) async fn reload_on_hangup(tls: Option<Arc<Tls>>) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => return tracing::warn!(%error, "SIGHUP cannot be heard: a new certificate needs a restart"),
-    };
-    while hangup.recv().await.is_some() {
-        match &tls {
-            Some(tls) => tls.reload(),
-            None => tracing::info!("SIGHUP: there is no certificate to read again"),
+/// Reloads at every SIGHUP from now on. Also without TLS, for the signal would end the process otherwise.
+pub(super) fn reload_on_hangup(tls: Option<Arc<Tls>>) -> impl Future<Output = ()> + Send + 'static {
+    let hangup = signal(SignalKind::hangup());
+    async move {
+        let mut hangup = match hangup {
+            Ok(hangup) => hangup,
+            Err(error) => return tracing::warn!(%error, "SIGHUP cannot be heard: a new certificate needs a restart"),
+        };
+        while hangup.recv().await.is_some() {
+            match &tls {
+                Some(tls) => tls.reload(),
+                None => tracing::info!("SIGHUP: there is no certificate to read again"),
+            }
         }
     }
 }
