@@ -12,7 +12,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/keyward/target \
     cargo build --release --locked --package keyward --bin keyward \
-    && mkdir -p /image/data /image/etc/ssl/certs \
+    && mkdir -p /image/own /image/etc/ssl/certs \
+    && mkdir -m 700 /image/own/data \
     && cp target/release/keyward /image/keyward \
     && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/
 
@@ -23,7 +24,7 @@ RUN ["/keyward", "--version"]
 # To verify the TLS certificates of PostgreSQL and of the collector of traces.
 COPY --from=build /image/etc /etc
 # No name for this user is needed; 65532 is what "nonroot" is elsewhere.
-COPY --from=build --chown=65532:65532 /image/data /data
+COPY --from=build --chown=65532:65532 /image/own/ /
 USER 65532:65532
 WORKDIR /data
 VOLUME /data
