@@ -18,6 +18,7 @@ mod demo;
 mod events;
 mod introspect;
 mod keys;
+mod logs;
 mod migrations;
 mod nodes;
 mod postgres;

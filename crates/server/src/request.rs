@@ -118,9 +118,9 @@ impl Reception {
         let (status, took_us) = (status.as_u16(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         // Machines ask for tokens all day: what went well there is not news.
         if status < 400 && route.is_busy() {
-            tracing::debug!(%method, route = path, status, took_us, client = %address, "answered");
+            tracing::debug!(%method, route = path, status, took_us, source = %address, "answered");
         } else {
-            tracing::info!(%method, route = path, status, took_us, client = %address, "answered");
+            tracing::info!(%method, route = path, status, took_us, source = %address, "answered");
         }
         response
     }

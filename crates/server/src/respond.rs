@@ -84,14 +84,17 @@ pub struct OAuthError {
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.code.as_str(), "error_description": printable(&self.description) });
+        let body = json!({ "error": self.code.as_str(), "error_description": printable(&legible(&self.description)) });
         let mut response = json_response(self.code.status(), &body);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.code == ErrorCode::InvalidClient {
             // RFC 6749 §5.2: "the authorization server MUST respond with an HTTP 401 status code and include the
             // "WWW-Authenticate" response header field matching the authentication scheme used by the client."
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\""),
+            );
         }
         retry_after(&mut response, self.retry_after);
         response
@@ -103,11 +106,29 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' ' | '!' | '#'..='[' | ']'..='~') { c } else { '?' }).collect()
 }
 
+/// Words longer than anybody reads are cut. Secrets are such words: put in the wrong place by mistake, they do not come
+/// back in an answer, which goes to more places than the request did.
+fn legible(text: &str) -> String {
+    const MOST: usize = 40;
+    const KEPT: usize = 12;
+    let no_word = |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_';
+    let shorten = |piece: &str| {
+        let word = piece.trim_end_matches(no_word);
+        match (word.get(..KEPT), piece.get(word.len()..)) {
+            (Some(start), Some(end)) if word.len() > MOST => format!("{start}...{end}"),
+            _ => piece.to_owned(),
+        }
+    };
+    text.split_inclusive(no_word).map(shorten).collect()
+}
+
 fn retry_after(response: &mut Response, wait: Option<Duration>) {
     if let Some(wait) = wait {
         // Whole seconds, rounded up (RFC 9110 §10.2.3): whoever waits as told is not refused again.
         let seconds = wait.as_millis().div_ceil(1000).max(1);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
     }
 }
 
@@ -115,7 +136,10 @@ impl From<StoreError> for OAuthError {
     fn from(error: StoreError) -> Self {
         meter::DATABASE_ERRORS.increment();
         tracing::error!(%error, "the database failed");
-        Self { retry_after: Some(Duration::from_secs(1)), ..ErrorCode::ServerError.because("the server's database does not answer; try again") }
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..ErrorCode::ServerError.because("the server's database does not answer; try again")
+        }
     }
 }
 
@@ -267,7 +291,7 @@ impl IntoResponse for ApiError {
             kind: format!("urn:keyward:problem:{}", self.problem.as_str()),
             title: self.problem.title().to_owned(),
             status: status.as_u16(),
-            detail: self.detail.into_owned(),
+            detail: legible(&self.detail),
             field: self.field.map(str::to_owned),
         };
         let mut response = json_response(status, &body);
@@ -314,4 +338,23 @@ pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_words_are_cut_and_everything_else_is_left() {
+        let key = "kw_0352gInxoyUwshFr5tCyMvvBkfLublUqJcSuTJ0pfgFy40B5ExcvFiqVLZI9w1reE44aF3Y";
+        assert_eq!(legible(&format!("scope {key} is unknown")), "scope kw_0352gInxo... is unknown");
+        assert_eq!(legible(&format!("{key}.{key}")), "kw_0352gInxo....kw_0352gInxo...");
+        assert_eq!(
+            legible(&format!("\"{key}\", \u{e9}{key}\u{e9}")),
+            "\"kw_0352gInxo...\", \u{e9}kw_0352gInxo...\u{e9}"
+        );
+        for text in ["", "user_00000000000000000000000000 exists", "https://orders.example/a-b/c", "\u{e9}", "a  b\n"] {
+            assert_eq!(legible(text), text);
+        }
+    }
 }

@@ -47,7 +47,7 @@ impl<S> Wire<S> {
         let read = buffer.filled().get(before..).unwrap_or_default();
         self.ended |= read.is_empty();
         if let Err(unclear) = self.framing.advance(read) {
-            tracing::info!(client = %self.peer.ip(), why = unclear.why, "a request was refused: its framing is not clear");
+            tracing::info!(source = %self.peer.ip(), why = unclear.why, "a request was refused: its framing is not clear");
             meter::UNCLEAR_REQUESTS.increment();
             buffer.set_filled(before + unclear.at);
             self.refusal = Some(REFUSAL);

@@ -125,7 +125,7 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
     let client = presented.client_id.parse::<ClientId>().ok();
     meter::AUTHENTICATION_FAILURES.increment();
     if let Some(wait) = app.failures.charge(client, address, request.now) {
-        tracing::warn!(client = ?client, source = ?address, "too many failed authentications");
+        tracing::warn!(client = client.map(display), source = address.map(display), "too many failed authentications");
         return OAuthError {
             retry_after: Some(wait),
             ..ErrorCode::TemporarilyUnavailable.because("too many failed authentications; wait as long as Retry-After says")
@@ -139,6 +139,6 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
         Refusal::ClientDisabled => ("this client is disabled; ask its owner".to_owned(), "disabled client"),
         Refusal::OwnerDisabled => ("the owner of this client is disabled; ask an administrator".to_owned(), "disabled owner"),
     };
-    tracing::info!(client = ?client, source = ?address, cause, "authentication failed");
+    tracing::info!(client = client.map(display), source = address.map(display), cause, "authentication failed");
     ErrorCode::InvalidClient.because(description)
 }
