@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tracing::{Instrument as _, Span};
 
 pub use migrate::Migration;
 pub use url::DatabaseUrl;
@@ -22,6 +23,10 @@ pub use value::{Row, Value};
 
 use crate::StoreError;
 use url::Target;
+
+/// What the databases are called, in OpenTelemetry's semantic conventions too.
+const SQLITE: &str = "sqlite";
+const POSTGRESQL: &str = "postgresql";
 
 /// How to open a database. `Options::new(url)` holds defaults that suit one server.
 #[derive(Debug, Clone)]
@@ -92,10 +97,13 @@ impl Engine {
     /// Runs one reading statement outside a transaction and returns all its rows.
     pub async fn query(&self, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
         value::check(args)?;
-        match &self.backend {
-            Backend::Sqlite(engine) => engine.query(sql, args),
-            Backend::Postgres(engine) => engine.query(sql, args).await,
-        }
+        let work = async {
+            match &self.backend {
+                Backend::Sqlite(engine) => engine.query(sql, args),
+                Backend::Postgres(engine) => engine.query(sql, args).await,
+            }
+        };
+        work.instrument(span(self.name(), sql)).await
     }
 
     /// Begins a transaction that may write. On SQLite it takes its turn when its first statement arrives.
@@ -135,10 +143,19 @@ impl Engine {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match &self.backend {
-            Backend::Sqlite(_) => "sqlite",
-            Backend::Postgres(_) => "postgresql",
+            Backend::Sqlite(_) => SQLITE,
+            Backend::Postgres(_) => POSTGRESQL,
         }
     }
+}
+
+/// The span of one statement, below that of the request which needs it; what no request needs has none. Values are not
+/// part of a statement's text.
+fn span(system: &'static str, sql: &str) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
+    tracing::info_span!("database", otel.kind = "client", db.system.name = system, db.query.text = sql)
 }
 
 /// A transaction. Dropped without `commit`, it is rolled back, also when its future is dropped in the middle of a
@@ -155,6 +172,15 @@ enum TxBackend {
     Postgres(postgres::PostgresTx),
 }
 
+impl TxBackend {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => SQLITE,
+            Self::Postgres(_) => POSTGRESQL,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum TxState {
     Usable,
@@ -168,9 +194,10 @@ impl Tx {
     pub async fn query(&mut self, sql: &str, args: &[Value]) -> Result<Vec<Row>, StoreError> {
         value::check(args)?;
         self.start()?;
+        let span = span(self.backend.name(), sql);
         let outcome = match &mut self.backend {
-            TxBackend::Sqlite(tx) => tx.query(sql, args).await,
-            TxBackend::Postgres(tx) => tx.query(sql, args).await,
+            TxBackend::Sqlite(tx) => tx.query(sql, args).instrument(span).await,
+            TxBackend::Postgres(tx) => tx.query(sql, args).instrument(span).await,
         };
         self.finish(outcome)
     }
@@ -179,9 +206,10 @@ impl Tx {
     pub async fn execute(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
         value::check(args)?;
         self.start()?;
+        let span = span(self.backend.name(), sql);
         let outcome = match &mut self.backend {
-            TxBackend::Sqlite(tx) => tx.execute(sql, args).await,
-            TxBackend::Postgres(tx) => tx.execute(sql, args).await,
+            TxBackend::Sqlite(tx) => tx.execute(sql, args).instrument(span).await,
+            TxBackend::Postgres(tx) => tx.execute(sql, args).instrument(span).await,
         };
         self.finish(outcome)
     }
@@ -190,9 +218,10 @@ impl Tx {
     /// `Unavailable` leaves open whether the changes were made.
     pub async fn commit(mut self, notify: bool) -> Result<(), StoreError> {
         self.start()?;
+        let span = span(self.backend.name(), "COMMIT");
         match self.backend {
-            TxBackend::Sqlite(tx) => tx.commit(notify).await,
-            TxBackend::Postgres(tx) => tx.commit(notify).await,
+            TxBackend::Sqlite(tx) => tx.commit(notify).instrument(span).await,
+            TxBackend::Postgres(tx) => tx.commit(notify).instrument(span).await,
         }
     }
 
