@@ -157,6 +157,20 @@ on_both_databases! {
         assert_eq!(verifier.checked(), 19);
     }
 
+    async fn the_bootstrap_key_cannot_be_made_to_last(server: TestServer) {
+        let bootstrap = server.api(&server.bootstrap()).await;
+        let path = format!("/api/v1/credentials/{}", bootstrap.secrets.credential());
+        assert_eq!(bootstrap.patch(&path, &json!({ "expires_at": null })).await.status, StatusCode::CONFLICT);
+    }
+
+    async fn names_that_would_turn_the_text_around_them_are_refused(server: TestServer) {
+        let admin = server.admin().await;
+        for name in ["a\u{202e}gnp", "\u{200b}admin", "a\u{2028}b", "a\nb", "\u{1b}[2J"] {
+            let answer = admin.post("/api/v1/clients", &json!({ "name": name })).await;
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{name:?}");
+        }
+    }
+
     async fn changes_are_conditional_on_what_was_read(server: TestServer) {
         let admin = server.admin().await;
         let path = format!("/api/v1/clients/{}", admin.orders_key().await.client_id);

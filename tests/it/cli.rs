@@ -111,6 +111,7 @@ async fn things_are_made_changed_stopped_and_deleted_by_name() {
     assert_eq!(unasked.code, 2);
     assert!(unasked.err.contains("--yes"), "{}", unasked.err);
     person.does(&["client", "delete", "his", "--yes"]);
+    person.does(&["user", "change", "alice", "--scope", "keyward:self"]);
     person.does(&["scope", "delete", "Foreman", "--yes"]);
     assert_eq!(person.tries(&["client", "show", "his"]).code, 1);
     let table = person.does(&["client", "list"]);

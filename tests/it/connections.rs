@@ -390,7 +390,7 @@ async fn no_answer_is_built_from_the_host_that_was_asked_for() {
         ("GET /docs".to_owned(), "200"),
         ("GET /docs/".to_owned(), "404"),
         ("GET /status-lists/1".to_owned(), "200"),
-        ("GET /metrics".to_owned(), "200"),
+        ("GET /metrics".to_owned(), "403"),
         ("GET /nothing/here".to_owned(), "404"),
         ("POST /token".to_owned(), "400"),
         ("GET /api/v1/users/me".to_owned(), "401"),

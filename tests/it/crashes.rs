@@ -29,7 +29,8 @@ impl Admin {
         let bootstrap = server.bootstrap();
         let token = token(&http, &url, &bootstrap.client_id, &bootstrap.client_secret).await;
         let path = format!("{url}/api/v1/clients/{}/credentials", bootstrap.client_id);
-        let issued: Value = http.post(path).bearer_auth(token).json(&json!({})).send().await.unwrap().json().await.unwrap();
+        let issued: Value =
+            http.post(path).bearer_auth(token).json(&json!({})).send().await.unwrap().json().await.unwrap();
         let secrets = (bootstrap.client_id, issued["client_secret"].as_str().unwrap().to_owned());
         (Self::with(&http, &url, &secrets).await, secrets)
     }
@@ -96,8 +97,7 @@ async fn write(admin: Admin, stop: Arc<AtomicBool>) -> (Vec<String>, Vec<String>
 async fn story(mut server: Process, kill_and_revive: impl AsyncFnOnce(&mut Process)) {
     let (admin, secrets) = Admin::first(&server).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let writers: Vec<_> =
-        (0..WRITERS).map(|_| tokio::spawn(write(admin.clone(), Arc::clone(&stop)))).collect();
+    let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write(admin.clone(), Arc::clone(&stop)))).collect();
     tokio::time::sleep(Duration::from_millis(400)).await;
     kill_and_revive(&mut server).await;
     stop.store(true, Ordering::SeqCst);

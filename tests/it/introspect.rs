@@ -44,6 +44,14 @@ on_both_databases! {
         assert_eq!(server.introspect(&gateway, &own).await, json!({ "active": false }), "a token for another API");
     }
 
+    async fn a_token_is_inactive_once_its_client_may_not_use_the_api_any_more(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let token = server.token(&key, &[]).await;
+        admin.patch(&format!("/api/v1/clients/{}", key.client_id), &json!({ "apis": [] })).await.ok();
+        assert_eq!(server.introspect(&key, &token).await, json!({ "active": false }));
+    }
+
     async fn tokens_that_ended_are_inactive(server: TestServer) {
         let admin = server.admin().await;
         let key = admin.orders_key().await;

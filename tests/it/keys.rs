@@ -97,6 +97,8 @@ on_both_databases! {
         let old = signer(&admin.token);
         admin.post("/api/v1/signing-keys/rotate", &json!({ "immediately": true })).await.ok();
         assert_ne!(signer(&server.token(&admin.secrets, &[]).await), old);
+        assert!(!published(&server).await.contains(&old), "what a thief signs must not verify any more");
+        assert_eq!(admin.get("/api/v1/clients").await.status, StatusCode::UNAUTHORIZED, "nor what it signed before");
     }
 
     async fn keys_change_by_themselves_when_they_are_old(server: TestServer) {
@@ -150,7 +152,8 @@ async fn the_master_key_file_is_private_and_everything_is_sealed_anew_under_anot
     let (secrets, old) = (admin.secrets.clone(), std::fs::read_to_string(&file).unwrap());
 
     let source = keyward_server::master_key::MasterKeySource::File { path: file.clone(), create: true };
-    let resealed = keyward_server::master_key::rotate(&server.app.store, &source, None, &server.app.entropy).await.unwrap();
+    let resealed =
+        keyward_server::master_key::rotate(&server.app.store, &source, None, &server.app.entropy).await.unwrap();
     assert_eq!(resealed, 3, "the hashing key and two signing keys");
     let new = std::fs::read_to_string(&file).unwrap();
     assert_ne!(new, old);
@@ -178,12 +181,15 @@ async fn the_status_list_tells_verifiers_offline() {
     let payload = token.split('.').nth(1).unwrap();
     let payload = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
     let payload: Value = serde_json::from_slice(&payload).unwrap();
-    let (uri, index) = (&payload["status"]["status_list"]["uri"], payload["status"]["status_list"]["idx"].as_u64().unwrap());
+    let (uri, index) =
+        (&payload["status"]["status_list"]["uri"], payload["status"]["status_list"]["idx"].as_u64().unwrap());
 
     let before = bit(&server, uri.as_str().unwrap(), index).await;
     admin.revoke(&key).await;
     let after = bit(&server, uri.as_str().unwrap(), index).await;
     assert_eq!((before, after), (false, true));
+    assert_eq!(admin.delete(&format!("/api/v1/clients/{}", key.client_id)).await.status, StatusCode::NO_CONTENT);
+    assert!(bit(&server, uri.as_str().unwrap(), index).await, "deleting the client must not bring its tokens back");
 }
 
 /// Reads one bit as a verifier does that has only the token and the key set.

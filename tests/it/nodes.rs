@@ -38,7 +38,8 @@ async fn a_disabled_client_and_a_disabled_owner_stop_on_the_other_node() {
     let two = one.another_node().await;
     let admin = one.admin().await;
     let api = admin.new_api("https://stock.example", &["Worker"]).await;
-    let owner = admin.post("/api/v1/users", &json!({ "name": "olga", "scope": "Worker", "res": ["*"] })).await.created();
+    let owner =
+        admin.post("/api/v1/users", &json!({ "name": "olga", "scope": "Worker", "res": ["*"] })).await.created();
     let client = admin.new_client(json!({ "owner": owner["id"], "scope": "Worker", "apis": [api] })).await;
     let (by_owner, by_client) = (admin.issue(&client, &json!({})).await, admin.orders_key().await);
     for key in [&by_owner, &by_client] {

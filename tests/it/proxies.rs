@@ -75,7 +75,7 @@ async fn failures_are_charged_to_the_peer_whatever_it_claims() {
 async fn a_proxy_that_is_not_trusted_cannot_open_the_metrics() {
     for (proxies, forwarded_for, status) in [
         (&[][..], None, StatusCode::OK),
-        (&[], Some("198.51.100.7"), StatusCode::OK),
+        (&[], Some("198.51.100.7"), StatusCode::FORBIDDEN),
         (&["127.0.0.0/8"], Some("198.51.100.7"), StatusCode::FORBIDDEN),
         (&["127.0.0.0/8"], Some("127.0.0.1, 198.51.100.7"), StatusCode::FORBIDDEN),
     ] {

@@ -70,4 +70,42 @@ on_both_databases! {
         let listed = admin.get("/api/v1/clients?name=the%20one").await.ok();
         assert_eq!(listed["items"].as_array().unwrap().len(), 1);
     }
+
+    async fn two_administrators_cannot_disable_each_other(server: TestServer) {
+        let admin = server.admin().await;
+        let apis = admin.get("/api/v1/apis?limit=1").await.ok();
+        let other = json!({ "name": "other", "scope": "keyward:admin", "res": ["*"] });
+        let other = admin.post("/api/v1/users", &other).await.created()["id"].as_str().unwrap().to_owned();
+        let client = json!({ "owner": other, "scope": "keyward:admin", "apis": [apis["items"][0]["id"]] });
+        let rival = server.api(&admin.issue(&admin.new_client(client).await, &json!({})).await).await;
+        let me = admin.get("/api/v1/users/me").await.ok()["id"].as_str().unwrap().to_owned();
+        let (theirs, mine) = (format!("/api/v1/users/{other}/disable"), format!("/api/v1/users/{me}/disable"));
+        let (one, two) = tokio::join!(admin.act(&theirs), rival.act(&mine));
+        let done = [&one, &two].iter().filter(|answer| answer.status == StatusCode::OK).count();
+        assert_eq!(done, 1, "{one:?} {two:?}");
+    }
+
+    async fn what_was_taken_while_a_body_was_on_its_way_counts(server: TestServer) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let client = admin.new_client(json!({ "scope": "keyward:admin", "apis": admin.get("/api/v1/apis?limit=1").await.ok()["items"]
+            .as_array().unwrap().iter().map(|api| api["id"].clone()).collect::<Vec<_>>() })).await;
+        let suspect = server.api(&admin.issue(&client, &json!({})).await).await;
+        let mut slow = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        let head = format!(
+            "POST /api/v1/clients/{}/credentials HTTP/1.1\r\nHost: keyward\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{",
+            key.client_id, suspect.token
+        );
+        slow.write_all(head.as_bytes()).await.unwrap();
+        // The head has been judged once the server waits for the rest of the body.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        admin.revoke(&suspect.secrets).await;
+        slow.write_all(b"}").await.unwrap();
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+        assert!(!answer.contains("kw_"));
+    }
 }

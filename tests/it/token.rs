@@ -235,22 +235,65 @@ async fn malformed_requests_get_a_precise_error_each() {
     let server = TestServer::start(keyward_tests::server::Db::Sqlite).await;
     let key = server.admin().await.orders_key().await;
     let form = "application/x-www-form-urlencoded";
-    let basic = |text: &str| format!("Basic {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text));
+    let basic =
+        |text: &str| format!("Basic {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text));
     let right = basic(&format!("{}:{}", key.client_id, key.client_secret));
     let post_auth = format!("client_id={}&client_secret={}", key.client_id, key.client_secret);
     let grant = "grant_type=client_credentials";
     let cases: Vec<(&str, Option<String>, &str, Vec<u8>, u16, &str)> = vec![
         ("post", None, form, format!("{grant}&{post_auth}").into(), 200, ""),
-        ("form-decoding of both halves", Some(basic(&format!("{}:{}", key.client_id.replace('_', "%5F"), key.client_secret.replace('_', "%5f")))), form, grant.into(), 200, ""),
-        ("the same client_id twice is no second method", Some(right.clone()), form, format!("{grant}&client_id={}", key.client_id).into(), 200, ""),
-        ("a content type with a parameter", Some(right.clone()), "application/x-www-form-urlencoded; charset=UTF-8", grant.into(), 200, ""),
-        ("empty parameters count as absent", Some(right.clone()), form, format!("{grant}&scope=&resource=").into(), 200, ""),
+        (
+            "form-decoding of both halves",
+            Some(basic(&format!("{}:{}", key.client_id.replace('_', "%5F"), key.client_secret.replace('_', "%5f")))),
+            form,
+            grant.into(),
+            200,
+            "",
+        ),
+        (
+            "the same client_id twice is no second method",
+            Some(right.clone()),
+            form,
+            format!("{grant}&client_id={}", key.client_id).into(),
+            200,
+            "",
+        ),
+        (
+            "a content type with a parameter",
+            Some(right.clone()),
+            "application/x-www-form-urlencoded; charset=UTF-8",
+            grant.into(),
+            200,
+            "",
+        ),
+        (
+            "empty parameters count as absent",
+            Some(right.clone()),
+            form,
+            format!("{grant}&scope=&resource=").into(),
+            200,
+            "",
+        ),
         ("no grant type", Some(right.clone()), form, "scope=Worker".into(), 400, "invalid_request"),
         ("unknown grant", Some(right.clone()), form, "grant_type=password".into(), 400, "unsupported_grant_type"),
         ("duplicate parameter", Some(right.clone()), form, format!("{grant}&{grant}").into(), 400, "invalid_request"),
-        ("duplicate scope", Some(right.clone()), form, format!("{grant}&scope=Worker&scope=Worker").into(), 400, "invalid_request"),
+        (
+            "duplicate scope",
+            Some(right.clone()),
+            form,
+            format!("{grant}&scope=Worker&scope=Worker").into(),
+            400,
+            "invalid_request",
+        ),
         ("two methods", Some(right.clone()), form, format!("{grant}&{post_auth}").into(), 400, "invalid_request"),
-        ("another client_id in the body", Some(right.clone()), form, format!("{grant}&client_id=x").into(), 400, "invalid_request"),
+        (
+            "another client_id in the body",
+            Some(right.clone()),
+            form,
+            format!("{grant}&client_id=x").into(),
+            400,
+            "invalid_request",
+        ),
         ("no authentication", None, form, grant.into(), 401, "invalid_client"),
         ("no secret", None, form, format!("{grant}&client_id={}", key.client_id).into(), 401, "invalid_client"),
         ("no id", None, form, format!("{grant}&client_secret={}", key.client_secret).into(), 400, "invalid_request"),
@@ -261,13 +304,55 @@ async fn malformed_requests_get_a_precise_error_each() {
         ("broken percent-encoding in Basic", Some(basic("%zz:x")), form, grant.into(), 400, "invalid_request"),
         ("wrong content type", Some(right.clone()), "application/json", b"{}".to_vec(), 400, "invalid_request"),
         ("no content type", Some(right.clone()), "", grant.into(), 400, "invalid_request"),
-        ("invalid UTF-8", Some(right.clone()), form, [grant.as_bytes(), b"&scope=\xff"].concat(), 400, "invalid_request"),
-        ("encoded invalid UTF-8", Some(right.clone()), form, format!("{grant}&scope=%ff").into(), 400, "invalid_request"),
+        (
+            "invalid UTF-8",
+            Some(right.clone()),
+            form,
+            [grant.as_bytes(), b"&scope=\xff"].concat(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "encoded invalid UTF-8",
+            Some(right.clone()),
+            form,
+            format!("{grant}&scope=%ff").into(),
+            400,
+            "invalid_request",
+        ),
         ("NUL", Some(right.clone()), form, format!("{grant}&scope=%00").into(), 400, "invalid_request"),
-        ("broken percent-encoding", Some(right.clone()), form, format!("{grant}&scope=%f").into(), 400, "invalid_request"),
-        ("over 16 KiB", Some(right.clone()), form, format!("{grant}&x={}", "x".repeat(17_000)).into(), 400, "invalid_request"),
-        ("too many parameters", Some(right.clone()), form, format!("{grant}{}", "&x=1".repeat(70)).into(), 400, "invalid_request"),
-        ("too many resources", Some(right.clone()), form, format!("{grant}{}", "&resource=x".repeat(9)).into(), 400, "invalid_target"),
+        (
+            "broken percent-encoding",
+            Some(right.clone()),
+            form,
+            format!("{grant}&scope=%f").into(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "over 16 KiB",
+            Some(right.clone()),
+            form,
+            format!("{grant}&x={}", "x".repeat(17_000)).into(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "too many parameters",
+            Some(right.clone()),
+            form,
+            format!("{grant}{}", "&x=1".repeat(70)).into(),
+            400,
+            "invalid_request",
+        ),
+        (
+            "too many resources",
+            Some(right.clone()),
+            form,
+            format!("{grant}{}", "&resource=x".repeat(9)).into(),
+            400,
+            "invalid_target",
+        ),
     ];
     for (case, authorization, content_type, body, status, code) in cases {
         let mut request = server.http.post(format!("{}/token", server.url())).body(body);
@@ -285,7 +370,10 @@ async fn malformed_requests_get_a_precise_error_each() {
         let answer = Answer::of(server.http.request(method, format!("{}/token", server.url()))).await;
         assert_eq!(error(&answer), (400, "invalid_request"));
     }
-    let in_url = server.http.post(format!("{}/token?{grant}&{post_auth}", server.url())).form(&[("grant_type", "client_credentials")]);
+    let in_url = server
+        .http
+        .post(format!("{}/token?{grant}&{post_auth}", server.url()))
+        .form(&[("grant_type", "client_credentials")]);
     let answer = Answer::of(in_url).await;
     assert_eq!(error(&answer), (400, "invalid_request"), "secrets in the URL");
     assert!(!answer.body.to_string().contains(&key.client_secret));

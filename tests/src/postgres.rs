@@ -7,6 +7,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -172,7 +173,9 @@ impl Server {
              max_connections = 300\nfsync = {fsync}\n",
             server.port,
         );
-        fs::write(data.join("postgresql.conf"), settings).expect("initdb made the data directory");
+        // After what initdb found out about the machine, such as which shared memory works; the last word counts.
+        let file = fs::File::options().append(true).open(data.join("postgresql.conf"));
+        file.and_then(|mut file| file.write_all(settings.as_bytes())).expect("initdb wrote its settings");
         server
     }
 

@@ -141,7 +141,10 @@ impl TestServer {
     }
 
     async fn launch(
-        database: Database, directory: std::path::PathBuf, clock: Clock, change: impl FnOnce(&mut Config),
+        database: Database,
+        directory: std::path::PathBuf,
+        clock: Clock,
+        change: impl FnOnce(&mut Config),
     ) -> Self {
         let mut config = Config::defaults().expect("the defaults are whole");
         config.server.listen = ([127, 0, 0, 1], 0).into();

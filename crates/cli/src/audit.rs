@@ -195,10 +195,10 @@ impl Lines<'_> {
             "{:>6}  {}  {}  {}{gap}{}  {}",
             event.seq,
             self.paint.dim(&when::second(Timestamp::from_millis(event.at))),
-            self.paint.bold(&format!("{:<kind_width$}", event.kind)),
-            event.subject,
-            self.paint.dim(&format!("by {actor}{source}")),
-            members(&event.data),
+            self.paint.bold(&format!("{:<kind_width$}", terminal::visible(&event.kind))),
+            terminal::visible(&event.subject),
+            self.paint.dim(&terminal::visible(&format!("by {actor}{source}"))),
+            terminal::visible(&members(&event.data)),
         )
     }
 

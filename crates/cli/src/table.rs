@@ -3,6 +3,7 @@
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::terminal::Paint;
+use crate::terminal::visible;
 
 /// Blanks between two columns.
 const GAP: usize = 2;
@@ -43,6 +44,8 @@ pub(crate) fn render(columns: &[Column], rows: Vec<Vec<String>>, width: Option<u
     if rows.is_empty() {
         return "none\n".to_owned();
     }
+    let shown = |row: &Vec<String>| row.iter().map(|cell| visible(cell)).collect::<Vec<_>>();
+    let rows: Vec<_> = rows.iter().map(shown).collect();
     let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.width()).max().unwrap_or(0);
     let natural = columns.iter().enumerate().map(|(at, column)| (at, widest(at).max(column.title.width())));
     let natural: Vec<_> = natural.collect();
@@ -106,7 +109,10 @@ fn cut(text: &str, width: usize) -> String {
 pub(crate) fn properties(list: &[(&str, String)]) -> String {
     let width = list.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = list.iter().filter(|(_, value)| !value.is_empty());
-    lines.fold(String::new(), |text, (name, value)| text + &format!("{name:width$}  {value}\n"))
+    lines.fold(String::new(), |text, (name, value)| {
+        let value: Vec<_> = value.lines().map(visible).collect();
+        text + &format!("{name:width$}  {}\n", value.join("\n"))
+    })
 }
 
 #[cfg(test)]

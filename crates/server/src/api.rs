@@ -74,19 +74,27 @@ fn id<T: FromStr>(text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|_| Problem::NotFound.because("this is not an identifier of what the path names"))
 }
 
-/// A name for people: 1 to 100 characters, none of them a control character.
+/// A name for people: 1 to 100 characters, all of them visible.
 fn name(text: String) -> Result<String, ApiError> {
     line(text, "name").and_then(|text| {
         if text.is_empty() { Err(ApiError::field("name", "a name must not be empty")) } else { Ok(text) }
     })
 }
 
-/// A line for people: at most 100 characters, none of them a control character.
+/// Characters that do something to the text around them instead of being seen: controls, marks of direction, zero
+/// width, separators of lines. In a table or a log they would pass for what they are not.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A line for people: at most 100 characters, all of them visible.
 fn line(text: String, field: &'static str) -> Result<String, ApiError> {
     const MOST: usize = 100;
     let text = text.trim();
-    if text.chars().count() > MOST || text.chars().any(char::is_control) {
-        return Err(ApiError::field(field, format!("at most {MOST} characters, none of them a control character")));
+    if text.chars().count() > MOST || text.chars().any(is_unseen) {
+        return Err(ApiError::field(field, format!("at most {MOST} characters, all of them visible")));
     }
     Ok(text.to_owned())
 }

@@ -105,7 +105,9 @@ pub struct Surroundings {
 impl App {
     /// Reads (or, at the first start, makes) all that is needed; gives the bootstrap key if this was the first start.
     pub async fn start(
-        config: &Config, issuer: String, surroundings: Surroundings,
+        config: &Config,
+        issuer: String,
+        surroundings: Surroundings,
     ) -> Result<(Arc<Self>, Option<Bootstrap>), StartError> {
         let Surroundings { store, clock, entropy, master_key } = surroundings;
         let bootstrap = first_start::prepare(&store, &clock, &entropy, &master_key).await?;

@@ -185,7 +185,8 @@ const NOT_SETTINGS: &[&str] =
 impl Config {
     /// Reads the settings from a configuration file's text and the environment's variables.
     pub fn load(
-        file: Option<&str>, variables: impl IntoIterator<Item = (String, String)>,
+        file: Option<&str>,
+        variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let mut settings: Table = DEFAULTS.parse().map_err(|e| ConfigError::Syntax(format!("defaults: {e}")))?;
         if let Some(text) = file {
@@ -198,8 +199,9 @@ impl Config {
                 set_from_variable(&mut settings, &name, &value)?;
             }
         }
-        let config: Self =
-            Value::Table(settings).try_into().map_err(|e: toml::de::Error| ConfigError::Value(e.message().to_owned()))?;
+        let config: Self = Value::Table(settings)
+            .try_into()
+            .map_err(|e: toml::de::Error| ConfigError::Value(e.message().to_owned()))?;
         config.check()
     }
 
@@ -251,7 +253,8 @@ fn refuse_unknown(text: &str, known: &Table) -> Result<(), ConfigError> {
             return Err(ConfigError::Unknown { line: line_of(section.span().start), name: format!("[{name}]") });
         };
         let DeValue::Table(content) = content.get_ref() else { continue };
-        if let Some((setting, _)) = content.iter().find(|(setting, _)| !known.contains_key(setting.get_ref().as_ref())) {
+        if let Some((setting, _)) = content.iter().find(|(setting, _)| !known.contains_key(setting.get_ref().as_ref()))
+        {
             let line = line_of(setting.span().start);
             return Err(ConfigError::Unknown { line, name: format!("[{name}] {}", setting.get_ref()) });
         }
@@ -274,7 +277,8 @@ fn set_from_variable(settings: &mut Table, name: &str, text: &str) -> Result<(),
         let Value::Table(content) = content else { continue };
         for (setting, value) in content.iter_mut() {
             if format!("KEYWARD_{section}_{setting}").to_uppercase() == name {
-                let problem = |problem: &str| ConfigError::Variable { name: name.to_owned(), problem: problem.to_owned() };
+                let problem =
+                    |problem: &str| ConfigError::Variable { name: name.to_owned(), problem: problem.to_owned() };
                 *value = match value {
                     Value::Integer(_) => Value::Integer(text.parse().map_err(|_| problem("must be a whole number"))?),
                     Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| problem("must be true or false"))?),
@@ -311,7 +315,8 @@ mod tests {
 
     #[test]
     fn lists_and_numbers_come_from_the_environment_too() {
-        let set = variables(&[("KEYWARD_SERVER_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128"), ("KEYWARD_CACHE_ENTRIES", "5")]);
+        let set =
+            variables(&[("KEYWARD_SERVER_TRUSTED_PROXIES", "10.0.0.0/8, ::1/128"), ("KEYWARD_CACHE_ENTRIES", "5")]);
         let config = Config::load(None, set).unwrap();
         assert_eq!(config.server.trusted_proxies.len(), 2);
         assert_eq!(config.cache.entries, 5);
@@ -344,7 +349,10 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let set = variables(&[("KEYWARD_DATABASE_URL", "postgres://u:hunter2@h/d"), ("KEYWARD_MASTER_KEY_VALUE", "kwm_hunter2")]);
+        let set = variables(&[
+            ("KEYWARD_DATABASE_URL", "postgres://u:hunter2@h/d"),
+            ("KEYWARD_MASTER_KEY_VALUE", "kwm_hunter2"),
+        ]);
         assert!(!format!("{:?}", Config::load(None, set).unwrap()).contains("hunter2"));
     }
 }

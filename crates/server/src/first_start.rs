@@ -48,7 +48,10 @@ pub struct Bootstrap {
 
 /// Prepares a new database; `None` if it was prepared before or by another node at this moment.
 pub(crate) async fn prepare(
-    store: &Store, clock: &Clock, entropy: &Entropy, master_key: &MasterKeySource,
+    store: &Store,
+    clock: &Clock,
+    entropy: &Entropy,
+    master_key: &MasterKeySource,
 ) -> Result<Option<Bootstrap>, StartError> {
     if !store.list_sealed_secrets().await?.is_empty() {
         return Ok(None);
@@ -56,9 +59,8 @@ pub(crate) async fn prepare(
     let now = clock.now();
     let master = master_key.load_or_create(entropy)?;
     let hashing_secret = Secret::new(entropy.bytes()?);
-    let sealed = master
-        .seal(HASHING_KEY, hashing_secret.expose())
-        .map_err(|e| StartError::Sealed(HASHING_KEY.to_owned(), e))?;
+    let sealed =
+        master.seal(HASHING_KEY, hashing_secret.expose()).map_err(|e| StartError::Sealed(HASHING_KEY.to_owned(), e))?;
     let mut tx = store.begin().await?;
     if !tx.insert_sealed_secret(HASHING_KEY, sealed).await? {
         return Ok(None);
@@ -107,7 +109,11 @@ async fn insert_catalogue(tx: &mut Tx, now: Timestamp) -> Result<(), StartError>
             version: 1,
         };
         tx.insert_scope(&scope).await?;
-        tx.record(Draft { kind: "scope.created", subject: scope.name.to_string(), data: json!({ "implies": implies }) });
+        tx.record(Draft {
+            kind: "scope.created",
+            subject: scope.name.to_string(),
+            data: json!({ "implies": implies }),
+        });
     }
     Ok(())
 }
@@ -133,7 +139,8 @@ async fn insert_own_api(tx: &mut Tx, now: Timestamp, entropy: &Entropy) -> Resul
 async fn insert_administrator(tx: &mut Tx, now: Timestamp, entropy: &Entropy) -> Result<UserId, StartError> {
     let id = UserId::new(now, entropy)?;
     // Names are unique; a recovered administrator is told apart by when they were made.
-    let name = if tx.user_name_is_taken("admin").await? { format!("admin-{}", now.as_seconds()) } else { "admin".to_owned() };
+    let name =
+        if tx.user_name_is_taken("admin").await? { format!("admin-{}", now.as_seconds()) } else { "admin".to_owned() };
     let user = User {
         id,
         name,
@@ -151,7 +158,11 @@ async fn insert_administrator(tx: &mut Tx, now: Timestamp, entropy: &Entropy) ->
 }
 
 async fn insert_bootstrap_client(
-    tx: &mut Tx, owner: UserId, api: ApiId, now: Timestamp, entropy: &Entropy,
+    tx: &mut Tx,
+    owner: UserId,
+    api: ApiId,
+    now: Timestamp,
+    entropy: &Entropy,
 ) -> Result<ClientId, StartError> {
     let client = Client {
         id: ClientId::new(now, entropy)?,
@@ -173,7 +184,12 @@ async fn insert_bootstrap_client(
 }
 
 async fn issue(
-    tx: &mut Tx, client: ClientId, admin: UserId, hashing_key: &HashingKey, now: Timestamp, entropy: &Entropy,
+    tx: &mut Tx,
+    client: ClientId,
+    admin: UserId,
+    hashing_key: &HashingKey,
+    now: Timestamp,
+    entropy: &Entropy,
 ) -> Result<Bootstrap, StartError> {
     // The credential's id repeats the client's, so that the key alone tells the whole way in: `keyward bootstrap KEY`.
     let key = Key::generate(CredentialId::from_uuid(client.as_uuid()), entropy)?;

@@ -48,7 +48,10 @@ pub(crate) async fn follow(app: Arc<App>) {
 async fn catch_up(app: &App) -> Result<(), StartError> {
     loop {
         let after = *app.applied.borrow();
-        let events = app.store.list_events(&EventFilter::default(), after, BATCH).await?;
+        let filter = EventFilter::default();
+        let events = tokio::time::timeout(AT_MOST, app.store.list_events(&filter, after, BATCH)).await;
+        let events =
+            events.map_err(|_| StoreError::Unavailable("the event log takes too long to read".to_owned()))??;
         let Some(last) = events.last().map(|event| event.seq) else { return Ok(()) };
         apply(app, &events).await?;
         app.applied.send_replace(last);

@@ -37,7 +37,9 @@ pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
 /// `GET /metrics`, for the networks of the settings only.
 pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     let address = Arrival::address(request.extensions());
-    if !address.is_some_and(|a| app.metrics_networks.iter().any(|net| net.contains(&a.to_canonical()))) {
+    // A proxy spoke for whoever this is, and nobody scrapes through one: its own address says nothing.
+    let forwarded = ["x-forwarded-for", "forwarded"].iter().any(|name| request.headers().contains_key(*name));
+    if forwarded || !address.is_some_and(|a| app.metrics_networks.iter().any(|net| net.contains(&a.to_canonical()))) {
         return Problem::Forbidden
             .because("the setting [server] metrics_networks says who may see this")
             .into_response();

@@ -104,6 +104,10 @@ impl MasterKeySource {
         let text = match self {
             Self::Value(value) => value.clone(),
             Self::File { path, .. } => {
+                let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
+                if mode & 0o077 != 0 {
+                    tracing::warn!(file = %path.display(), "others may read the master key: chmod 600");
+                }
                 Zeroizing::new(fs::read_to_string(path).map_err(|e| MasterKeyError::File(path.clone(), e))?)
             }
         };
@@ -131,7 +135,10 @@ fn write(path: &Path, keys: &[&MasterKey]) -> std::io::Result<()> {
 ///
 /// While it runs, the file holds both keys, so a crash at any instant leaves a server that starts.
 pub async fn rotate(
-    store: &Store, source: &MasterKeySource, replacement: Option<MasterKey>, entropy: &Entropy,
+    store: &Store,
+    source: &MasterKeySource,
+    replacement: Option<MasterKey>,
+    entropy: &Entropy,
 ) -> Result<usize, anyhow::Error> {
     let sealed = store.list_sealed_secrets().await?;
     let hashing_key = sealed.iter().find(|(name, _)| name == HASHING_KEY).map(|(_, sealed)| sealed.as_slice());

@@ -144,7 +144,10 @@ impl Principals {
     }
 
     async fn remembered<K: Hash + Eq + Copy + Send + Sync + 'static, T: Send + Sync + 'static>(
-        &self, memory: &Memory<K, T>, id: K, read: impl AsyncFnOnce() -> Result<Option<T>, StoreError>,
+        &self,
+        memory: &Memory<K, T>,
+        id: K,
+        read: impl AsyncFnOnce() -> Result<Option<T>, StoreError>,
     ) -> Result<Option<Arc<T>>, StoreError> {
         let doubtful = self.doubtful.load(Ordering::Acquire);
         if !doubtful && let Some(known) = memory.get(&id) {

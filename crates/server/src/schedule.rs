@@ -61,10 +61,9 @@ impl App {
     async fn forget(&self, now: Timestamp) -> Result<(), StartError> {
         let mut tx = self.store.begin().await?;
         tx.forget_dead_tokens(now).await?;
+        tx.forget_status_indices(now).await?;
         tx.forget_idempotency_keys(now.minus(REPEATABLE)).await?;
-        for id in tx.remove_dead_signing_keys(now).await? {
-            tx.record(Draft { kind: "signing_key.removed", subject: id.to_string(), data: json!({}) });
-        }
+        signing_keys::remove_dead(&mut tx, now).await?;
         tx.commit(&origin(now)).await?;
         Ok(())
     }
@@ -80,7 +79,10 @@ impl App {
 
     /// Gives the waiting key of an algorithm its turn; `None` if another rotation was faster or there is no such key.
     pub async fn rotate_signing_key(
-        &self, algorithm: SigningAlgorithm, immediately: bool, origin: &Origin,
+        &self,
+        algorithm: SigningAlgorithm,
+        immediately: bool,
+        origin: &Origin,
     ) -> Result<Option<Timestamp>, StartError> {
         let ahead = Duration::from_secs(u64::from(self.signing_keys.publish_ahead_minutes) * 60);
         let turn = Turn { now: origin.now, publish_ahead: ahead, immediately };

@@ -26,7 +26,11 @@ const LEEWAY: Duration = Duration::from_secs(300);
 ///
 /// The very first key of an algorithm signs as soon as it is published: no verifier has looked for it before.
 pub(crate) async fn ensure(
-    tx: &mut Tx, algorithm: SigningAlgorithm, master: &MasterKey, now: Timestamp, entropy: &Entropy,
+    tx: &mut Tx,
+    algorithm: SigningAlgorithm,
+    master: &MasterKey,
+    now: Timestamp,
+    entropy: &Entropy,
 ) -> Result<bool, StartError> {
     if tx.list_signing_keys().await?.iter().any(|row| row.key.algorithm == algorithm) {
         return Ok(false);
@@ -41,9 +45,13 @@ pub(crate) async fn ensure(
 /// Gives the waiting key its turn and publishes the next; `None` if another rotation was faster.
 ///
 /// The turn begins at once if the key has been published for `publish_ahead`, else as soon as it has; `immediately`
-/// begins it now in any case, for a key that leaked.
+/// begins it now in any case and withdraws the old key with all its tokens, for a key that leaked.
 pub(crate) async fn rotate(
-    tx: &mut Tx, algorithm: SigningAlgorithm, master: &MasterKey, when: &Turn, entropy: &Entropy,
+    tx: &mut Tx,
+    algorithm: SigningAlgorithm,
+    master: &MasterKey,
+    when: &Turn,
+    entropy: &Entropy,
 ) -> Result<Option<Timestamp>, StartError> {
     let rows = tx.list_signing_keys().await?;
     let waiting = rows.iter().find(|row| row.key.algorithm == algorithm && row.activate_at.is_none());
@@ -53,13 +61,25 @@ pub(crate) async fn rotate(
     if !tx.activate_signing_key(key.id, activate_at).await? {
         return Ok(None);
     }
-    let remove_at = activate_at.plus(MAX_TOKEN_LIFETIME).plus(LEEWAY);
+    let last_token_dead = activate_at.plus(MAX_TOKEN_LIFETIME).plus(LEEWAY);
+    let remove_at = if when.immediately { when.now } else { last_token_dead };
     tx.retire_signing_keys(algorithm, key.id, activate_at, remove_at).await?;
+    if when.immediately {
+        remove_dead(tx, when.now).await?;
+    }
     let data = json!({ "algorithm": algorithm, "activate_at": activate_at });
     tx.record(Draft { kind: "signing_key.activated", subject: key.id.to_string(), data });
     let next = generate(algorithm, master, when.now, entropy).await?;
     publish(tx, &next, when.now, None).await?;
     Ok(Some(activate_at))
+}
+
+/// Takes the keys whose last token is dead out of the key set.
+pub(crate) async fn remove_dead(tx: &mut Tx, now: Timestamp) -> Result<(), StartError> {
+    for id in tx.remove_dead_signing_keys(now).await? {
+        tx.record(Draft { kind: "signing_key.removed", subject: id.to_string(), data: json!({}) });
+    }
+    Ok(())
 }
 
 /// When a turn may begin.
@@ -81,9 +101,7 @@ pub(crate) fn signing_since(rows: &[KeyRow], algorithm: SigningAlgorithm) -> Opt
         .max()
 }
 
-async fn publish(
-    tx: &mut Tx, key: &NewKey, now: Timestamp, activate_at: Option<Timestamp>,
-) -> Result<(), StartError> {
+async fn publish(tx: &mut Tx, key: &NewKey, now: Timestamp, activate_at: Option<Timestamp>) -> Result<(), StartError> {
     tx.insert_signing_key(key, now, activate_at).await?;
     let data = json!({ "algorithm": key.algorithm, "activate_at": activate_at });
     tx.record(Draft { kind: "signing_key.published", subject: key.id.to_string(), data });
@@ -91,7 +109,10 @@ async fn publish(
 }
 
 async fn generate(
-    algorithm: SigningAlgorithm, master: &MasterKey, now: Timestamp, entropy: &Entropy,
+    algorithm: SigningAlgorithm,
+    master: &MasterKey,
+    now: Timestamp,
+    entropy: &Entropy,
 ) -> Result<NewKey, StartError> {
     let id = KeyId::new(now, entropy)?;
     let make = move || PrivateKey::generate(algorithm);

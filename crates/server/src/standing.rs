@@ -13,7 +13,7 @@ use crate::principals::Principal;
 
 /// Why a token counts no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Ended {
+pub(crate) enum Lapse {
     /// Not one got with a credential that exists.
     #[error("the credential it was got with does not exist any more")]
     Unknown,
@@ -32,6 +32,9 @@ pub(crate) enum Ended {
     /// The client was given to somebody else.
     #[error("the client has another owner by now")]
     OwnerChanged,
+    /// The client may not use the API any more.
+    #[error("the client may not use this API any more")]
+    ApiTaken,
     /// It says more than may be granted by now.
     #[error("the rights of credential, client or owner are lower by now")]
     RightsLowered,
@@ -39,35 +42,41 @@ pub(crate) enum Ended {
 
 /// Everyone behind the token, if it still counts.
 pub(crate) async fn standing(
-    app: &Arc<App>, claims: &AccessTokenClaims, now: Timestamp,
-) -> Result<Result<Principal, Ended>, StoreError> {
-    let Some(credential) = claims.cred else { return Ok(Err(Ended::Unknown)) };
-    let Some(principal) = app.principals.find(&app.store, credential).await? else { return Ok(Err(Ended::Unknown)) };
+    app: &Arc<App>,
+    claims: &AccessTokenClaims,
+    now: Timestamp,
+) -> Result<Result<Principal, Lapse>, StoreError> {
+    let Some(credential) = claims.cred else { return Ok(Err(Lapse::Unknown)) };
+    let Some(principal) = app.principals.find(&app.store, credential).await? else { return Ok(Err(Lapse::Unknown)) };
     if app.revoked_tokens.contains(&app.store, claims.jti).await? {
-        return Ok(Err(Ended::TokenRevoked));
+        return Ok(Err(Lapse::TokenRevoked));
     }
     Ok(judge(app, claims, &principal, now).map(|()| principal))
 }
 
-fn judge(app: &App, claims: &AccessTokenClaims, principal: &Principal, now: Timestamp) -> Result<(), Ended> {
+fn judge(app: &App, claims: &AccessTokenClaims, principal: &Principal, now: Timestamp) -> Result<(), Lapse> {
     if principal.client.id != claims.client_id {
-        return Err(Ended::Unknown);
+        return Err(Lapse::Unknown);
     }
     if !principal.entry.credential.state_at(now).authenticates() {
-        return Err(Ended::CredentialEnded);
+        return Err(Lapse::CredentialEnded);
     }
     if principal.client.disabled_at.is_some() {
-        return Err(Ended::ClientDisabled);
+        return Err(Lapse::ClientDisabled);
     }
     if principal.owner.disabled_at.is_some() {
-        return Err(Ended::OwnerDisabled);
+        return Err(Lapse::OwnerDisabled);
     }
     if matches!(claims.sub, Subject::User(user) if user != principal.owner.id) {
-        return Err(Ended::OwnerChanged);
+        return Err(Lapse::OwnerChanged);
     }
     let registry = app.registry.load_full();
+    let apis = claims.aud.iter().map(|audience| registry.api_by_audience(audience));
+    if !apis.into_iter().all(|api| api.is_some_and(|api| principal.client.apis.contains(&api.id))) {
+        return Err(Lapse::ApiTaken);
+    }
     let ceiling = principal.ceiling(&registry);
     let beyond = claims.scope.first_beyond(&ceiling.rights.scope).is_some()
         || claims.res.first_beyond(&ceiling.rights.res).is_some();
-    if beyond { Err(Ended::RightsLowered) } else { Ok(()) }
+    if beyond { Err(Lapse::RightsLowered) } else { Ok(()) }
 }

@@ -83,9 +83,15 @@ CREATE TABLE credentials (
     CHECK ((state = 'purged') = (secret_hash IS NULL))
 );
 CREATE INDEX credentials_client ON credentials (client, id);
-CREATE INDEX credentials_ended ON credentials (ended_at) WHERE ended_at IS NOT NULL AND secret_hash IS NOT NULL;
+CREATE INDEX credentials_ended ON credentials (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX credentials_expires ON credentials (expires_at) WHERE expires_at IS NOT NULL AND ended_at IS NULL;
 CREATE INDEX credentials_retire ON credentials (retire_at) WHERE retire_at IS NOT NULL AND ended_at IS NULL;
+
+-- Places in the status list of credentials that were deleted with their client: their tokens may still be about.
+CREATE TABLE ended_status_indices (
+    status_index BIGINT PRIMARY KEY,
+    known_until  BIGINT NOT NULL
+);
 
 -- Single tokens ended early (RFC 7009); a row lives no longer than its token.
 CREATE TABLE revoked_tokens (

@@ -1,9 +1,11 @@
 //! Credentials. Every change of state is one conditional statement.
 
+use keyward_model::client::Client;
 use keyward_model::credential::{Credential, EndReason, State, StateName};
 use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::secret::SecretHash;
 use keyward_model::time::Timestamp;
+use keyward_model::user::User;
 
 use crate::engine::{Row, Value};
 use crate::listing::Listing;
@@ -98,7 +100,8 @@ impl Store {
 
     /// Status list index and id of every credential that has ended or whose client or owner is disabled.
     pub async fn list_ended_status_indices(&self, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let sql = "SELECT status_index FROM credentials WHERE ended_at IS NOT NULL \
+        let sql = "SELECT status_index FROM ended_status_indices \
+                   UNION SELECT status_index FROM credentials WHERE ended_at IS NOT NULL \
                    UNION SELECT status_index FROM credentials WHERE expires_at <= $1 AND ended_at IS NULL \
                    UNION SELECT status_index FROM credentials WHERE retire_at <= $1 AND ended_at IS NULL \
                    UNION SELECT c.status_index FROM credentials c JOIN clients k ON k.id = c.client \
@@ -114,6 +117,43 @@ impl Store {
 }
 
 impl Tx {
+    /// Whether these three are still of the version they were judged by.
+    pub async fn are_unchanged(
+        &mut self,
+        credential: &Credential,
+        client: &Client,
+        owner: &User,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM credentials c JOIN clients k ON k.id = c.client JOIN users u ON u.id = k.owner \
+                   WHERE c.id = $1 AND c.version = $2 AND k.version = $3 AND u.version = $4 AND u.id = $5";
+        let args: [Value; 5] = [
+            credential.id.to_string().into(),
+            credential.version.into(),
+            client.version.into(),
+            owner.version.into(),
+            owner.id.to_string().into(),
+        ];
+        Ok(self.find(sql, &args, |_| Ok(())).await?.is_some())
+    }
+
+    /// Keeps the places of a client's credentials in the status list, before they are deleted with the client.
+    pub async fn keep_status_indices(&mut self, client: ClientId, known_until: Timestamp) -> Result<u64, StoreError> {
+        let sql = "INSERT INTO ended_status_indices (status_index, known_until) \
+                   SELECT status_index, CAST($2 AS BIGINT) FROM credentials WHERE client = $1";
+        self.execute(sql, &[client.to_string().into(), known_until.as_millis().into()]).await
+    }
+
+    /// Forgets the kept places whose last token is dead.
+    pub async fn forget_status_indices(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        self.execute("DELETE FROM ended_status_indices WHERE known_until <= $1", &[now.as_millis().into()]).await
+    }
+
+    /// The ids of a client's credentials.
+    pub async fn list_credential_ids(&mut self, client: ClientId) -> Result<Vec<CredentialId>, StoreError> {
+        let rows = self.tx.query("SELECT id FROM credentials WHERE client = $1", &[client.to_string().into()]).await?;
+        rows.iter().map(|row| parsed(&row.text(0)?, "credentials.id")).collect()
+    }
+
     /// The next free place in the status list.
     pub async fn next_status_index(&mut self) -> Result<i64, StoreError> {
         let sql = "UPDATE counters SET value = value + 1 WHERE name = 'status_index' RETURNING value";

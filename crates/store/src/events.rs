@@ -68,8 +68,7 @@ impl Store {
 impl Tx {
     /// Appends the recorded events to the log and makes everything durable; gives the place of the last event.
     ///
-    /// The end of the chain is taken last and held only until commit, so transactions wait for each other no longer
-    /// than that and events stand in the order of their commits.
+    /// The end of the chain is held since the beginning, so events stand in the order of their commits.
     pub async fn commit(mut self, origin: &Origin) -> Result<i64, StoreError> {
         let drafts = std::mem::take(&mut self.drafts);
         if drafts.is_empty() {
@@ -88,12 +87,6 @@ impl Tx {
         self.execute("UPDATE event_head SET hash = $1 WHERE id = 1", &[prev.into()]).await?;
         self.tx.commit(true).await?;
         Ok(last)
-    }
-
-    /// Takes the end of the chain early: nobody else commits events until this transaction ends. Only for rules over
-    /// more than one row, and before anything else is written, so that nobody waits for somebody who waits for them.
-    pub(crate) async fn hold_the_log(&mut self) -> Result<(), StoreError> {
-        self.execute("UPDATE event_head SET seq = seq WHERE id = 1", &[]).await.map(|_| ())
     }
 
     async fn append(&mut self, origin: &Origin, seq: i64, draft: Draft, prev: String) -> Result<String, StoreError> {

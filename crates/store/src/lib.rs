@@ -49,8 +49,13 @@ impl Store {
     }
 
     /// Starts a transaction; dropping it undoes everything.
+    ///
+    /// It takes the end of the log first and holds it until commit: changes happen one after the other, so what one
+    /// reads cannot be changed by another before it commits, and events stand in the order of their commits.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(Tx { tx: self.engine.begin().await?, drafts: Vec::new() })
+        let mut tx = Tx { tx: self.engine.begin().await?, drafts: Vec::new() };
+        tx.execute("UPDATE event_head SET seq = seq WHERE id = 1", &[]).await?;
+        Ok(tx)
     }
 
     /// Wakes whenever this node or another has committed events.

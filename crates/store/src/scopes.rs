@@ -31,7 +31,6 @@ impl Tx {
     /// The whole catalogue as this transaction sees it, to judge a change before it is committed. Nobody else commits
     /// anything until then: two changes, each of them right, could make a circle together.
     pub async fn list_scopes(&mut self) -> Result<Vec<ScopeEntry>, StoreError> {
-        self.hold_the_log().await?;
         self.tx.query(&format!("SELECT {COLUMNS} FROM scopes ORDER BY name"), &[]).await?.iter().map(read).collect()
     }
 
@@ -52,7 +51,18 @@ impl Tx {
         self.find(&sql, &values, read).await
     }
 
-    /// Deletes a scope; `false` if changed since `version` was read. Whoever held it holds nothing by it from then on.
+    /// Whether a user, a client or a credential holds this scope by name.
+    pub async fn scope_is_held(&mut self, name: &Scope) -> Result<bool, StoreError> {
+        // A name is never part of another between spaces; LIKE would need its wildcards escaped.
+        let holds = "replace(' ' || scope || ' ', $1, '') <> ' ' || scope || ' '";
+        let sql = format!(
+            "SELECT 1 FROM users WHERE {holds} UNION ALL SELECT 1 FROM clients WHERE {holds} \
+             UNION ALL SELECT 1 FROM credentials WHERE scope IS NOT NULL AND {holds} LIMIT 1"
+        );
+        Ok(self.find(&sql, &[format!(" {name} ").into()], |_| Ok(())).await?.is_some())
+    }
+
+    /// Deletes a scope; `false` if changed since `version` was read.
     pub async fn delete_scope(&mut self, name: &Scope, version: i64) -> Result<bool, StoreError> {
         let sql = "DELETE FROM scopes WHERE name = $1 AND version = $2";
         Ok(self.execute(sql, &[name.as_str().into(), version.into()]).await? == 1)

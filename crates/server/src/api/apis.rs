@@ -167,7 +167,7 @@ async fn create(call: Call, body: Json<NewApi>) -> Result<Tagged<ApiView>, ApiEr
         version: 1,
     };
     require_client(&call, api.client).await?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     prepare(&call, &mut tx, &api).await?;
     tx.insert_api(&api).await.map_err(refused)?;
     body.note_made(&call, &mut tx, &api.id.to_string()).await?;
@@ -220,7 +220,7 @@ async fn change(
         api.client = new;
     }
     api.updated_at = call.now;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     prepare(&call, &mut tx, &api).await?;
     let Some(api) = tx.update_api(&api, api.version).await.map_err(refused)? else { return Err(stale()) };
     tx.record(Draft { kind: "api.changed", subject: api.id.to_string(), data: describe(&api) });
@@ -239,7 +239,7 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     if api.audience == KEYWARD_AUDIENCE {
         return Err(Problem::Conflict.because("Keyward's own API cannot be deleted"));
     }
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     if !tx.delete_api(api.id, api.version).await.map_err(in_use)? {
         return Err(stale());
     }

@@ -79,7 +79,9 @@ impl<T> Json<T> {
         match call.app.store.find_made(&actor(call), key).await? {
             None => Ok(None),
             Some(made) if made.request == self.digest => Ok(Some(made.made)),
-            Some(_) => Err(Problem::Conflict.because("this Idempotency-Key was used for another request; use a new one")),
+            Some(_) => {
+                Err(Problem::Conflict.because("this Idempotency-Key was used for another request; use a new one"))
+            }
         }
     }
 

@@ -72,9 +72,11 @@ impl FromRequestParts<Arc<App>> for Call {
         let token = keyward_guard::bearer(authorization.as_bytes()).map_err(|r| refuse(&r))?;
         let keys = app.key_ring.load_full();
         let claims = keyward_guard::verify(token, &keys.key_set, &app.expect, now).map_err(|r| refuse(&r))?;
-        let principal = standing(app, &claims, now).await?.map_err(|ended| ApiError {
-            challenge: Some(format!("Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{ended}\"")),
-            ..Problem::Unauthorized.because(ended.to_string())
+        let principal = standing(app, &claims, now).await?.map_err(|lapse| ApiError {
+            challenge: Some(format!(
+                "Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{lapse}\""
+            )),
+            ..Problem::Unauthorized.because(lapse.to_string())
         })?;
         let level = [Level::Admin, Level::Support, Level::Own].into_iter().find(|l| claims.has_scope(l.scope()));
         let Some(level) = level else { return Err(insufficient(Level::Own)) };
@@ -152,9 +154,24 @@ impl Call {
             return Err(Problem::Forbidden.because(format!("a token that does not cover res {res} cannot hand it out")));
         }
         if let Some(unknown) = rights.scope.iter().find(|s| !registry.catalogue.knows(s)) {
-            return Err(ApiError::field("scope", format!("there is no scope {unknown}; add it to the catalogue first")));
+            return Err(ApiError::field(
+                "scope",
+                format!("there is no scope {unknown}; add it to the catalogue first"),
+            ));
         }
         Ok(())
+    }
+
+    /// Starts a change, if everything the caller was judged by still stands: between the head of a request and the end
+    /// of its body there is time to be disabled.
+    pub async fn begin(&self) -> Result<Tx, ApiError> {
+        let Principal { entry, client, owner } = &self.principal;
+        let mut tx = self.app.store.begin().await?;
+        if tx.are_unchanged(&entry.credential, client, owner).await? {
+            Ok(tx)
+        } else {
+            Err(Problem::Conflict.because("the key, client or owner behind this token changed meanwhile; try again"))
+        }
     }
 
     /// Commits on behalf of the caller and waits until the change is in force on this node; gives its place in the log.

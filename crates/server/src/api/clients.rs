@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::Path;
+use keyward_model::api::MAX_TOKEN_LIFETIME;
 use keyward_model::client::{Client, ClientKind, Subject};
 use keyward_model::event::Draft;
 use keyward_model::id::{ApiId, ClientId, UserId};
@@ -181,8 +182,7 @@ async fn list(call: Call, Query(query): Query<ClientQuery>) -> Result<axum::Json
     {
         return Ok(axum::Json(List { items: Vec::new(), next_cursor: None }));
     }
-    let filter =
-        ClientFilter { name: query.name, owner: call.only_of().or(query.owner), activity: query.state };
+    let filter = ClientFilter { name: query.name, owner: call.only_of().or(query.owner), activity: query.state };
     let found = call.app.store.list_clients(&filter, &page).await?;
     Ok(axum::Json(List::of(found, &page, |c| c.id.to_string(), ClientView::from)))
 }
@@ -218,7 +218,7 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
         version: 1,
     };
     call.require_handing_out(&client.rights)?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     tx.insert_client(&client).await.map_err(conflict)?;
     body.note_made(&call, &mut tx, &client.id.to_string()).await?;
     tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data: describe(&client) });
@@ -238,7 +238,10 @@ async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<ClientView>,
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = ClientView), (status = "default", body = ProblemDetails)))]
 async fn change(
-    call: Call, Path(path): Path<String>, if_match: IfMatch, body: Json<ClientChange>,
+    call: Call,
+    Path(path): Path<String>,
+    if_match: IfMatch,
+    body: Json<ClientChange>,
 ) -> Result<Tagged<ClientView>, ApiError> {
     let mut client = find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
@@ -293,9 +296,16 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     let client = find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
     if_match.require(client.version)?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
+    let credentials = tx.list_credential_ids(client.id).await?;
+    // Their tokens may be about as long as any token lives; verifiers offline must go on finding them ended.
+    tx.keep_status_indices(client.id, call.now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY)).await?;
     if !tx.delete_client(client.id, client.version).await.map_err(conflict)? {
         return Err(stale());
+    }
+    for credential in credentials {
+        let data = json!({ "client": client.id });
+        tx.record(Draft { kind: "credential.deleted", subject: credential.to_string(), data });
     }
     tx.record(Draft { kind: "client.deleted", subject: client.id.to_string(), data: describe(&client) });
     call.commit(tx).await?;
@@ -304,7 +314,7 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
 
 async fn save(call: &Call, mut client: Client, kind: &'static str) -> Result<Tagged<ClientView>, ApiError> {
     client.updated_at = call.now;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     if !tx.update_client(&client, client.version).await.map_err(conflict)? {
         return Err(stale());
     }

@@ -191,7 +191,9 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     params(("id" = String, Path), CredentialQuery),
     responses((status = 200, body = List<CredentialView>), (status = "default", body = ProblemDetails)))]
 async fn list_of_client(
-    call: Call, Path(path): Path<String>, Query(query): Query<CredentialQuery>,
+    call: Call,
+    Path(path): Path<String>,
+    Query(query): Query<CredentialQuery>,
 ) -> Result<axum::Json<List<CredentialView>>, ApiError> {
     let client = clients::find(&call, id(&path)?).await?;
     listed(&call, CredentialQuery { client: Some(client.id), ..query }).await
@@ -229,7 +231,9 @@ async fn listed(call: &Call, query: CredentialQuery) -> Result<axum::Json<List<C
         ("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless for 24 hours")),
     responses((status = 201, body = IssuedCredential), (status = "default", body = ProblemDetails)))]
 async fn issue(
-    call: Call, Path(path): Path<String>, body: Json<NewCredential>,
+    call: Call,
+    Path(path): Path<String>,
+    body: Json<NewCredential>,
 ) -> Result<Tagged<IssuedCredential>, ApiError> {
     let client = clients::find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
@@ -242,7 +246,7 @@ async fn issue(
     }
     let new = body.value.clone();
     let key = Key::generate(CredentialId::new(call.now, &call.app.entropy)?, &call.app.entropy)?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     let credential = Credential {
         id: key.credential,
         client: client.id,
@@ -282,11 +286,17 @@ async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<CredentialVi
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = CredentialView), (status = "default", body = ProblemDetails)))]
 async fn change(
-    call: Call, Path(path): Path<String>, if_match: IfMatch, body: Json<CredentialChange>,
+    call: Call,
+    Path(path): Path<String>,
+    if_match: IfMatch,
+    body: Json<CredentialChange>,
 ) -> Result<Tagged<CredentialView>, ApiError> {
     let (mut credential, client) = find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
     if_match.require(credential.version)?;
+    if credential.purpose == Purpose::Bootstrap {
+        return Err(Problem::Conflict.because("the bootstrap key is what it is: issue a key of your own with it"));
+    }
     if !credential.state_at(call.now).authenticates() {
         return Err(Problem::Conflict.because("this credential has ended; issue a new one"));
     }
@@ -300,7 +310,7 @@ async fn change(
     credential.scope = change.scope.unwrap_or(credential.scope);
     credential.res = change.res.unwrap_or(credential.res);
     require_narrower(&call, &client, &credential)?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     let Some(credential) = tx.update_credential(&credential, credential.version, call.now).await? else {
         return Err(stale());
     };
@@ -315,7 +325,7 @@ async fn change(
 async fn revoke(call: Call, Path(path): Path<String>) -> Result<Tagged<CredentialView>, ApiError> {
     let (credential, client) = find(&call, id(&path)?).await?;
     call.require_stopping_of(&client)?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     let Some(revoked) = tx.revoke_credential(credential.id, call.now).await? else {
         // Revoking what is revoked changes nothing; what ended otherwise has ended all the same.
         return Ok(tagged(&call, credential));

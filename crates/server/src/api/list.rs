@@ -36,7 +36,9 @@ pub fn page(limit: Option<u16>, cursor: Option<&str>) -> Result<Page, ApiError> 
     }
     let plausible = |c: &&str| c.len() <= 128 && c.bytes().all(|b| b.is_ascii_graphic());
     match cursor {
-        Some(cursor) if !plausible(&cursor) => Err(Problem::Malformed.because("cursor must be the next_cursor of a page")),
+        Some(cursor) if !plausible(&cursor) => {
+            Err(Problem::Malformed.because("cursor must be the next_cursor of a page"))
+        }
         cursor => Ok(Page { after: cursor.map(str::to_owned), limit }),
     }
 }

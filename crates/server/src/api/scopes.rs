@@ -118,7 +118,7 @@ async fn create(call: Call, body: Json<NewScope>) -> Result<Tagged<ScopeView>, A
         updated_at: call.now,
         version: 1,
     };
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     judge(&mut tx, &entry).await?;
     tx.insert_scope(&entry).await.map_err(taken)?;
     body.note_made(&call, &mut tx, entry.name.as_str()).await?;
@@ -156,7 +156,7 @@ async fn change(
         entry.implies = implied(new)?;
     }
     entry.updated_at = call.now;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     judge(&mut tx, &entry).await?;
     let Some(entry) = tx.update_scope(&entry, entry.version).await? else { return Err(stale()) };
     tx.record(Draft { kind: "scope.changed", subject: entry.name.to_string(), data: describe(&entry) });
@@ -173,7 +173,7 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     let entry = find(&call, id(&path)?).await?;
     require_not_keyward(&entry.name)?;
     if_match.require(entry.version)?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     require_unused(&mut tx, &entry.name).await?;
     if !tx.delete_scope(&entry.name, entry.version).await? {
         return Err(stale());
@@ -220,6 +220,10 @@ async fn require_unused(tx: &mut Tx, name: &Scope) -> Result<(), ApiError> {
     }
     if let Some(api) = tx.list_apis().await?.iter().find(|api| api.scopes.contains(name.as_str())) {
         return in_the_way(format!("the API {} ({}) knows {name}", api.name, api.id));
+    }
+    if tx.scope_is_held(name).await? {
+        // A scope of the same name made later would silently be theirs.
+        return in_the_way(format!("users, clients or credentials hold {name}"));
     }
     Ok(())
 }

@@ -174,7 +174,7 @@ async fn create(call: Call, body: Json<NewUser>) -> Result<Tagged<UserView>, Api
         version: 1,
     };
     call.require_handing_out(&user.rights)?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     tx.insert_user(&user).await.map_err(taken)?;
     body.note_made(&call, &mut tx, &user.id.to_string()).await?;
     tx.record(Draft { kind: "user.created", subject: user.id.to_string(), data: describe(&user) });
@@ -261,7 +261,7 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     call.require(Level::Admin)?;
     if_match.require(user.version)?;
     require_another(&call, &user, "delete")?;
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     if !tx.delete_user(user.id, user.version).await.map_err(owns_clients)? {
         return Err(stale());
     }
@@ -282,7 +282,7 @@ async fn find(call: &Call, path: &str) -> Result<User, ApiError> {
 
 async fn save(call: &Call, user: User, kind: &'static str) -> Result<Tagged<UserView>, ApiError> {
     let user = User { updated_at: call.now, ..user };
-    let mut tx = call.app.store.begin().await?;
+    let mut tx = call.begin().await?;
     let Some(user) = tx.update_user(&user, user.version).await.map_err(taken)? else { return Err(stale()) };
     tx.record(Draft { kind, subject: user.id.to_string(), data: describe(&user) });
     call.commit(tx).await?;

@@ -86,7 +86,11 @@ enum Refusal {
     OwnerDisabled,
 }
 
-async fn verify(app: &App, presented: &Presented<'_>, now: Timestamp) -> Result<Result<Principal, Refusal>, OAuthError> {
+async fn verify(
+    app: &App,
+    presented: &Presented<'_>,
+    now: Timestamp,
+) -> Result<Result<Principal, Refusal>, OAuthError> {
     let key = Key::parse(presented.secret).ok();
     let principal = match &key {
         Some(key) => app.principals.find(&app.store, key.credential).await?,
@@ -128,16 +132,20 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
         tracing::warn!(client = client.map(display), source = address.map(display), "too many failed authentications");
         return OAuthError {
             retry_after: Some(wait),
-            ..ErrorCode::TemporarilyUnavailable.because("too many failed authentications; wait as long as Retry-After says")
+            ..ErrorCode::TemporarilyUnavailable
+                .because("too many failed authentications; wait as long as Retry-After says")
         };
     }
     let (description, cause) = match refusal {
         Refusal::Unproven => ("client_id or client_secret is wrong".into(), "unknown client or wrong secret"),
-        Refusal::Ended(state) => {
-            (format!("this client_secret is {}; ask the owner of the client for a new one", state.name()), "ended credential")
-        }
+        Refusal::Ended(state) => (
+            format!("this client_secret is {}; ask the owner of the client for a new one", state.name()),
+            "ended credential",
+        ),
         Refusal::ClientDisabled => ("this client is disabled; ask its owner".to_owned(), "disabled client"),
-        Refusal::OwnerDisabled => ("the owner of this client is disabled; ask an administrator".to_owned(), "disabled owner"),
+        Refusal::OwnerDisabled => {
+            ("the owner of this client is disabled; ask an administrator".to_owned(), "disabled owner")
+        }
     };
     tracing::info!(client = client.map(display), source = address.map(display), cause, "authentication failed");
     ErrorCode::InvalidClient.because(description)

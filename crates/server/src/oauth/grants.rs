@@ -5,7 +5,7 @@ pub mod client_credentials;
 use std::sync::Arc;
 
 use keyward_model::form::Form;
-use keyward_model::rights::{RightsError, Requested};
+use keyward_model::rights::{Requested, RightsError};
 use keyward_model::time::Timestamp;
 use serde::Serialize;
 
@@ -73,7 +73,9 @@ pub fn find(grant_type: &str) -> Result<&'static str, OAuthError> {
 
 /// Carries out the grant.
 pub async fn exchange(
-    grant_type: &'static str, call: &Call<'_>, request: Request<'_>,
+    grant_type: &'static str,
+    call: &Call<'_>,
+    request: Request<'_>,
 ) -> Result<TokenResponse, OAuthError> {
     match grant_type {
         client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),

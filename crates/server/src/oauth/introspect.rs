@@ -40,7 +40,10 @@ pub async fn introspect(State(app): State<Arc<App>>, request: FormRequest) -> Re
 }
 
 async fn active(
-    app: &Arc<App>, token: &str, caller: ClientId, now: Timestamp,
+    app: &Arc<App>,
+    token: &str,
+    caller: ClientId,
+    now: Timestamp,
 ) -> Result<Option<AccessTokenClaims>, OAuthError> {
     let keys = app.key_ring.load_full();
     let Ok(claims) = keyward_guard::verify(token, &keys.key_set, &app.expect_any, now) else { return Ok(None) };

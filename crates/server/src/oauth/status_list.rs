@@ -47,7 +47,9 @@ struct Built {
 
 /// `GET /status-lists/{id}`
 pub async fn status_list(
-    State(app): State<Arc<App>>, Path(id): Path<String>, headers: HeaderMap,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
     if id != LIST {
         return Ok(Problem::NotFound.because("tokens name their status list by its whole URL").into_response());

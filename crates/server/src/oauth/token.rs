@@ -20,7 +20,8 @@ use crate::respond::{ErrorCode, OAuthError, json_response};
 /// `POST /token`
 pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
     let (now, form) = (request.now, request.form()?);
-    let grant_type = form.get("grant_type")?.ok_or_else(|| ErrorCode::InvalidRequest.because("grant_type is missing"))?;
+    let grant_type =
+        form.get("grant_type")?.ok_or_else(|| ErrorCode::InvalidRequest.because("grant_type is missing"))?;
     let grant = grants::find(grant_type)?;
     let principal = client_auth::authenticate(&app, &request, &form).await?;
     let asked = grants::Request::read(&form)?;
@@ -36,4 +37,3 @@ pub fn no_store(mut response: Response) -> Response {
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     response
 }
-

@@ -40,15 +40,22 @@ fn targets(principal: &Principal, registry: &Registry, resources: &[&str]) -> Re
     if resources.is_empty() {
         return match allowed.as_slice() {
             [only] => registry.api(*only).map(|api| vec![Arc::clone(api)]),
-            [] => return Err(ErrorCode::InvalidTarget.because("this client may not use any API yet; its owner can add one")),
+            [] => {
+                return Err(
+                    ErrorCode::InvalidTarget.because("this client may not use any API yet; its owner can add one")
+                );
+            }
             _ => None,
         }
-        .ok_or_else(|| ErrorCode::InvalidTarget.because("this client may use several APIs: name one by the parameter resource"));
+        .ok_or_else(|| {
+            ErrorCode::InvalidTarget.because("this client may use several APIs: name one by the parameter resource")
+        });
     }
     let mut apis: Vec<Arc<Api>> = Vec::with_capacity(resources.len());
     for resource in resources {
         let api = registry.api_by_audience(resource).filter(|api| allowed.contains(&api.id));
-        let api = api.ok_or_else(|| ErrorCode::InvalidTarget.because("this client may not use the API named by resource"))?;
+        let api =
+            api.ok_or_else(|| ErrorCode::InvalidTarget.because("this client may not use the API named by resource"))?;
         if !apis.iter().any(|known| known.id == api.id) {
             apis.push(Arc::clone(api));
         }
@@ -66,7 +73,9 @@ fn issue(call: &Call<'_>, apis: &[Arc<Api>], granted: Rights) -> Result<TokenRes
     };
     let keys = app.key_ring.load();
     let Some(key) = keys.signer(first.algorithm, *now) else {
-        return Err(ErrorCode::ServerError.because("there is no key yet that signs for this API; try again in a moment"));
+        return Err(
+            ErrorCode::ServerError.because("there is no key yet that signs for this API; try again in a moment")
+        );
     };
     let credential = &principal.entry.credential;
     let expires_at = earliest(now.plus(lifetime), credential.expires_at, credential.state);
