@@ -1,5 +1,10 @@
 //! The test kit: what integration tests start and look at.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test kit reports a broken machine by failing the test")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test kit reports a broken machine by failing the test"
+)]
 
 pub mod clients;
 pub mod keyward;
