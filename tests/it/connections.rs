@@ -288,9 +288,7 @@ async fn clear_framing_of_every_kind_is_understood() {
     let form = "grant_type=nonsense";
     for request in [
         post(&format!("Content-Length: {}\r\n\r\n{form}", form.len())),
-        post(&format!(
-            "transfer-encoding:chunked\r\n\r\n5;x=y\r\ngrant\r\nE\r\n_type=nonsense\r\n0\r\nTrailer: x\r\n\r\n"
-        )),
+        post("transfer-encoding:chunked\r\n\r\n5;x=y\r\ngrant\r\nE\r\n_type=nonsense\r\n0\r\nTrailer: x\r\n\r\n"),
     ] {
         let mut wire = Wire::open(&server).await;
         // However it is cut, and twice on one connection.

@@ -230,6 +230,9 @@ on_both_databases! {
     }
 }
 
+/// What is sent (authorization, content type, body) under a name, and what comes back (status, error code).
+type Case = (&'static str, Option<String>, &'static str, Vec<u8>, u16, &'static str);
+
 #[tokio::test]
 async fn malformed_requests_get_a_precise_error_each() {
     let server = TestServer::start(keyward_tests::server::Db::Sqlite).await;
@@ -240,7 +243,7 @@ async fn malformed_requests_get_a_precise_error_each() {
     let right = basic(&format!("{}:{}", key.client_id, key.client_secret));
     let post_auth = format!("client_id={}&client_secret={}", key.client_id, key.client_secret);
     let grant = "grant_type=client_credentials";
-    let cases: Vec<(&str, Option<String>, &str, Vec<u8>, u16, &str)> = vec![
+    let cases: Vec<Case> = vec![
         ("post", None, form, format!("{grant}&{post_auth}").into(), 200, ""),
         (
             "form-decoding of both halves",

@@ -36,13 +36,13 @@ pub enum Db {
 /// Declares tests that run on both databases: `on_both_databases! { async fn name(server: TestServer) { … } }`.
 #[macro_export]
 macro_rules! on_both_databases {
-    ($($(#[$attribute:meta])* async fn $name:ident($server:ident: TestServer) $body:block)*) => {$(
+    ($($(#[$attribute:meta])* async fn $name:ident($server:ident: $server_type:ty) $body:block)*) => {$(
         mod $name {
             #[allow(unused_imports, reason = "not every story needs all of its file's imports")]
             use super::*;
 
             $(#[$attribute])*
-            async fn story($server: $crate::server::TestServer) $body
+            async fn story($server: $server_type) $body
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_sqlite() {
