@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-/// Requests whose framing was not clear, so that they never became requests.
+/// Requests of which it was not clear where they go or where they end.
 pub(crate) static UNCLEAR_REQUESTS: Counter = Counter::new();
 /// Connections, handshakes among them.
 pub(crate) static OPEN_CONNECTIONS: Gauge = Gauge(AtomicU64::new(0));
@@ -196,7 +196,7 @@ impl Text {
         }
         text.durations();
         for (name, help, counter) in [
-            ("keyward_http_unclear_requests_total", "Requests refused for unclear framing", &UNCLEAR_REQUESTS),
+            ("keyward_http_unclear_requests_total", "Requests refused for their Host or framing", &UNCLEAR_REQUESTS),
             ("keyward_tokens_issued_total", "Access tokens issued", &TOKENS_ISSUED),
             ("keyward_authentication_failures_total", "Failed client authentications", &AUTHENTICATION_FAILURES),
             ("keyward_database_errors_total", "Requests and tasks that the database failed", &DATABASE_ERRORS),

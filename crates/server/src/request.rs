@@ -19,7 +19,7 @@ use tower_service::Service as _;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
-use crate::meter::{Route, count_request};
+use crate::meter::{Route, UNCLEAR_REQUESTS, count_request};
 use crate::respond::json_response;
 use crate::telemetry::RequestSpan;
 
@@ -171,6 +171,7 @@ fn same(host: &HeaderValue, authority: &Authority) -> bool {
 }
 
 fn unclear(why: &'static str, version: Version) -> Response {
+    UNCLEAR_REQUESTS.increment();
     let body = serde_json::json!({ "error": "invalid_request", "error_description": why });
     let mut response = json_response(StatusCode::BAD_REQUEST, &body);
     if version < Version::HTTP_2 {

@@ -75,7 +75,8 @@ impl Visit for Said {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.push(field.name(), value);
+        // Some libraries give their message as a field of that name.
+        if field.name() == "message" { self.message = value.to_owned() } else { self.push(field.name(), value) }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -163,6 +164,8 @@ mod tests {
         assert_eq!((&value["n"], &value["yes"], &value["s"]), (&(-1).into(), &true.into(), &"a\"b\n".into()));
         assert!(value["timestamp"].as_str().unwrap().ends_with('Z'), "{value}");
         assert_eq!(value["request"], Value::Null);
+        let line = logged(LogFormat::Json, || tracing::warn!(message = "said", n = 1));
+        assert_eq!(line.matches("\"message\":\"said\"").count(), 1, "{line}");
     }
 
     #[test]
