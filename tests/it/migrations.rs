@@ -13,29 +13,40 @@ struct Fixture {
     answer: &'static str,
 }
 
-const FIXTURES: &[Fixture] = &[Fixture {
-    version: 1,
-    rows: &[
-        "INSERT INTO users VALUES ('user_01h455vb4pex5vsknk084sn02q', 'olga', 'olga@plant.example', 'Worker', 'plant/7', \
+const FIXTURES: &[Fixture] = &[
+    Fixture {
+        version: 1,
+        rows: &[
+            "INSERT INTO users VALUES ('user_01h455vb4pex5vsknk084sn02q', 'olga', 'olga@plant.example', 'Worker', 'plant/7', \
          NULL, 1, 1, 1)",
-        "INSERT INTO scopes VALUES ('Worker', 'Work', '', 1, 1, 1)",
-        "INSERT INTO clients VALUES ('client_01h455vb4pex5vsknk084sn02q', 'orders', 'confidential', \
+            "INSERT INTO scopes VALUES ('Worker', 'Work', '', 1, 1, 1)",
+            "INSERT INTO clients VALUES ('client_01h455vb4pex5vsknk084sn02q', 'orders', 'confidential', \
          'user_01h455vb4pex5vsknk084sn02q', 'Worker', 'plant/7', 'owner', NULL, 1, 1, 1)",
-        "INSERT INTO apis VALUES ('api_01h455vb4pex5vsknk084sn02q', 'Orders', 'https://orders.example', 'Worker', 600, \
+            "INSERT INTO apis VALUES ('api_01h455vb4pex5vsknk084sn02q', 'Orders', 'https://orders.example', 'Worker', 600, \
          'ES256', NULL, 1, 1, 1)",
-        "INSERT INTO client_apis VALUES ('client_01h455vb4pex5vsknk084sn02q', 'api_01h455vb4pex5vsknk084sn02q')",
-        "INSERT INTO credentials (id, client, label, purpose, state, ended_at, end_reason, status_index, created_by, \
+            "INSERT INTO client_apis VALUES ('client_01h455vb4pex5vsknk084sn02q', 'api_01h455vb4pex5vsknk084sn02q')",
+            "INSERT INTO credentials (id, client, label, purpose, state, ended_at, end_reason, status_index, created_by, \
          created_at, updated_at, version) VALUES ('cred_01h455vb4pex5vsknk084sn02q', \
          'client_01h455vb4pex5vsknk084sn02q', 'old', 'general', 'purged', 5, NULL, 1, \
          'user_01h455vb4pex5vsknk084sn02q', 1, 5, 2)",
-        "INSERT INTO revoked_tokens VALUES ('tok_01h455vb4pex5vsknk084sn02q', 'cred_01h455vb4pex5vsknk084sn02q', 9, 5)",
-        "INSERT INTO idempotency_keys VALUES ('client_01h455vb4pex5vsknk084sn02q', 'k', 'r', 'm', 1)",
-    ],
-    question: "SELECT u.name || ' ' || c.name || ' ' || a.audience || ' ' || k.label FROM users u \
+            "INSERT INTO revoked_tokens VALUES ('tok_01h455vb4pex5vsknk084sn02q', 'cred_01h455vb4pex5vsknk084sn02q', 9, 5)",
+            "INSERT INTO idempotency_keys VALUES ('client_01h455vb4pex5vsknk084sn02q', 'k', 'r', 'm', 1)",
+        ],
+        question: "SELECT u.name || ' ' || c.name || ' ' || a.audience || ' ' || k.label FROM users u \
                JOIN clients c ON c.owner = u.id JOIN client_apis ca ON ca.client = c.id \
                JOIN apis a ON a.id = ca.api JOIN credentials k ON k.client = c.id",
-    answer: "olga orders https://orders.example old",
-}];
+        answer: "olga orders https://orders.example old",
+    },
+    Fixture {
+        version: 2,
+        rows: &[
+            "INSERT INTO callers VALUES ('cred_01h455vb4pex5vsknk084sn02q', '', '192.0.2.1', 'curl/8', 'hall 3', 1, 2, 3, 4)",
+        ],
+        question: "SELECT c.network || ' ' || c.instance || ' ' || k.label FROM callers c \
+                   JOIN credentials k ON k.id = c.credential",
+        answer: "192.0.2.1 hall 3 old",
+    },
+];
 
 async fn step_by_step(url: &str) {
     let engine = Engine::open(&Options::new(url.parse().unwrap())).await.unwrap();

@@ -3,5 +3,7 @@
 use crate::engine::Migration;
 
 /// All steps in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "initial", sql: include_str!("../migrations/0001_initial.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "initial", sql: include_str!("../migrations/0001_initial.sql") },
+    Migration { version: 2, name: "callers", sql: include_str!("../migrations/0002_callers.sql") },
+];
