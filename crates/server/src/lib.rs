@@ -35,7 +35,7 @@ use app::{App, StartError, Surroundings};
 use config::Config;
 use first_start::Bootstrap;
 use listen::Listener;
-use request::Reception;
+use request::{Reception, RequestIds};
 
 /// A server that listens and is ready to serve.
 pub struct Server {
@@ -72,7 +72,7 @@ impl Server {
         let (app, bootstrap) = App::start(config, issuer, surroundings).await?;
         let reception = Reception {
             clock: app.clock.clone(),
-            entropy: app.entropy.clone(),
+            ids: RequestIds::new(&app.entropy).map_err(StartError::from)?,
             router: router::router(Arc::clone(&app)),
             trusted_proxies: config.server.trusted_proxies.clone(),
         };

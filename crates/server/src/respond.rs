@@ -15,6 +15,9 @@ use utoipa::ToSchema;
 
 use crate::meter;
 
+/// Bytes that hold a token response, so that writing it does not grow the buffer.
+const USUAL_BODY: usize = 1280;
+
 /// Error codes of the OAuth endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
@@ -332,9 +335,12 @@ impl From<crate::app::StartError> for ApiError {
 
 /// A JSON answer.
 pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
-    // Our own types always serialise; an empty body would be noticed at once.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
+    let mut json = Vec::with_capacity(USUAL_BODY);
+    if serde_json::to_writer(&mut json, body).is_err() {
+        // Our own types always serialise; an empty body would be noticed at once.
+        json.clear();
+    }
+    let mut response = Response::new(Body::from(json));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

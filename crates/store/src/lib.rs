@@ -13,6 +13,7 @@ mod events;
 mod idempotency;
 mod listing;
 mod migrations;
+mod principals;
 mod revoked_tokens;
 mod scopes;
 mod sealed_secrets;
