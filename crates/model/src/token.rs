@@ -20,9 +20,18 @@ const USUAL_LEN: usize = 640;
 /// Bytes for the claims that no two tokens share: two instants, an identifier, their names.
 const OWN_LEN: usize = 96;
 
-/// Everything an access token says. Instants are whole seconds (RFC 7519 §2 `NumericDate`) in the JSON.
+/// Everything an access token says. Instants are whole seconds (RFC 7519 §2 `NumericDate`) in the JSON. What no two
+/// tokens have in common comes first; see [`SharedClaims`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessTokenClaims {
+    /// When it was issued.
+    #[serde(with = "numeric_date")]
+    pub iat: Timestamp,
+    /// From when on it is not valid any more.
+    #[serde(with = "numeric_date")]
+    pub exp: Timestamp,
+    /// The token's own identifier.
+    pub jti: TokenId,
     /// Who issued it: the issuer's URL.
     pub iss: String,
     /// For whom it is: the audience URIs of one or more APIs (RFC 8707 §2).
@@ -31,17 +40,9 @@ pub struct AccessTokenClaims {
     pub sub: Subject,
     /// Which application.
     pub client_id: ClientId,
-    /// When it was issued.
-    #[serde(with = "numeric_date")]
-    pub iat: Timestamp,
     /// Before when it is not valid; Keyward leaves it out.
     #[serde(with = "numeric_date::option", default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<Timestamp>,
-    /// From when on it is not valid any more.
-    #[serde(with = "numeric_date")]
-    pub exp: Timestamp,
-    /// The token's own identifier.
-    pub jti: TokenId,
     /// Granted scopes with all they imply; absent means none.
     #[serde(default)]
     pub scope: ScopeSet,
@@ -69,13 +70,9 @@ impl AccessTokenClaims {
 
     /// What tokens of the same grant have in common with this one.
     pub fn shared(&self) -> Result<SharedClaims, JwsError> {
-        let mut claims = serde_json::to_value(self).map_err(|_| JwsError::Signing)?;
-        let members = claims.as_object_mut().ok_or(JwsError::Signing)?;
-        for own in ["iat", "exp", "jti"] {
-            members.remove(own);
-        }
-        let json = claims.to_string();
-        Ok(SharedClaims { members: json.strip_prefix('{').ok_or(JwsError::Signing)?.into() })
+        let json = serde_json::to_string(self).map_err(|_| JwsError::Signing)?;
+        let members = json.strip_prefix(&*own_claims(self.iat, self.exp, self.jti, 0)).ok_or(JwsError::Signing)?;
+        Ok(SharedClaims { members: members.into() })
     }
 
     /// Plain membership: what a scope implies was written out when the token was issued.
@@ -99,10 +96,8 @@ pub struct SharedClaims {
 impl SharedClaims {
     /// The signed token with these claims and its own.
     pub fn sign(&self, key: &SigningKey, iat: Timestamp, exp: Timestamp, jti: TokenId) -> Result<String, JwsError> {
-        let mut payload = String::with_capacity(OWN_LEN + self.members.len());
-        let (iat, exp) = (iat.as_seconds(), exp.as_seconds());
-        // Writing to a string cannot fail.
-        let _ = write!(payload, r#"{{"iat":{iat},"exp":{exp},"jti":"{jti}",{}"#, self.members);
+        let mut payload = own_claims(iat, exp, jti, self.members.len());
+        payload.push_str(&self.members);
         key.sign(ACCESS_TOKEN, payload.as_bytes())
     }
 
@@ -110,6 +105,14 @@ impl SharedClaims {
     pub fn size(&self) -> usize {
         self.members.len()
     }
+}
+
+/// The beginning of a token's JSON, with room for as many bytes more.
+fn own_claims(iat: Timestamp, exp: Timestamp, jti: TokenId, room: usize) -> String {
+    let mut json = String::with_capacity(OWN_LEN + room);
+    // Writing to a string cannot fail.
+    let _ = write!(json, r#"{{"iat":{},"exp":{},"jti":"{jti}","#, iat.as_seconds(), exp.as_seconds());
+    json
 }
 
 /// Whom a token stands for: a user, or the application itself.
