@@ -3,6 +3,7 @@
 pub mod apis;
 pub mod body;
 pub mod call;
+pub mod callers;
 pub mod clients;
 pub mod credentials;
 pub mod events;
@@ -33,6 +34,7 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(users::router())
         .merge(clients::router())
         .merge(credentials::router())
+        .merge(callers::router())
         .merge(scopes::router())
         .merge(apis::router())
         .merge(signing_keys::router())
