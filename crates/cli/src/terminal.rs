@@ -38,12 +38,18 @@ pub(crate) fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// How many columns standard output has, if it is a terminal.
-pub(crate) fn width() -> Option<u16> {
+/// How many columns and lines standard output has, if it is a terminal.
+pub(crate) fn size() -> Option<(u16, u16)> {
     if !io::stdout().is_terminal() {
         return None;
     }
-    terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(width), _)| width)
+    terminal_size::terminal_size_of(io::stdout())
+        .map(|(terminal_size::Width(width), terminal_size::Height(height))| (width, height))
+}
+
+/// How many columns standard output has, if it is a terminal.
+pub(crate) fn width() -> Option<u16> {
+    size().map(|(width, _)| width)
 }
 
 /// Asks before something that cannot be undone. Scripts, which cannot be asked, say `--yes`.

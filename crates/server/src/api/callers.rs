@@ -70,17 +70,13 @@ pub struct CallerView {
 #[serde(deny_unknown_fields)]
 pub struct CallerQuery {
     /// The most entries to give: 1 to 200, 50 if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u16>,
     /// The `next_cursor` of the page before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// Seen at this instant or later.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub since: Option<Instant>,
     /// `accepted` or `refused`: at least once so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub outcome: Option<Outcome>,
 }

@@ -10,7 +10,7 @@ use keyward_model::basic::{Basic, BasicError};
 use keyward_model::client::ClientKind;
 use keyward_model::credential::State;
 use keyward_model::form::Form;
-use keyward_model::id::{ClientId, CredentialId};
+use keyward_model::id::ClientId;
 use keyward_model::key::Key;
 use keyward_model::secret::{Secret, SecretHash};
 use keyward_model::time::Timestamp;
@@ -36,9 +36,9 @@ pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'
     let authorization = basic(&request.headers)?;
     let presented = presented(authorization.as_ref(), form)?;
     let outcome = verify(app, &presented, request.now).await?;
-    if let Err(Refusal::Ended(credential, _)) = &outcome {
+    if let (Err(Refusal::Ended(_)), Ok(key)) = (&outcome, Key::parse(presented.secret)) {
         // Whoever still comes with the right secret of an ended key is to be moved to another.
-        app.callers.refused(*credential, &caller::of(request, form)?, request.now);
+        app.callers.refused(key.credential, &caller::of(request, form)?, request.now);
     }
     outcome.map_err(|refusal| refuse(app, &presented, refusal, request))
 }
@@ -84,7 +84,7 @@ enum Refusal {
     /// No such client, no such key, or a wrong secret: nobody learns which.
     Unproven,
     /// The secret is right, but the credential has ended.
-    Ended(CredentialId, State),
+    Ended(State),
     /// The secret is right, but the client is disabled.
     ClientDisabled,
     /// The secret is right, but the owner is disabled.
@@ -114,7 +114,7 @@ async fn verify(
     };
     let state = principal.entry.credential.state_at(now);
     if !state.authenticates() {
-        return Ok(Err(Refusal::Ended(principal.entry.credential.id, state)));
+        return Ok(Err(Refusal::Ended(state)));
     }
     if principal.client.disabled_at.is_some() || principal.client.kind == ClientKind::Public {
         return Ok(Err(Refusal::ClientDisabled));
@@ -143,7 +143,7 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
     }
     let (description, cause) = match refusal {
         Refusal::Unproven => ("client_id or client_secret is wrong".into(), "unknown client or wrong secret"),
-        Refusal::Ended(_, state) => (
+        Refusal::Ended(state) => (
             format!("this client_secret is {}; ask the owner of the client for a new one", state.name()),
             "ended credential",
         ),
