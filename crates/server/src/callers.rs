@@ -215,3 +215,83 @@ async fn write(store: &Store, batch: &[CallerCount]) -> Result<(), StoreError> {
     let now = batch.iter().map(|count| count.sightings.last_seen_at).max().unwrap_or(Timestamp::from_millis(0));
     tx.commit(&Origin { actor: Actor::system("callers"), source: None, now }).await.map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_model::entropy::Entropy;
+    use proptest::prelude::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn credentials(count: usize) -> Vec<CredentialId> {
+        let entropy = Entropy::seeded(1);
+        (0..count).map(|_| CredentialId::new(at(0), &entropy).unwrap()).collect()
+    }
+
+    fn caller(instance: &str) -> Caller<'_> {
+        Caller::new("192.0.2.1".parse().unwrap(), b"press/2", instance)
+    }
+
+    fn seen(memory: &Memory, credential: CredentialId, instance: &str, when: i64) {
+        memory.add(credential, Some(&caller(instance)), &Sightings::one(Outcome::Accepted, at(when)));
+    }
+
+    fn sum(counts: &[CallerCount]) -> i64 {
+        counts.iter().map(|count| count.sightings.accepted).sum()
+    }
+
+    #[test]
+    fn memory_grows_to_its_bound_and_counts_on() {
+        let memory = Memory::default();
+        let many = credentials(2000);
+        for (n, credential) in many.iter().cycle().take(100_000).enumerate() {
+            seen(&memory, *credential, &format!("press {n}"), 1);
+        }
+        let held: usize = (0..SHARDS).map(|shard| memory.shard(shard).callers).sum();
+        assert_eq!(held, SHARDS * MOST_IN_SHARD, "2000 credentials with 50 callers each fill every part");
+        let counts = memory.take();
+        assert_eq!(sum(&counts), 100_000);
+        let others = counts.iter().filter(|count| count.caller.is_none()).count();
+        assert_eq!((counts.len(), others), (held + many.len(), many.len()), "one more for each credential");
+        assert!(memory.take().is_empty());
+    }
+
+    #[test]
+    fn of_one_credential_sixty_four_are_told_apart() {
+        let memory = Memory::default();
+        let credential = credentials(1)[0];
+        for n in (0..80).chain(0..80) {
+            seen(&memory, credential, &format!("press {n}"), n);
+        }
+        let counts = memory.take();
+        let other = counts.iter().find(|count| count.caller.is_none()).unwrap();
+        assert_eq!((counts.len(), other.sightings.accepted, sum(&counts)), (65, 32, 160));
+        assert_eq!((other.sightings.first_seen_at, other.sightings.last_seen_at), (at(64), at(79)));
+    }
+
+    proptest! {
+        #[test]
+        fn taking_out_and_putting_back_at_any_time_changes_no_sum(uses in prop::collection::vec((0usize..3, 0u8..90, any::<bool>()), 1..300)) {
+            let memory = Memory::default();
+            let credentials = credentials(3);
+            for (n, (credential, instance, is_away)) in uses.iter().enumerate() {
+                seen(&memory, credentials[*credential], &instance.to_string(), i64::try_from(n).unwrap());
+                if *is_away {
+                    for count in memory.take().iter().rev() {
+                        memory.add(count.credential, count.caller.as_ref(), &count.sightings);
+                    }
+                }
+            }
+            let counts = memory.take();
+            for (at, credential) in credentials.iter().enumerate() {
+                let of_it: Vec<_> = counts.iter().filter(|count| count.credential == *credential).cloned().collect();
+                let expected = uses.iter().filter(|(used, ..)| *used == at).count();
+                prop_assert_eq!(sum(&of_it), i64::try_from(expected).unwrap());
+                prop_assert!(of_it.len() <= MOST_CALLERS + 1);
+            }
+        }
+    }
+}
