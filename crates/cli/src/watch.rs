@@ -31,13 +31,13 @@ const PRESS: Duration = Duration::from_millis(100);
 /// for long enough, `q` leaves. In a pipe there is one line for each change. It ends with the credential.
 #[derive(Args)]
 pub(crate) struct Watch {
-    credential: CredentialId,
+    pub(crate) credential: CredentialId,
     /// A caller that was not seen for so long has left.
     #[arg(long, value_name = "DURATION", value_parser = when::parse_duration, default_value = "24h")]
-    quiet: Duration,
+    pub(crate) quiet: Duration,
     /// How often to look.
     #[arg(long, value_name = "DURATION", value_parser = when::parse_duration, default_value = "2s")]
-    every: Duration,
+    pub(crate) every: Duration,
 }
 
 /// A credential with its callers.

@@ -46,11 +46,11 @@ impl Frame {
         let blocks = 1 + usize::from(standing.successor.is_some());
         let width = if beside { self.width / 2 - 1 } else { self.width };
         let height = if beside { self.height } else { self.height / blocks };
-        let room = height.saturating_sub(HEAD + FOOT).max(1);
-        let block = |title, used| self.block(title, used, standing.at, (width, room));
+        let room = Room { width, lines: height.saturating_sub(HEAD + FOOT).max(1), now: standing.at };
         let title = if standing.successor.is_some() { "OLD KEY" } else { "KEY" };
-        let old = block(title, &standing.old);
-        let mut lines = match standing.successor.as_ref().map(|used| block("SUCCESSOR", used)) {
+        let old = room.block(title, &standing.old, Some(self.quiet));
+        // Whoever has arrived has arrived, also when not seen for long.
+        let mut lines = match standing.successor.as_ref().map(|used| room.block("SUCCESSOR", used, None)) {
             None => old,
             Some(new) if beside => side_by_side(&old, &new, width),
             Some(new) => [old, vec![Line::default()], new].concat(),
@@ -61,37 +61,6 @@ impl Frame {
             lines.push(Line { text: visible(notice), look: Look::Warning });
         }
         lines.iter().fold(String::new(), |text, line| text + &line.painted(self.width, self.paint) + "\n")
-    }
-
-    fn block(&self, title: &str, used: &Used, now: Timestamp, (width, room): (usize, usize)) -> Vec<Line> {
-        let credential = &used.credential;
-        let title = [title, &visible(&credential.label), &credential.id.to_string()].map(str::to_owned);
-        let title = title.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
-        let mut lines = vec![
-            Line { text: title, look: Look::Title },
-            Line::plain(state(credential, now)),
-            Line::plain(headline(&used.callers, now)),
-            Line::default(),
-        ];
-        let shown = used.callers.iter().take(room).map(|caller| self.caller(caller, now, width));
-        lines.extend(shown);
-        if let Some(hidden) = used.callers.len().checked_sub(room).filter(|hidden| *hidden > 0) {
-            lines.push(Line { text: format!("  … and {hidden} more"), look: Look::Dim });
-        }
-        lines
-    }
-
-    fn caller(&self, caller: &CallerView, now: Timestamp, width: usize) -> Line {
-        let quiet = is_quiet(caller, now, self.quiet);
-        let mark = if quiet { "-" } else { "*" };
-        let refused = if caller.refused > 0 { format!(", {} refused", caller.refused) } else { String::new() };
-        let seen = when::relative(caller.last_seen_at.0, now);
-        let tail = format!("  {seen:>11}  {:>9}{refused}", caller.accepted);
-        let who = format!("{mark} {}  {}", visible(name(caller)), network(caller));
-        let who = cut(&who, width.saturating_sub(tail.width()).max(12));
-        let blanks = width.saturating_sub(who.width() + tail.width()).min(52usize.saturating_sub(who.width()));
-        let text = format!("{who}{}{tail}", " ".repeat(blanks));
-        Line { text, look: if quiet { Look::Dim } else { Look::Plain } }
     }
 
     fn advice(&self, standing: &Standing) -> Line {
@@ -106,6 +75,49 @@ impl Frame {
             (Some(_), left) => format!("{left} still to be moved (seen within {quiet}); q leaves"),
         };
         Line { text, look: Look::Dim }
+    }
+}
+
+/// The room for one key.
+struct Room {
+    width: usize,
+    /// For its callers.
+    lines: usize,
+    now: Timestamp,
+}
+
+impl Room {
+    /// A key with its callers; with `quiet`, those who have left are marked.
+    fn block(&self, title: &str, used: &Used, quiet: Option<Duration>) -> Vec<Line> {
+        let credential = &used.credential;
+        let title = [title, &visible(&credential.label), &credential.id.to_string()].map(str::to_owned);
+        let title = title.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
+        let mut lines = vec![
+            Line { text: title, look: Look::Title },
+            Line::plain(state(credential, self.now)),
+            Line::plain(headline(&used.callers, self.now)),
+            Line::default(),
+        ];
+        let shown = used.callers.iter().take(self.lines).map(|caller| self.caller(caller, quiet));
+        lines.extend(shown);
+        if let Some(hidden) = used.callers.len().checked_sub(self.lines).filter(|hidden| *hidden > 0) {
+            lines.push(Line { text: format!("  … and {hidden} more"), look: Look::Dim });
+        }
+        lines
+    }
+
+    fn caller(&self, caller: &CallerView, quiet: Option<Duration>) -> Line {
+        let Self { width, now, .. } = *self;
+        let has_left = quiet.is_some_and(|quiet| is_quiet(caller, now, quiet));
+        let mark = if has_left { "-" } else { "*" };
+        let refused = if caller.refused > 0 { format!(", {} refused", caller.refused) } else { String::new() };
+        let seen = when::relative(caller.last_seen_at.0, now);
+        let tail = format!("  {seen:>11}  {:>9}{refused}", caller.accepted);
+        let who = format!("{mark} {}  {}", visible(name(caller)), network(caller));
+        let who = cut(&who, width.saturating_sub(tail.width()).max(12));
+        let blanks = width.saturating_sub(who.width() + tail.width()).min(52usize.saturating_sub(who.width()));
+        let text = format!("{who}{}{tail}", " ".repeat(blanks));
+        Line { text, look: if has_left { Look::Dim } else { Look::Plain } }
     }
 }
 

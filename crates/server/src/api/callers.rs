@@ -1,6 +1,7 @@
 //! Callers: from where credentials are used, and what others report of it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -218,8 +219,8 @@ async fn report(call: Call, body: Json<CallerReport>) -> Result<axum::Json<Calle
     let read = read.collect::<Result<Vec<_>, _>>()?;
     let mut known: HashMap<CredentialId, bool> = HashMap::new();
     for entry in reported {
-        if !known.contains_key(&entry.credential) {
-            known.insert(entry.credential, call.app.store.may_report_on(entry.credential, limited_to).await?);
+        if let Entry::Vacant(place) = known.entry(entry.credential) {
+            place.insert(call.app.store.may_report_on(entry.credential, limited_to).await?);
         }
     }
     let mut answer = CallersCounted { counted: 0, unknown: 0 };
