@@ -219,6 +219,7 @@ async fn write(store: &Store, batch: &[CallerCount]) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
     use keyward_model::entropy::Entropy;
     use proptest::prelude::*;
 
@@ -251,6 +252,7 @@ mod tests {
             seen(&memory, *credential, &format!("press {n}"), 1);
         }
         let held: usize = (0..SHARDS).map(|shard| memory.shard(shard).callers).sum();
+        assert!(memory.full.notified().now_or_never().is_some(), "a full part asks to be written down at once");
         assert_eq!(held, SHARDS * MOST_IN_SHARD, "2000 credentials with 50 callers each fill every part");
         let counts = memory.take();
         assert_eq!(sum(&counts), 100_000);

@@ -210,9 +210,10 @@ impl Tx {
     /// Where callers came for whom there was no place: counts those not seen since `quiet_since` together with them, so
     /// that whoever comes next has a place.
     pub async fn make_place_for_callers(&mut self, quiet_since: Timestamp) -> Result<u64, StoreError> {
+        // The sum keeps SQLite from going through everybody seen lately: credentials with others are few, and indexed.
         let quiet = format!(
             "last_seen_at < $1 AND fingerprint <> '{OTHER}' AND credential IN (SELECT o.credential FROM callers o \
-             WHERE o.fingerprint = '{OTHER}' AND o.last_seen_at >= $1 \
+             WHERE o.fingerprint = '{OTHER}' AND o.last_seen_at + 0 >= $1 \
              AND (SELECT count(*) FROM callers n WHERE n.credential = o.credential) > {MOST_CALLERS})"
         );
         let fold = format!(
