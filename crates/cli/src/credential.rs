@@ -9,11 +9,13 @@ use keyward_server::api::credentials::{
 };
 use keyward_server::api::list::List;
 
+use crate::caller::CallerOptions;
 use crate::failure::Failure;
 use crate::options::{Global, Limit, RightsOptions, one_of};
 use crate::remote::Remote;
 use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
+use crate::watch::Watch;
 use crate::when::{self, End};
 
 /// Manage credentials: API keys, which are OAuth client secrets
@@ -22,6 +24,7 @@ use crate::when::{self, End};
 Examples:
   keyward credential issue press-7 --label 'PLC in hall 3' --expires 90d
   keyward credential list press-7
+  keyward credential callers cred_01h455vb4pex5vsknk084sn02q --within 24h
   keyward credential revoke cred_01h455vb4pex5vsknk084sn02q")]
 pub(crate) enum Credential {
     List(ListCredentials),
@@ -31,6 +34,13 @@ pub(crate) enum Credential {
     },
     Issue(IssueCredential),
     Change(ChangeCredential),
+    /// Show from where a credential is used
+    Callers {
+        credential: CredentialId,
+        #[command(flatten)]
+        options: CallerOptions,
+    },
+    Watch(Watch),
     /// End credentials at once; their tokens end with them
     Revoke {
         #[arg(required = true, value_name = "CREDENTIAL")]
@@ -103,6 +113,10 @@ impl Credential {
             }
             Self::Issue(issue) => issue.run(global, &remote).await,
             Self::Change(change) => change.run(global, &remote).await,
+            Self::Callers { credential, options } => {
+                options.list(global, &remote, &format!("credentials/{credential}")).await
+            }
+            Self::Watch(watch) => watch.run(global, &remote).await,
             Self::Revoke { credentials } => {
                 for credential in credentials {
                     let view: CredentialView = remote.act(&format!("credentials/{credential}/revoke")).await?;

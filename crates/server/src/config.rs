@@ -26,6 +26,8 @@ pub struct Config {
     pub signing_keys: SigningKeysConfig,
     /// How much to keep in memory.
     pub cache: CacheConfig,
+    /// How to keep count of callers.
+    pub callers: CallersConfig,
     /// How many failures to bear.
     pub limits: LimitsConfig,
     /// What to log.
@@ -98,6 +100,14 @@ pub struct SigningKeysConfig {
 #[expect(missing_docs, reason = "defaults.toml explains every setting")]
 pub struct CacheConfig {
     pub entries: u64,
+}
+
+/// `[callers]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct CallersConfig {
+    pub flush_s: u32,
 }
 
 /// `[limits]`
@@ -226,6 +236,9 @@ impl Config {
         if self.database.pool_size == 0 || self.cache.entries == 0 {
             return refuse("[database] pool_size and [cache] entries must not be 0");
         }
+        if self.callers.flush_s == 0 {
+            return refuse("[callers] flush_s must not be 0");
+        }
         if self.limits.failures_burst == 0 || self.limits.failures_per_minute == 0 {
             return refuse("[limits] failures_burst and failures_per_minute must not be 0");
         }
@@ -341,6 +354,7 @@ mod tests {
             "[server]\ntls_key = \"k.pem\"",
             "[server]\nmax_connections = 0",
             "[server]\nlisten = \"somewhere\"",
+            "[callers]\nflush_s = 0",
             "[log]\nlevel = \"loud\"",
         ] {
             assert!(Config::load(Some(file), []).is_err(), "{file}");

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod app;
+pub mod callers;
 pub mod clock;
 pub mod config;
 pub mod first_start;
@@ -93,9 +94,12 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
         let follower = tokio::spawn(follow::follow(Arc::clone(&self.app)));
         let worker = tokio::spawn(schedule::work(Arc::clone(&self.app)));
+        let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
         let finished = self.listener.serve(self.reception, stop).await;
         follower.abort();
         worker.abort();
+        counter.abort();
+        self.app.callers.flush_at_the_end().await;
         self.app.store.close().await;
         finished
     }

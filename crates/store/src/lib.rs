@@ -7,6 +7,7 @@ pub mod engine;
 mod error;
 
 mod apis;
+mod callers;
 mod clients;
 mod credentials;
 mod events;
@@ -22,6 +23,7 @@ mod users;
 
 use keyward_model::event::Draft;
 
+pub use callers::{CallerCount, CallerFilter, CallerPlace, SeenCaller};
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
 pub use engine::{Changes, DatabaseUrl, Options};

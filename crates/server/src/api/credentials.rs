@@ -336,7 +336,7 @@ async fn revoke(call: Call, Path(path): Path<String>) -> Result<Tagged<Credentia
     Ok(tagged(&call, revoked))
 }
 
-async fn find(call: &Call, id: CredentialId) -> Result<(Credential, Client), ApiError> {
+pub(super) async fn find(call: &Call, id: CredentialId) -> Result<(Credential, Client), ApiError> {
     let nothing = || Problem::NotFound.because("there is no such credential");
     let credential = call.app.store.find_credential(id).await?.ok_or_else(nothing)?;
     let client = clients::find(call, credential.client).await.map_err(|error| match error.problem {

@@ -4,6 +4,7 @@
 //! 2. Find the grant             §4.5
 //! 3. Authenticate the client    §2.3
 //! 4. Carry out the grant        `grants`
+//! 5. Count who asked            `callers`
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use http::{HeaderValue, StatusCode, header};
 use crate::app::App;
 use crate::meter;
 use crate::oauth::form::FormRequest;
-use crate::oauth::{client_auth, grants};
+use crate::oauth::{caller, client_auth, grants};
 use crate::respond::{ErrorCode, OAuthError, json_response};
 
 /// `POST /token`
@@ -23,10 +24,13 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
     let grant_type =
         form.get("grant_type")?.ok_or_else(|| ErrorCode::InvalidRequest.because("grant_type is missing"))?;
     let grant = grants::find(grant_type)?;
+    let caller = caller::of(&request, &form)?;
     let principal = client_auth::authenticate(&app, &request, &form).await?;
+    let credential = principal.entry.credential.id;
     let asked = grants::Request::read(&form)?;
     let response = grants::exchange(grant, &grants::Call { app: &app, principal, now }, asked).await?;
     meter::TOKENS_ISSUED.increment();
+    app.callers.accepted(credential, &caller, now);
     Ok(no_store(json_response(StatusCode::OK, &response)))
 }
 
