@@ -15,7 +15,7 @@ CREATE TABLE callers (
     -- With the right secret, after the credential's end.
     refused       BIGINT NOT NULL,
     PRIMARY KEY (credential, fingerprint)
-);
+) {{CLUSTERED}};
 -- For forgetting those not seen for long; within one credential there are too few rows for an index.
 CREATE INDEX callers_last_seen ON callers (last_seen_at);
 -- The credentials that had more callers than are told apart: few.
