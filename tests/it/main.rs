@@ -18,6 +18,7 @@ mod demo;
 mod events;
 mod introspect;
 mod keys;
+mod limits;
 mod logs;
 mod metrics;
 mod migrations;

@@ -8,14 +8,15 @@ use ipnet::IpNet;
 use keyward_guard::Expect;
 use keyward_model::api::KEYWARD_AUDIENCE;
 use keyward_model::entropy::{Entropy, EntropyError};
-use keyward_model::id::KeyId;
+use keyward_model::id::{ClientId, KeyId};
 use keyward_model::sealing::{MasterKey, SealError};
 use keyward_model::secret::{HashingKey, Secret};
 use keyward_store::{Store, StoreError};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::{Config, SigningKeysConfig};
+use crate::config::{Config, LimitsConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
@@ -71,6 +72,10 @@ pub struct App {
     pub(crate) revoked_tokens: RevokedTokens,
     /// How many failures are borne.
     pub(crate) failures: Failures,
+    /// How much one client may change.
+    pub(crate) changes: Budget<ClientId>,
+    /// How much one user may have.
+    pub(crate) limits: LimitsConfig,
     /// When signing keys change.
     pub(crate) signing_keys: SigningKeysConfig,
     /// Who may read the metrics.
@@ -120,6 +125,8 @@ impl App {
             revoked_tokens: RevokedTokens::load(&store, clock.now()).await?,
             principals: Principals::new(config.cache.entries),
             failures: Failures::new(&config.limits),
+            changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
+            limits: config.limits.clone(),
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),
             status_list: StatusList::default(),

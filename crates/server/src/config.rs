@@ -26,7 +26,7 @@ pub struct Config {
     pub signing_keys: SigningKeysConfig,
     /// How much to keep in memory.
     pub cache: CacheConfig,
-    /// How many failures to bear.
+    /// How much to bear.
     pub limits: LimitsConfig,
     /// What to log.
     pub log: LogConfig,
@@ -107,6 +107,10 @@ pub struct CacheConfig {
 pub struct LimitsConfig {
     pub failures_burst: u32,
     pub failures_per_minute: u32,
+    pub changes_burst: u32,
+    pub changes_per_minute: u32,
+    pub clients_per_owner: u32,
+    pub credentials_per_client: u32,
 }
 
 /// `[log]`
@@ -226,8 +230,9 @@ impl Config {
         if self.database.pool_size == 0 || self.cache.entries == 0 {
             return refuse("[database] pool_size and [cache] entries must not be 0");
         }
-        if self.limits.failures_burst == 0 || self.limits.failures_per_minute == 0 {
-            return refuse("[limits] failures_burst and failures_per_minute must not be 0");
+        let LimitsConfig { failures_burst, failures_per_minute, changes_burst, changes_per_minute, .. } = self.limits;
+        if [failures_burst, failures_per_minute, changes_burst, changes_per_minute].contains(&0) {
+            return refuse("[limits] the bursts and the numbers per minute must not be 0");
         }
         Ok(self)
     }

@@ -1,121 +1,49 @@
-//! The failure budget: how many failed authentications a client, and a network, may have.
+//! The failure budget: how many failed authentications a network may have.
 //!
 //! Only failures are charged and only failures are refused: whoever presents the right secret is let in however empty
-//! the budget is, so no attacker can lock anybody out, and a guesser of 256-bit secrets gains nothing by it.
+//! the budget is, so no attacker can lock anybody out, and a guesser of 256-bit secrets gains nothing by it. What is
+//! charged is the network alone: client ids in failures are whatever an attacker writes, and counting those would be
+//! remembering what they please.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use keyward_model::id::ClientId;
 use keyward_model::time::Timestamp;
-use moka::sync::Cache;
 
+use crate::budget::Budget;
 use crate::config::LimitsConfig;
+use crate::network::network;
 
-/// The most clients and networks whose failures are remembered at once.
-const MOST: u64 = 100_000;
-
-/// Counts failures per client and per network.
-pub(crate) struct Failures {
-    budgets: Cache<Who, Timestamp>,
-    /// How long one failure weighs.
-    weight: Duration,
-    /// How much may weigh at once.
-    burst: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Who {
-    Client(ClientId, IpAddr),
-    Network(IpAddr),
-}
+/// Counts failures per network.
+pub(crate) struct Failures(Budget<IpAddr>);
 
 impl Failures {
     /// With the budget of the settings.
     pub(crate) fn new(config: &LimitsConfig) -> Self {
-        let weight = Duration::from_secs(60) / config.failures_per_minute.max(1);
-        Self { budgets: Cache::new(MOST), weight, burst: weight * config.failures_burst }
+        Self(Budget::new(config.failures_burst, config.failures_per_minute))
     }
 
     /// Charges one failure; the time to wait if the budget is used up.
-    ///
-    /// The generic cell rate algorithm: each key holds the instant at which its failures will have been forgotten.
-    pub(crate) fn charge(&self, client: Option<ClientId>, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
-        let network = network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
-        let client = client.map(|client| Who::Client(client, network));
-        [Some(Who::Network(network)), client].into_iter().flatten().filter_map(|who| self.charge_one(who, now)).max()
-    }
-
-    fn charge_one(&self, who: Who, now: Timestamp) -> Option<Duration> {
-        let mut wait = None;
-        self.budgets.entry(who).and_upsert_with(|entry| {
-            let forgotten_at = entry.map_or(now, |entry| entry.into_value().max(now));
-            let charged = forgotten_at.plus(self.weight);
-            let weight = charged.since(now);
-            if weight > self.burst {
-                wait = Some(weight - self.burst);
-                // A refused attempt is not charged again, so waiting as told is enough.
-                forgotten_at
-            } else {
-                charged
-            }
-        });
-        wait
-    }
-}
-
-/// The network an address stands for: one customer's line is one IPv4 address or one IPv6 /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+    pub(crate) fn charge(&self, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
+        self.0.charge(network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))), now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyward_model::entropy::Entropy;
-
-    fn failures() -> Failures {
-        Failures::new(&LimitsConfig { failures_burst: 3, failures_per_minute: 6 })
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_seconds(1_000 + seconds)
-    }
+    use crate::config::Config;
 
     #[test]
-    fn a_budget_is_used_up_refills_and_names_the_wait() {
-        let failures = failures();
-        let address = Some("192.0.2.1".parse().unwrap());
-        for _ in 0..3 {
-            assert_eq!(failures.charge(None, address, at(0)), None);
-        }
-        assert_eq!(failures.charge(None, address, at(0)), Some(Duration::from_secs(10)));
-        assert_eq!(failures.charge(None, address, at(4)), Some(Duration::from_secs(6)));
-        assert_eq!(failures.charge(None, address, at(10)), None);
-        assert!(failures.charge(None, address, at(10)).is_some());
-    }
-
-    #[test]
-    fn another_network_has_a_budget_of_its_own_for_the_same_client() {
-        let failures = failures();
-        let client = ClientId::new(at(0), &Entropy::seeded(1)).unwrap();
-        for _ in 0..10 {
-            failures.charge(Some(client), Some("192.0.2.1".parse().unwrap()), at(0));
-        }
-        assert_eq!(failures.charge(Some(client), Some("192.0.2.2".parse().unwrap()), at(0)), None);
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_share_a_budget() {
-        let failures = failures();
+    fn addresses_of_one_network_share_a_budget_and_others_have_their_own() {
+        let limits = Config::defaults().unwrap().limits;
+        let failures = Failures::new(&LimitsConfig { failures_burst: 3, failures_per_minute: 6, ..limits });
+        let now = Timestamp::from_seconds(1_000);
         for n in 0..3 {
-            assert_eq!(failures.charge(None, Some(format!("2001:db8::{n}").parse().unwrap()), at(0)), None);
+            assert_eq!(failures.charge(Some(format!("2001:db8::{n}").parse().unwrap()), now), None);
         }
-        assert!(failures.charge(None, Some("2001:db8::ffff".parse().unwrap()), at(0)).is_some());
-        assert_eq!(failures.charge(None, Some("2001:db8:0:1::1".parse().unwrap()), at(0)), None);
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
+        assert!(failures.charge(Some("2001:db8::ffff".parse().unwrap()), now).is_some());
+        assert_eq!(failures.charge(Some("2001:db8:0:1::1".parse().unwrap()), now), None);
+        assert_eq!(failures.charge(Some("192.0.2.1".parse().unwrap()), now), None);
     }
 }

@@ -12,12 +12,14 @@ pub mod oauth;
 pub mod respond;
 pub mod telemetry;
 
+mod budget;
 mod failures;
 mod follow;
 mod health;
 mod key_ring;
 mod listen;
 mod meter;
+mod network;
 mod pages;
 mod principals;
 mod registry;

@@ -219,6 +219,8 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
     };
     call.require_handing_out(&client.rights)?;
     let mut tx = call.begin().await?;
+    let owned = tx.count_clients(owner).await?;
+    call.require_room(owned, call.app.limits.clients_per_owner, "this user owns as many clients as one may")?;
     tx.insert_client(&client).await.map_err(conflict)?;
     body.note_made(&call, &mut tx, &client.id.to_string()).await?;
     tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data: describe(&client) });

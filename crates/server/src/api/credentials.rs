@@ -266,6 +266,8 @@ async fn issue(
     };
     require_narrower(&call, &client, &credential)?;
     use_up_bootstrap(&call, &mut tx).await?;
+    let working = tx.count_working_credentials(client.id, call.now).await?;
+    call.require_room(working, call.app.limits.credentials_per_client, "this client has as many keys as one may")?;
     tx.insert_credential(&credential).await.map_err(conflict)?;
     body.note_made(&call, &mut tx, &credential.id.to_string()).await?;
     tx.record(Draft { kind: "credential.issued", subject: credential.id.to_string(), data: describe(&credential) });

@@ -128,7 +128,7 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
     let address = request.address;
     let client = presented.client_id.parse::<ClientId>().ok();
     meter::AUTHENTICATION_FAILURES.increment();
-    if let Some(wait) = app.failures.charge(client, address, request.now) {
+    if let Some(wait) = app.failures.charge(address, request.now) {
         tracing::warn!(client = client.map(display), source = address.map(display), "too many failed authentications");
         return OAuthError {
             retry_after: Some(wait),

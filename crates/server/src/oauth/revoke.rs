@@ -3,7 +3,8 @@
 //! 1. Authenticate the client                                          §2.1
 //! 2. What is no valid token of ours needs no revoking: success        §2.2
 //! 3. Somebody else's token is refused                                 §2.1
-//! 4. Note the token's end and append the event; answer when in force
+//! 4. Charge the client's budget: each revocation stays in the log for ever
+//! 5. Note the token's end and append the event; answer when in force
 
 use std::sync::Arc;
 
@@ -31,6 +32,17 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
     let Ok(claims) = keyward_guard::verify(token, &keys.key_set, &app.expect_any, now) else { return done() };
     if claims.client_id != caller.client.id {
         return Err(ErrorCode::UnauthorizedClient.because("this token was issued to another client"));
+    }
+    if app.revoked_tokens.contains(&app.store, claims.jti).await? {
+        return done();
+    }
+    if let Some(wait) = app.changes.charge(caller.client.id, now) {
+        return Err(OAuthError {
+            retry_after: Some(wait),
+            ..ErrorCode::TemporarilyUnavailable.because(
+                "this client has ended too many tokens; wait as long as Retry-After says, or revoke the credential",
+            )
+        });
     }
     let credential = claims.cred.unwrap_or(caller.entry.credential.id);
     // Verifiers may be lenient about the end of a token; it must stay known as revoked as long.
