@@ -31,6 +31,7 @@ mod revoke;
 mod scopes;
 mod serve;
 mod signing_keys;
+mod status_list;
 mod tls;
 mod token;
 mod traces;

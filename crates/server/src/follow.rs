@@ -77,6 +77,8 @@ async fn apply(app: &App, events: &[Event]) -> Result<(), StartError> {
         let known = app.key_ring.load_full();
         app.key_ring.store(Arc::new(KeyRing::load(&app.store, &master, Some(&known)).await?));
     }
+    // Last, so that no list is signed after this with a key that these events have withdrawn.
+    app.status_list.note(events);
     Ok(())
 }
 
