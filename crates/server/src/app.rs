@@ -11,7 +11,7 @@ use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::{ClientId, KeyId};
 use keyward_model::sealing::{MasterKey, SealError};
 use keyward_model::secret::{HashingKey, Secret};
-use keyward_store::{Store, StoreError};
+use keyward_store::{Store, StoreError, Tx};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -20,7 +20,7 @@ use crate::config::{Config, LimitsConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
-use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource};
+use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource, hashing_key};
 use crate::oauth::status_list::StatusList;
 use crate::principals::Principals;
 use crate::registry::Registry;
@@ -147,14 +147,19 @@ impl App {
 
     /// The master key in force, read anew: another process may have replaced it.
     pub async fn master(&self) -> Result<MasterKey, StartError> {
-        unlock(&self.store, &self.master_key).await.map(|(master, _)| master)
+        Ok(self.master_key.load(&self.store.list_sealed_secrets().await?)?)
+    }
+
+    /// The master key in force as long as this transaction lasts: what is to be stored must be sealed under this one.
+    pub(crate) async fn master_of(&self, tx: &mut Tx) -> Result<MasterKey, StartError> {
+        Ok(self.master_key.load(&tx.list_sealed_secrets().await?)?)
     }
 }
 
 async fn unlock(store: &Store, source: &MasterKeySource) -> Result<(MasterKey, HashingKey), StartError> {
     let secrets = store.list_sealed_secrets().await?;
-    let (_, sealed) = secrets.iter().find(|(name, _)| name == HASHING_KEY).ok_or(StartError::Unfinished)?;
-    let master = source.load(sealed)?;
+    let sealed = hashing_key(&secrets).ok_or(StartError::Unfinished)?;
+    let master = source.load(&secrets)?;
     let opened = master.open(HASHING_KEY, sealed).map_err(|e| StartError::Sealed(HASHING_KEY.to_owned(), e))?;
     let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| StartError::HashingKey)?;
     Ok((master, HashingKey::new(&Secret::new(bytes))))
