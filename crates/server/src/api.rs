@@ -3,6 +3,7 @@
 pub mod apis;
 pub mod body;
 pub mod call;
+pub mod changes;
 pub mod clients;
 pub mod credentials;
 pub mod events;

@@ -20,7 +20,7 @@ use crate::api::body::{Done, IfMatch, Json, Tagged, present, stale};
 use crate::api::call::{Call, Level, conflict};
 use crate::api::instant::Instant;
 use crate::api::list::{List, Paging, page};
-use crate::api::{Query, id, name};
+use crate::api::{Query, changes, id, name};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 use crate::signing_keys::{self, FirstKeys};
@@ -199,7 +199,7 @@ async fn change(
     call.require(Level::Admin)?;
     let mut api = find(&call, id(&path)?).await?;
     if_match.require(api.version)?;
-    let change = body.value;
+    let (before, change) = (describe(&api), body.value);
     if api.audience == KEYWARD_AUDIENCE {
         require_harmless(&change)?;
     }
@@ -225,7 +225,8 @@ async fn change(
     let mut tx = call.begin().await?;
     prepare(&call, &mut tx, &api, keys).await?;
     let Some(api) = tx.update_api(&api, api.version).await.map_err(refused)? else { return Err(stale()) };
-    tx.record(Draft { kind: "api.changed", subject: api.id.to_string(), data: describe(&api) });
+    let data = changes::between(&before, &describe(&api));
+    tx.record(Draft { kind: "api.changed", subject: api.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(api, false))
 }

@@ -21,7 +21,7 @@ use crate::api::body::{IfMatch, Json, Tagged, present, stale};
 use crate::api::call::{Call, conflict};
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, clients, id, line};
+use crate::api::{Query, changes, clients, id, line};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -294,6 +294,7 @@ async fn change(
     body: Json<CredentialChange>,
 ) -> Result<Tagged<CredentialView>, ApiError> {
     let (mut credential, client) = find(&call, id(&path)?).await?;
+    let before = describe(&credential);
     call.require_management_of(&client)?;
     if_match.require(credential.version)?;
     if credential.purpose == Purpose::Bootstrap {
@@ -316,7 +317,8 @@ async fn change(
     let Some(credential) = tx.update_credential(&credential, credential.version, call.now).await? else {
         return Err(stale());
     };
-    tx.record(Draft { kind: "credential.changed", subject: credential.id.to_string(), data: describe(&credential) });
+    let data = changes::between(&before, &describe(&credential));
+    tx.record(Draft { kind: "credential.changed", subject: credential.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(&call, credential))
 }

@@ -17,7 +17,7 @@ use crate::api::body::{Done, IfMatch, Json, Tagged, stale};
 use crate::api::call::{Call, Level, conflict};
 use crate::api::instant::Instant;
 use crate::api::list::{List, Paging, page};
-use crate::api::{Query, id, line};
+use crate::api::{Query, changes, id, line};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -148,7 +148,7 @@ async fn change(
     let mut entry = find(&call, id(&path)?).await?;
     require_not_keyward(&entry.name)?;
     if_match.require(entry.version)?;
-    let change = body.value;
+    let (before, change) = (describe(&entry), body.value);
     if let Some(new) = change.description {
         entry.description = line(new, "description")?;
     }
@@ -159,7 +159,8 @@ async fn change(
     let mut tx = call.begin().await?;
     judge(&mut tx, &entry).await?;
     let Some(entry) = tx.update_scope(&entry, entry.version).await? else { return Err(stale()) };
-    tx.record(Draft { kind: "scope.changed", subject: entry.name.to_string(), data: describe(&entry) });
+    let data = changes::between(&before, &describe(&entry));
+    tx.record(Draft { kind: "scope.changed", subject: entry.name.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(entry, false))
 }
