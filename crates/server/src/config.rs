@@ -47,6 +47,7 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<IpNet>,
     pub metrics_networks: Vec<IpNet>,
     pub max_connections: u32,
+    pub max_connections_per_network: u32,
     pub header_timeout_s: u32,
     pub body_timeout_s: u32,
     pub shutdown_grace_s: u32,
@@ -224,8 +225,9 @@ impl Config {
             // RFC 8414 §2: no query or fragment components.
             return refuse("[server] issuer must be an http(s) URL without query, fragment or a slash at its end");
         }
-        if server.max_connections == 0 || server.header_timeout_s == 0 || server.body_timeout_s == 0 {
-            return refuse("[server] max_connections, header_timeout_s and body_timeout_s must not be 0");
+        let ServerConfig { max_connections, max_connections_per_network, header_timeout_s, body_timeout_s, .. } = *server;
+        if [max_connections, max_connections_per_network, header_timeout_s, body_timeout_s].contains(&0) {
+            return refuse("[server] neither the connections nor the timeouts of head and body may be 0");
         }
         if self.database.pool_size == 0 || self.cache.entries == 0 {
             return refuse("[database] pool_size and [cache] entries must not be 0");
@@ -345,6 +347,8 @@ mod tests {
             "[server]\nissuer = \"https://iam.example?x\"",
             "[server]\ntls_key = \"k.pem\"",
             "[server]\nmax_connections = 0",
+            "[server]\nmax_connections_per_network = 0",
+            "[limits]\nchanges_per_minute = 0",
             "[server]\nlisten = \"somewhere\"",
             "[log]\nlevel = \"loud\"",
         ] {
