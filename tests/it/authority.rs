@@ -187,6 +187,29 @@ on_both_databases! {
         assert_eq!(admin.get(&path).await.ok()["name"], "first");
     }
 
+    async fn a_change_may_name_several_versions_or_any(server: TestServer) {
+        let admin = server.admin().await;
+        let path = format!("/api/v1/clients/{}", admin.orders_key().await.client_id);
+        let change = async |if_match: &str| {
+            let etag = admin.get(&path).await.header("etag").to_owned();
+            let request = admin.request(Method::PATCH, &path).header("if-match", if_match.replace("NOW", &etag));
+            Answer::of(request.json(&json!({ "name": "another" }))).await.status
+        };
+        for (if_match, status) in [
+            ("*", StatusCode::OK),
+            ("\"0\", NOW", StatusCode::OK),
+            ("\"0\"", StatusCode::PRECONDITION_FAILED),
+            ("\"unknown\"", StatusCode::PRECONDITION_FAILED),
+            ("W/NOW", StatusCode::PRECONDITION_FAILED),
+            ("nonsense", StatusCode::BAD_REQUEST),
+        ] {
+            assert_eq!(change(if_match).await, status, "{if_match}");
+        }
+        let gone = admin.request(Method::PATCH, "/api/v1/clients/client_01h455vb4pex5vsknk084sn02q");
+        let gone = Answer::of(gone.header("if-match", "*").json(&json!({ "name": "another" }))).await;
+        assert_eq!(gone.status, StatusCode::NOT_FOUND);
+    }
+
     async fn a_repeated_create_makes_nothing_and_shows_no_secret_twice(server: TestServer) {
         let admin = server.admin().await;
         let path = format!("/api/v1/clients/{}/credentials", admin.orders_key().await.client_id);

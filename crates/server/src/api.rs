@@ -5,6 +5,7 @@ pub mod body;
 pub mod call;
 pub mod changes;
 pub mod clients;
+pub mod condition;
 pub mod credentials;
 pub mod events;
 pub mod instant;

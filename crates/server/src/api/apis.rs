@@ -16,8 +16,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, IfMatch, Json, Tagged, present, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, present, stale};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, Paging, page};
 use crate::api::{Query, changes, id, name};
@@ -150,8 +151,7 @@ async fn list(call: Call, Query(query): Query<Paging>) -> Result<axum::Json<List
 async fn create(call: Call, body: Json<NewApi>) -> Result<Tagged<ApiView>, ApiError> {
     call.require(Level::Admin)?;
     if let Some(made) = body.made_before(&call).await? {
-        let api = find(&call, id(&made)?).await?;
-        return Ok(tagged(api, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let api = Api {
@@ -168,13 +168,21 @@ async fn create(call: Call, body: Json<NewApi>) -> Result<Tagged<ApiView>, ApiEr
     };
     require_client(&call, api.client).await?;
     let keys = signing_keys::make_first(&call.app.store, api.algorithm, call.now, &call.app.entropy).await?;
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     prepare(&call, &mut tx, &api, keys).await?;
     tx.insert_api(&api).await.map_err(refused)?;
     body.note_made(&call, &mut tx, &api.id.to_string()).await?;
     tx.record(Draft { kind: "api.created", subject: api.id.to_string(), data: describe(&api) });
     call.commit(tx).await?;
     Ok(tagged(api, true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<ApiView>, ApiError> {
+    Ok(tagged(find(call, id(made)?).await?, true))
 }
 
 /// Show an API

@@ -16,8 +16,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, IfMatch, Json, Tagged, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, stale};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, changes, id, name};
@@ -193,8 +194,7 @@ async fn list(call: Call, Query(query): Query<ClientQuery>) -> Result<axum::Json
     responses((status = 201, body = ClientView), (status = "default", body = ProblemDetails)))]
 async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>, ApiError> {
     if let Some(made) = body.made_before(&call).await? {
-        let client = find(&call, id(&made)?).await?;
-        return Ok(tagged(client, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let owner = new.owner.unwrap_or(call.user());
@@ -218,7 +218,10 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
         version: 1,
     };
     call.require_handing_out(&client.rights)?;
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     let owned = tx.count_clients(owner).await?;
     call.require_room(owned, call.app.limits.clients_per_owner, "this user owns as many clients as one may")?;
     tx.insert_client(&client).await.map_err(conflict)?;
@@ -226,6 +229,11 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
     tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data: describe(&client) });
     call.commit(tx).await?;
     Ok(tagged(client, true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<ClientView>, ApiError> {
+    Ok(tagged(find(call, id(made)?).await?, true))
 }
 
 /// Show a client

@@ -17,8 +17,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{IfMatch, Json, Tagged, present, stale};
+use crate::api::body::{Begun, Json, Tagged, present, stale};
 use crate::api::call::{Call, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, changes, clients, id, line};
@@ -238,15 +239,17 @@ async fn issue(
     let client = clients::find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
     if let Some(made) = body.made_before(&call).await? {
-        let (credential, _) = find(&call, id(&made)?).await?;
-        return Ok(issued(&call, credential, None));
+        return again(&call, &made).await;
     }
     if client.kind == ClientKind::Public {
         return Err(Problem::Conflict.because("a public client has no credentials"));
     }
     let new = body.value.clone();
     let key = Key::generate(CredentialId::new(call.now, &call.app.entropy)?, &call.app.entropy)?;
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     let credential = Credential {
         id: key.credential,
         client: client.id,
@@ -273,6 +276,12 @@ async fn issue(
     tx.record(Draft { kind: "credential.issued", subject: credential.id.to_string(), data: describe(&credential) });
     call.commit(tx).await?;
     Ok(issued(&call, credential, Some(key.reveal().to_string())))
+}
+
+/// The answer to a repetition: the secret was shown to the first.
+async fn again(call: &Call, made: &str) -> Result<Tagged<IssuedCredential>, ApiError> {
+    let (credential, _) = find(call, id(made)?).await?;
+    Ok(issued(call, credential, None))
 }
 
 /// Show a credential, never its secret

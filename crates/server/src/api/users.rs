@@ -14,8 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, IfMatch, Json, Tagged, present, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, present, stale};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, changes, id, name};
@@ -159,8 +160,7 @@ async fn list(call: Call, Query(query): Query<UserQuery>) -> Result<axum::Json<L
 async fn create(call: Call, body: Json<NewUser>) -> Result<Tagged<UserView>, ApiError> {
     call.require(Level::Admin)?;
     if let Some(made) = body.made_before(&call).await? {
-        let user = find(&call, &made).await?;
-        return Ok(tagged(user, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let user = User {
@@ -174,12 +174,20 @@ async fn create(call: Call, body: Json<NewUser>) -> Result<Tagged<UserView>, Api
         version: 1,
     };
     call.require_handing_out(&user.rights)?;
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     tx.insert_user(&user).await.map_err(taken)?;
     body.note_made(&call, &mut tx, &user.id.to_string()).await?;
     tx.record(Draft { kind: "user.created", subject: user.id.to_string(), data: describe(&user) });
     call.commit(tx).await?;
     Ok(tagged(user, true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<UserView>, ApiError> {
+    Ok(tagged(find(call, made).await?, true))
 }
 
 /// Show a user
