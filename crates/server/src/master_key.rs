@@ -1,8 +1,7 @@
 //! Where the master key comes from, and how it is replaced.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use keyward_model::entropy::Entropy;
@@ -11,6 +10,7 @@ use keyward_store::Store;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::private_file;
 
 /// The name of the hashing key among the sealed secrets; whatever opens it is the master key in force.
 pub const HASHING_KEY: &str = "hashing key";
@@ -96,7 +96,7 @@ impl MasterKeySource {
         match self {
             Self::File { path, create: true } if !path.exists() => {
                 let key = MasterKey::generate(entropy)?;
-                write(path, &[&key]).map_err(|e| MasterKeyError::File(path.clone(), e))?;
+                write(path, &[&key])?;
                 Ok(key)
             }
             _ => self.read()?.into_iter().next().ok_or_else(|| MasterKeyError::Form(self.describe())),
@@ -127,17 +127,10 @@ pub(crate) fn hashing_key(secrets: &[(String, Vec<u8>)]) -> Option<&[u8]> {
 }
 
 /// Writes the keys, newest first, so that at any instant the file is whole and readable by nobody else.
-fn write(path: &Path, keys: &[&MasterKey]) -> std::io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    for key in keys {
-        writeln!(file, "{}", *key.reveal())?;
-    }
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    fs::File::open(directory)?.sync_all()
+fn write(path: &Path, keys: &[&MasterKey]) -> Result<(), MasterKeyError> {
+    let lines: Vec<_> = keys.iter().map(|key| key.reveal()).collect();
+    let text = Zeroizing::new(lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>());
+    private_file::replace(path, text.as_bytes()).map_err(|e| MasterKeyError::File(path.to_owned(), e))
 }
 
 /// Replaces the master key: everything sealed is sealed anew in one transaction.
@@ -158,7 +151,7 @@ pub async fn rotate(
         (Some(given), _) => given.clone(),
         (None, MasterKeySource::File { path, create: true }) => {
             let new = MasterKey::generate(entropy)?;
-            write(path, &[&new, &old]).map_err(|e| MasterKeyError::File(path.clone(), e))?;
+            write(path, &[&new, &old])?;
             new
         }
         (None, fixed) => return Err(MasterKeyError::Fixed(fixed.describe()).into()),
@@ -188,7 +181,7 @@ pub async fn rotate(
         // Another replacement may have followed at once: only what is in force under the lock stays in the file.
         let mut tx = store.begin().await?;
         let in_force = source.load(&tx.list_sealed_secrets().await?)?;
-        write(path, &[&in_force]).map_err(|e| MasterKeyError::File(path.clone(), e))?;
+        write(path, &[&in_force])?;
     }
     Ok(resealed)
 }
