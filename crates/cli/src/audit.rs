@@ -20,6 +20,7 @@ use keyward_server::api::users::UserView;
 use keyward_store::EventFilter;
 use serde_json::Value;
 
+use crate::failure::Failure;
 use crate::options::Global;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -29,6 +30,8 @@ use log::Log;
 
 /// How often `tail -f` looks for more.
 const POLL: Duration = Duration::from_secs(1);
+/// How long `tail -f` pauses at most while the server is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How many events are asked for at once.
 const PAGE: u16 = 1000;
 
@@ -139,13 +142,29 @@ impl Tail {
             return Ok(());
         }
         loop {
-            let events = log.after(at, &filter, PAGE).await?;
+            let events = patiently(|| log.after(at, &filter, PAGE)).await?;
             at = events.last().map_or(at, |event| event.seq);
             if events.is_empty() {
                 tokio::time::sleep(POLL).await;
             }
             lines.print(events).await?;
         }
+    }
+}
+
+/// Asks until there is an answer: a server that restarts is back in a while. Says so once.
+async fn patiently<T>(ask: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut pause = POLL;
+    loop {
+        let error = match ask().await {
+            Err(error) if error.downcast_ref().is_some_and(Failure::may_pass) => error,
+            answer => return answer,
+        };
+        if pause == POLL {
+            terminal::note(&format!("{error}; it is asked again until it answers"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
