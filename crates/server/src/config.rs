@@ -225,7 +225,8 @@ impl Config {
             // RFC 8414 §2: no query or fragment components.
             return refuse("[server] issuer must be an http(s) URL without query, fragment or a slash at its end");
         }
-        let ServerConfig { max_connections, max_connections_per_network, header_timeout_s, body_timeout_s, .. } = *server;
+        let ServerConfig { max_connections, max_connections_per_network, header_timeout_s, body_timeout_s, .. } =
+            *server;
         if [max_connections, max_connections_per_network, header_timeout_s, body_timeout_s].contains(&0) {
             return refuse("[server] neither the connections nor the timeouts of head and body may be 0");
         }
