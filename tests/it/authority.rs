@@ -131,6 +131,30 @@ on_both_databases! {
         }
     }
 
+    async fn a_self_key_makes_keys_as_wide_as_its_owner_on_its_own_resources_and_no_wider(server: TestServer) {
+        let admin = server.admin().await;
+        let (user, _) = person(&admin, &server, "olga", "keyward:self").await;
+        let (own, stock) = (own_api(&admin).await, admin.new_api("https://stock.example", &["Supervisor", "Worker"]).await);
+        let narrow = json!({ "owner": user["id"], "scope": "keyward:self", "res": ["plant/7"], "apis": [own] });
+        let olga = server.api(&admin.issue(&admin.new_client(narrow).await, &json!({})).await).await;
+        for beyond in [json!({ "res": ["plant"] }), json!({ "res": ["*"] }), json!({ "scope": "keyward:support" })] {
+            let mut new = json!({ "name": "x", "apis": [stock] });
+            new.as_object_mut().unwrap().extend(beyond.as_object().unwrap().clone());
+            assert_eq!(olga.post("/api/v1/clients", &new).await.status, StatusCode::FORBIDDEN, "{new}");
+        }
+        // Her own key holds no Worker, she does; she holds no Supervisor, so no key of hers ever does.
+        let members = json!({ "scope": "Supervisor Worker", "res": ["plant/7"], "apis": [stock] });
+        let key = olga.issue(&olga.new_client(members).await, &json!({})).await;
+        let granted = server.token_answer(&key, &[]).await.ok();
+        assert_eq!((&granted["scope"], server.introspect(&key, granted["access_token"].as_str().unwrap()).await["res"].clone()),
+            (&json!("Worker"), json!(["plant/7"])));
+        let beyond = server.token_answer(&key, &[("scope", "Supervisor")]).await;
+        assert_eq!(beyond.body["error"], "invalid_scope", "{}", beyond.body);
+        let user = format!("/api/v1/users/{}", user["id"].as_str().unwrap());
+        admin.patch(&user, &json!({ "scope": "keyward:self" })).await.ok();
+        assert_eq!(server.token_answer(&key, &[]).await.body["error"], "invalid_scope", "what she lost, they lost");
+    }
+
     async fn everything_that_changes_is_in_the_log_with_who_and_what(server: TestServer) {
         let admin = server.admin().await;
         let key = admin.orders_key().await;
