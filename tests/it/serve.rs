@@ -125,6 +125,30 @@ async fn a_supervisor_is_told_when_the_server_is_ready_and_when_it_stops() {
 }
 
 #[tokio::test]
+async fn without_a_bootstrap_file_the_key_is_printed_once() {
+    use std::io::BufRead as _;
+    let data = run::subdirectory("serve").join("data");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let mut server = keyward::command(serve).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = std::io::BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (mut said, mut printed) = (String::new(), None);
+    for line in lines {
+        said.push_str(&line);
+        printed = printed.or_else(|| line.trim().strip_prefix("keyward bootstrap ").map(str::to_owned));
+        if line.starts_with("The key in it") {
+            break;
+        }
+    }
+    let printed = printed.unwrap();
+    let person = Person { home: run::subdirectory("home"), url: String::new() };
+    person.does(&[&["bootstrap"][..], &printed.split(' ').collect::<Vec<_>>()].concat());
+    let key = printed.split(' ').find(|word| word.starts_with("kw_")).unwrap();
+    assert_eq!(said.matches(key).count(), 1, "{said}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[tokio::test]
 async fn with_a_bootstrap_file_the_output_says_where_the_key_is_and_bootstrap_reads_it() {
     let server = Process::serve(&[]).await;
     let person = Person::new(&server);
