@@ -33,6 +33,20 @@ on_both_databases! {
         .await;
     }
 
+    async fn a_revocation_that_is_asked_for_several_times_at_once_is_in_force_for_whoever_is_answered(server: TestServer) {
+        let admin = server.admin().await;
+        let client = admin.orders_key().await.client_id;
+        let nothing = json!({});
+        let keys = join_all((0..20).map(|_| admin.issue(&client, &nothing))).await;
+        let (server, admin) = (&server, &admin);
+        join_all(keys.iter().flat_map(|key| (0..4).map(move |_| key)).map(|key| async move {
+            admin.revoke(key).await;
+            let answer = server.token_answer(key, &[]).await;
+            assert_ne!(answer.status, StatusCode::OK, "{answer:?}");
+        }))
+        .await;
+    }
+
     async fn the_bootstrap_key_gives_one_key_however_many_ask_at_once(server: TestServer) {
         let api = server.api(&server.bootstrap()).await;
         let client = api.get("/api/v1/clients").await.body["items"][0]["id"].as_str().unwrap().to_owned();

@@ -83,10 +83,7 @@ impl<T> Json<T> {
         let mut tx = call.begin().await?;
         let Some(key) = &self.repeat_key else { return Ok(Begun::First(tx)) };
         let Some(made) = self.same(tx.find_made(&actor(call), key).await?)? else { return Ok(Begun::First(tx)) };
-        // Commits may be grouped: what this transaction sees of the first is certain once it is itself committed. And the
-        // first may still be waiting for this node to follow: whoever is told "made" finds it in force.
-        tx.commit(&call.origin()).await?;
-        call.app.wait_until_applied(call.app.store.last_event().await?).await?;
+        call.app.settle(tx, &call.origin()).await?;
         Ok(Begun::Again(made))
     }
 

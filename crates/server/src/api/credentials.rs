@@ -341,6 +341,7 @@ async fn revoke(call: Call, Path(path): Path<String>) -> Result<Tagged<Credentia
     let mut tx = call.begin().await?;
     let Some(revoked) = tx.revoke_credential(credential.id, call.now).await? else {
         // Revoking what is revoked changes nothing; what ended otherwise has ended all the same.
+        call.app.settle(tx, &call.origin()).await?;
         return Ok(tagged(&call, credential));
     };
     let data = json!({ "client": client.id, "was": credential.state_at(call.now).name() });

@@ -47,8 +47,11 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
     let credential = claims.cred.unwrap_or(caller.entry.credential.id);
     // Verifiers may be lenient about the end of a token; it must stay known as revoked as long.
     let known_until = claims.exp.plus(keyward_guard::MAX_LEEWAY);
+    let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
+    let origin = Origin { actor, source: request.address.map(|a| a.to_string()), now };
     let mut tx = app.store.begin().await?;
     if !tx.insert_revoked_token(claims.jti, credential, known_until, now).await? {
+        app.settle(tx, &origin).await?;
         return done();
     }
     tx.record(Draft {
@@ -56,8 +59,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
         subject: claims.jti.to_string(),
         data: json!({ "client": claims.client_id, "credential": credential, "expires_at": known_until }),
     });
-    let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
-    let seq = tx.commit(&Origin { actor, source: request.address.map(|a| a.to_string()), now }).await?;
+    let seq = tx.commit(&origin).await?;
     app.wait_until_applied(seq).await?;
     done()
 }
