@@ -100,6 +100,11 @@ impl App {
     /// Commits may be grouped: what a transaction sees of others is certain only once it is itself committed.
     pub(crate) async fn settle(&self, tx: Tx, origin: &Origin) -> Result<(), StoreError> {
         tx.commit(origin).await?;
+        self.catch_up_with_log().await
+    }
+
+    /// Waits until everything that is in the log by now is in force on this node.
+    pub(crate) async fn catch_up_with_log(&self) -> Result<(), StoreError> {
         self.wait_until_applied(self.store.last_event().await?).await
     }
 }

@@ -278,6 +278,8 @@ async fn disable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Res
     call.require_stopping_of(&client)?;
     if_match.require(client.version)?;
     if client.disabled_at.is_some() {
+        // Whoever did it may still be waiting for it to be in force.
+        call.app.catch_up_with_log().await?;
         return Ok(tagged(client, false));
     }
     let disabled = Client { disabled_at: Some(call.now), ..client.clone() };

@@ -237,6 +237,8 @@ async fn disable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Res
     if_match.require(user.version)?;
     require_another(&call, &user, "disable")?;
     if user.disabled_at.is_some() {
+        // Whoever did it may still be waiting for it to be in force.
+        call.app.catch_up_with_log().await?;
         return Ok(tagged(user, false));
     }
     let disabled = User { disabled_at: Some(call.now), ..user.clone() };
