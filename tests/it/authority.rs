@@ -134,7 +134,8 @@ on_both_databases! {
     async fn a_self_key_makes_keys_as_wide_as_its_owner_on_its_own_resources_and_no_wider(server: TestServer) {
         let admin = server.admin().await;
         let (user, _) = person(&admin, &server, "olga", "keyward:self").await;
-        let (own, stock) = (own_api(&admin).await, admin.new_api("https://stock.example", &["Supervisor", "Worker"]).await);
+        let own = own_api(&admin).await;
+        let stock = admin.new_api("https://stock.example", &["Supervisor", "Worker"]).await;
         let narrow = json!({ "owner": user["id"], "scope": "keyward:self", "res": ["plant/7"], "apis": [own] });
         let olga = server.api(&admin.issue(&admin.new_client(narrow).await, &json!({})).await).await;
         for beyond in [json!({ "res": ["plant"] }), json!({ "res": ["*"] }), json!({ "scope": "keyward:support" })] {
@@ -146,8 +147,8 @@ on_both_databases! {
         let members = json!({ "scope": "Supervisor Worker", "res": ["plant/7"], "apis": [stock] });
         let key = olga.issue(&olga.new_client(members).await, &json!({})).await;
         let granted = server.token_answer(&key, &[]).await.ok();
-        assert_eq!((&granted["scope"], server.introspect(&key, granted["access_token"].as_str().unwrap()).await["res"].clone()),
-            (&json!("Worker"), json!(["plant/7"])));
+        let active = server.introspect(&key, granted["access_token"].as_str().unwrap()).await;
+        assert_eq!((&active["scope"], &active["res"]), (&json!("Worker"), &json!(["plant/7"])));
         let beyond = server.token_answer(&key, &[("scope", "Supervisor")]).await;
         assert_eq!(beyond.body["error"], "invalid_scope", "{}", beyond.body);
         let user = format!("/api/v1/users/{}", user["id"].as_str().unwrap());

@@ -33,7 +33,7 @@ on_both_databases! {
         .await;
     }
 
-    async fn a_revocation_that_is_asked_for_several_times_at_once_is_in_force_for_whoever_is_answered(server: TestServer) {
+    async fn a_revocation_asked_for_several_times_at_once_is_in_force_for_whoever_is_answered(server: TestServer) {
         let admin = server.admin().await;
         let client = admin.orders_key().await.client_id;
         let nothing = json!({});

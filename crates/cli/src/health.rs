@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Ask a server whether it is ready
 ///
-/// Asks the server of --url, else the one that these settings make listen on this machine. Exits 0 if it is ready, else 1.
+/// Asks the server of --url, else the one that these settings make listen on this machine. Exits 0 if it is ready,
+/// else 1.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

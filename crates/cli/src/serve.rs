@@ -40,7 +40,7 @@ pub(crate) struct Serve {
     /// Address to listen on; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Write the URL, and at the first start the key to begin with, to this file as JSON (mode 0600), not to the output.
+    /// Write the URL, and at the first start the key to begin with, to this JSON file (mode 0600), not to the output.
     #[arg(long, value_name = "FILE")]
     bootstrap_file: Option<PathBuf>,
 }
@@ -94,7 +94,8 @@ impl Serve {
                 None => (bootstrap.key.reveal().to_string(), "The key in it is shown once,"),
             };
             text.push_str(&format!(
-                "\nThis is the first start. Make yourself the administrator with\n\n    keyward bootstrap --url {url} {key}\n\n\
+                "\nThis is the first start. Make yourself the administrator with\n\n    \
+                 keyward bootstrap --url {url} {key}\n\n\
                  {place} works until {}, and ends with the first key that is issued with it.\n\n",
                 when::minute(bootstrap.expires_at),
             ));

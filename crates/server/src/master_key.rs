@@ -137,7 +137,8 @@ fn write(path: &Path, keys: &[&MasterKey]) -> Result<(), MasterKeyError> {
 ///
 /// That transaction holds the end of the log from its first statement on, as does everyone who seals something under
 /// the key in force: nothing is sealed under the old key that is not sealed anew here, and of two replacements at once
-/// one follows the other. While it runs, the file holds both keys, so a crash at any instant leaves a server that starts.
+/// one follows the other. While it runs, the file holds both keys, so a crash at any instant leaves a server that
+/// starts.
 pub async fn rotate(
     store: &Store,
     source: &MasterKeySource,

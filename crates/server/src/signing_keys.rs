@@ -23,8 +23,8 @@ use crate::key_ring::sealed_name;
 /// Clocks of verifiers may be off by this much.
 const LEEWAY: Duration = Duration::from_secs(300);
 
-/// A key that nobody has seen yet. It is made before the transaction that publishes it, for looking for RSA primes would
-/// hold up every other change; it is sealed inside, under the master key that is in force then.
+/// A key that nobody has seen yet. It is made before the transaction that publishes it, for looking for RSA primes
+/// would hold up every other change; it is sealed inside, under the master key that is in force then.
 pub(crate) struct Fresh {
     id: KeyId,
     algorithm: SigningAlgorithm,

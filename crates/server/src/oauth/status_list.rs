@@ -1,9 +1,9 @@
 //! The status list that tokens name (IETF Token Status List): one bit per credential, set once its tokens count no more.
 //!
 //! Whoever verifies offline learns from it that a credential was revoked or has expired, or that its client or owner
-//! was disabled, at the latest when their copy's `ttl` is over. The database is asked when an event may have changed the
-//! bits or a deadline may have passed, by one request for all that wait. The list is signed anew only when its bits are
-//! others or its term is over: until then it stays the same list, and whoever has it gets a 304.
+//! was disabled, at the latest when their copy's `ttl` is over. The database is asked when an event may have changed
+//! the bits or a deadline may have passed, by one request for all that wait. The list is signed anew only when its bits
+//! are others or its term is over: until then it stays the same list, and whoever has it gets a 304.
 
 use std::io::Write as _;
 use std::sync::Arc;
