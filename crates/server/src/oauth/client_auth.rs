@@ -38,7 +38,7 @@ pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'
     let outcome = verify(app, &presented, request.now).await?;
     if let (Err(Refusal::Ended(_)), Ok(key)) = (&outcome, Key::parse(presented.secret)) {
         // Whoever still comes with the right secret of an ended key is to be moved to another.
-        app.callers.refused(key.credential, &caller::of(request, form)?, request.now);
+        app.callers.refused(key.credential, caller::of(request, form)?, request.now);
     }
     outcome.map_err(|refusal| refuse(app, &presented, refusal, request))
 }

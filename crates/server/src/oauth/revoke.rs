@@ -26,7 +26,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
     let (now, form) = (request.now, request.form()?);
     let from = caller::of(&request, &form)?;
     let caller = client_auth::authenticate(&app, &request, &form).await?;
-    app.callers.accepted(caller.entry.credential.id, &from, now);
+    app.callers.accepted(caller.entry.credential.id, from, now);
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let done = || Ok(no_store(json_response(StatusCode::OK, &json!({}))));
 

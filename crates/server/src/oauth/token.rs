@@ -30,7 +30,7 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
     let asked = grants::Request::read(&form)?;
     let response = grants::exchange(grant, &grants::Call { app: &app, principal, now }, asked).await?;
     meter::TOKENS_ISSUED.increment();
-    app.callers.accepted(credential, &caller, now);
+    app.callers.accepted(credential, caller, now);
     Ok(no_store(json_response(StatusCode::OK, &response)))
 }
 
