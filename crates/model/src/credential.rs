@@ -228,9 +228,12 @@ impl Credential {
 
     /// Undoes a rotation. The successor is revoked with it, unless it has ended; one that was rotated in its turn is in
     /// the way, for its own successor is in use by now.
-    pub fn cancel(&self, successor: &Self, now: Timestamp) -> Result<State, Refused> {
+    pub fn cancel(&self, successor: Option<&Self>, now: Timestamp) -> Result<State, Refused> {
         self.retiring(now)?;
-        if successor.successor.is_some() { Err(Refused::SuccessorRotated(successor.id)) } else { Ok(State::Active) }
+        match successor {
+            Some(rotated) if rotated.successor.is_some() => Err(Refused::SuccessorRotated(rotated.id)),
+            _ => Ok(State::Active),
+        }
     }
 
     /// Moves the hard end of a retirement, later or earlier. It cannot be taken away.

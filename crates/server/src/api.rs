@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod events;
 pub mod instant;
 pub mod list;
+pub mod rotation;
 pub mod scopes;
 pub mod signing_keys;
 pub mod users;
@@ -32,6 +33,7 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(users::router())
         .merge(clients::router())
         .merge(credentials::router())
+        .merge(rotation::router())
         .merge(scopes::router())
         .merge(apis::router())
         .merge(signing_keys::router())

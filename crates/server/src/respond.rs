@@ -10,10 +10,11 @@ use keyward_model::entropy::EntropyError;
 use keyward_model::jws::JwsError;
 use keyward_store::StoreError;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::api::instant::Instant;
 use crate::meter;
+use crate::oauth::key_warning::EndedKey;
 
 /// Error codes of the OAuth endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl ErrorCode {
 
     /// This error with what the client may know of its cause.
     pub fn because(self, description: impl Into<Cow<'static, str>>) -> OAuthError {
-        OAuthError { code: self, description: description.into(), retry_after: None }
+        OAuthError { code: self, description: description.into(), retry_after: None, ended_key: None }
     }
 }
 
@@ -80,11 +81,22 @@ pub struct OAuthError {
     pub description: Cow<'static, str>,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// What programs read of a key that has ended.
+    pub(crate) ended_key: Option<EndedKey>,
+}
+
+#[derive(Serialize)]
+struct OAuthErrorBody<'a> {
+    error: &'static str,
+    error_description: &'a str,
+    #[serde(flatten)]
+    ended_key: Option<EndedKey>,
 }
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.code.as_str(), "error_description": printable(&legible(&self.description)) });
+        let error_description = &printable(&legible(&self.description));
+        let body = OAuthErrorBody { error: self.code.as_str(), error_description, ended_key: self.ended_key };
         let mut response = json_response(self.code.status(), &body);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -174,6 +186,8 @@ pub enum Problem {
     MethodNotAllowed,
     /// It contradicts what there is.
     Conflict,
+    /// The key to be ended is in use.
+    CallersRemain,
     /// It has changed since it was read.
     Stale,
     /// The body is larger than anything of ours.
@@ -197,6 +211,7 @@ impl Problem {
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::Conflict => "conflict",
+            Self::CallersRemain => "callers-remain",
             Self::Stale => "stale",
             Self::TooLarge => "too-large",
             Self::TooSlow => "too-slow",
@@ -214,7 +229,7 @@ impl Problem {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict => StatusCode::CONFLICT,
+            Self::Conflict | Self::CallersRemain => StatusCode::CONFLICT,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -233,6 +248,7 @@ impl Problem {
             Self::NotFound => "There is no such thing here",
             Self::MethodNotAllowed => "This path does not take that method",
             Self::Conflict => "This contradicts what there is",
+            Self::CallersRemain => "The credential is still in use",
             Self::Stale => "It has changed since it was read",
             Self::TooLarge => "The body is too large",
             Self::TooSlow => "The body took too long to arrive",
@@ -243,7 +259,7 @@ impl Problem {
 
     /// This problem with its particulars.
     pub fn because(self, detail: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError { problem: self, detail: detail.into(), field: None, challenge: None }
+        ApiError { problem: self, detail: detail.into(), field: None, challenge: None, callers: Vec::new() }
     }
 }
 
@@ -258,6 +274,8 @@ pub struct ApiError {
     pub field: Option<&'static str>,
     /// The `WWW-Authenticate` value (RFC 6750 §3).
     pub challenge: Option<String>,
+    /// Who is in the way of [`Problem::CallersRemain`].
+    pub callers: Vec<CallerSeen>,
 }
 
 impl ApiError {
@@ -284,6 +302,32 @@ pub struct ProblemDetails {
     pub field: Option<String>,
 }
 
+/// The body of the refusal to end a key that is in use.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CallersRemain {
+    /// What every refusal says.
+    #[serde(flatten)]
+    pub problem: ProblemDetails,
+    /// Who was seen, the most recent first; at most 20.
+    pub callers: Vec<CallerSeen>,
+}
+
+/// One place from where a credential is used.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct CallerSeen {
+    /// The network it calls from.
+    pub network: String,
+    /// What its program calls itself.
+    pub user_agent: String,
+    /// The name that it gives itself; may be empty.
+    pub instance: String,
+    /// When it was last seen.
+    #[schema(value_type = String, format = DateTime)]
+    pub last_seen_at: Instant,
+    /// How often it used the credential.
+    pub count: i64,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.problem.status();
@@ -294,7 +338,11 @@ impl IntoResponse for ApiError {
             detail: legible(&self.detail),
             field: self.field.map(str::to_owned),
         };
-        let mut response = json_response(status, &body);
+        let mut response = if self.problem == Problem::CallersRemain {
+            json_response(status, &CallersRemain { problem: body, callers: self.callers })
+        } else {
+            json_response(status, &body)
+        };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_model::credential::{Credential, KEPT_AFTER_END};
+use keyward_model::credential::{Credential, KEPT_AFTER_END, State};
 use keyward_model::event::{Actor, Draft};
 use keyward_model::jws::SigningAlgorithm;
 use keyward_model::time::Timestamp;
@@ -98,7 +98,10 @@ impl App {
 }
 
 fn record(tx: &mut Tx, kind: &'static str, credential: &Credential) {
-    let data = json!({ "client": credential.client, "ended_at": credential.state.ended_at() });
+    let mut data = json!({ "client": credential.client, "ended_at": credential.state.ended_at() });
+    if let State::Expired { reason, .. } = credential.state {
+        data["reason"] = json!(reason);
+    }
     tx.record(Draft { kind, subject: credential.id.to_string(), data });
 }
 

@@ -14,6 +14,7 @@ mod idempotency;
 mod listing;
 mod migrations;
 mod revoked_tokens;
+mod rotation;
 mod scopes;
 mod sealed_secrets;
 mod signing_keys;
@@ -29,6 +30,7 @@ pub use events::{EventFilter, Origin};
 pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
+pub use rotation::{Finish, RemainingCaller};
 pub use signing_keys::{KeyRow, NewKey};
 pub use users::UserFilter;
 

@@ -94,7 +94,7 @@ fn only_an_active_credential_is_rotated_and_its_expiry_caps_the_overlap() {
 fn a_retirement_is_cancelled_extended_and_finished_and_nothing_else_is() {
     let successor = credential(State::Active, None);
     let retiring = credential(State::Retiring { retire_at: at(9) }, Some(at(50)));
-    assert_eq!(retiring.cancel(&successor, at(8)), Ok(State::Active));
+    assert_eq!(retiring.cancel(Some(&successor), at(8)), Ok(State::Active));
     assert_eq!(retiring.extend(at(5), at(3)), Ok(State::Retiring { retire_at: at(5) }));
     assert_eq!(retiring.extend(at(99), at(3)), Ok(State::Retiring { retire_at: at(50) }));
     assert_eq!(retiring.finish(at(3)), Ok(State::Expired { ended_at: at(3), reason: EndReason::Finished }));
@@ -105,7 +105,7 @@ fn a_retirement_is_cancelled_extended_and_finished_and_nothing_else_is() {
         // Its hard end has passed, though nobody has written it down.
         (retiring.clone(), Refused::Ended(StateName::Expired)),
     ] {
-        assert_eq!(other.cancel(&successor, at(9)), Err(why));
+        assert_eq!(other.cancel(Some(&successor), at(9)), Err(why));
         assert_eq!(other.extend(at(99), at(9)), Err(why));
         assert_eq!(other.finish(at(9)), Err(why));
     }
@@ -115,7 +115,7 @@ fn a_retirement_is_cancelled_extended_and_finished_and_nothing_else_is() {
 fn a_rotation_whose_successor_was_rotated_is_not_undone() {
     let retiring = credential(State::Retiring { retire_at: at(9) }, None);
     let successor = Credential { successor: Some(retiring.id), ..credential(State::Active, None) };
-    assert_eq!(retiring.cancel(&successor, at(1)), Err(Refused::SuccessorRotated(successor.id)));
+    assert_eq!(retiring.cancel(Some(&successor), at(1)), Err(Refused::SuccessorRotated(successor.id)));
 }
 
 #[test]
@@ -143,7 +143,7 @@ proptest! {
         let arrows = [
             (credential.retire(end, now), before == State::Active),
             (credential.extend(end, now), before.name() == StateName::Retiring),
-            (credential.cancel(&credential, now), before.name() == StateName::Retiring),
+            (credential.cancel(None, now), before.name() == StateName::Retiring),
             (credential.finish(now), before.name() == StateName::Retiring),
             (credential.revoke(now), before.authenticates()),
         ];
