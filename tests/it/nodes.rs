@@ -6,6 +6,8 @@ use keyward_tests::server::{Db, Secrets, TestServer};
 use reqwest::StatusCode;
 use serde_json::json;
 
+use crate::rotation::{path, rotate};
+
 /// How long a change may take to be in force elsewhere.
 const BOUND: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,43 @@ async fn a_key_revoked_on_one_node_stops_on_the_other_within_a_second() {
     admin.revoke(&key).await;
     assert_eq!(one.token_answer(&key, &[]).await.status, StatusCode::UNAUTHORIZED, "at once where it was revoked");
     refused_within_the_bound(&two, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_made_on_one_node_is_in_force_on_the_other_within_a_second() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let old = admin.orders_key().await;
+    // Warm: the second node answers from its memory.
+    two.token(&old, &[]).await;
+    let new = rotate(&admin, &old, json!({})).await;
+    two.token(&new, &[]).await;
+    let warned = async {
+        while two.token_answer(&old, &[]).await.body["key_state"] != "retiring" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, warned).await.expect("the other node does not warn");
+    admin.post(&path(&old, "finish"), &json!({})).await.ok();
+    assert_eq!(one.token_answer(&old, &[]).await.status, StatusCode::UNAUTHORIZED, "at once where it was finished");
+    refused_within_the_bound(&two, &old).await;
+    assert_eq!(two.token_answer(&new, &[]).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_rotations_on_two_nodes_at_once_one_wins() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let key = admin.orders_key().await;
+    let (path, nothing) = (path(&key, "rotate"), json!({}));
+    let there = admin.at(&two);
+    let rotations = (0..10).map(|n| if n % 2 == 0 { admin.post(&path, &nothing) } else { there.post(&path, &nothing) });
+    let answers = futures_util::future::join_all(rotations).await;
+    let won = answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count();
+    assert_eq!(won, 1, "{answers:?}");
+    assert!(answers.iter().all(|a| matches!(a.status, StatusCode::CREATED | StatusCode::CONFLICT)), "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -106,6 +106,8 @@ async fn rotate(
         return Ok(issued(&call, successor, None));
     }
     let retire_at = end_of_overlap(&call, &body.value)?;
+    // Before anything is made: a bootstrap key would be used up by the attempt to rotate it.
+    old.retire(retire_at, call.now)?;
     let mut tx = call.begin().await?;
     let (successor, key) = make(&call, &mut tx, &client, successor_of(&call, &old, body.value.clone())).await?;
     // Before the rotation itself: a repetition at the same time is to hear of itself, not of somebody who was faster.
