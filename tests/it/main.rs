@@ -12,6 +12,7 @@ mod apis;
 mod audit;
 mod authority;
 mod cli;
+mod cli_rotation;
 mod connections;
 mod crashes;
 mod demo;

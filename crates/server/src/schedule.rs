@@ -98,10 +98,11 @@ impl App {
 }
 
 fn record(tx: &mut Tx, kind: &'static str, credential: &Credential) {
-    let mut data = json!({ "client": credential.client, "ended_at": credential.state.ended_at() });
-    if let State::Expired { reason, .. } = credential.state {
-        data["reason"] = json!(reason);
-    }
+    let (client, ended_at) = (credential.client, credential.state.ended_at());
+    let data = match credential.state {
+        State::Expired { reason, .. } => json!({ "client": client, "ended_at": ended_at, "reason": reason }),
+        _ => json!({ "client": client, "ended_at": ended_at }),
+    };
     tx.record(Draft { kind, subject: credential.id.to_string(), data });
 }
 

@@ -118,7 +118,7 @@ async fn rotate(
     let data = json!({ "client": client.id, "successor": successor.id, "retire_at": hard_end_of(&old) });
     record(&mut tx, "credential.rotated", &old, data);
     let mut data = describe(&successor);
-    data["replaces"] = json!(old.id);
+    data.as_object_mut().and_then(|members| members.insert("replaces".to_owned(), json!(old.id)));
     record(&mut tx, "credential.issued", &successor, data);
     call.commit(tx).await?;
     Ok(issued(&call, successor, Some(key)))
