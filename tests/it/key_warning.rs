@@ -40,7 +40,7 @@ on_both_databases! {
         assert_eq!(warned.body["key_expires_at"], server.clock.now().plus(7 * DAY).as_seconds());
         assert_eq!(
             warned.body["key_notice"],
-            "this key was replaced and ends on 2026-11-30 12:00 UTC: change to its successor before; ask admin"
+            "this key was replaced and ends on 2026-11-30 12:00 UTC: change to its successor before then; ask admin"
         );
         assert_eq!(warned.header("keyward-key-expires"), "Mon, 30 Nov 2026 12:00:00 GMT");
         assert_eq!(warned.header("cache-control"), "no-store");
@@ -58,7 +58,7 @@ on_both_databases! {
         assert_eq!(warned.body["key_state"], "expiring");
         assert_eq!(
             warned.body["key_notice"],
-            "this key ends on 2026-12-24 12:00 UTC: have it rotated before; ask admin"
+            "this key ends on 2026-12-24 12:00 UTC: have it rotated before then; ask admin"
         );
         assert_eq!(warned.header("keyward-key-expires"), "Thu, 24 Dec 2026 12:00:00 GMT");
     }

@@ -99,7 +99,7 @@ impl RotateCredential {
         let paint = Paint::stdout();
         let (finish, cancel) = (format!("keyward credential finish {old}"), format!("keyward credential cancel {old}"));
         Ok(terminal::print(&format!(
-            "{key}\nThe old key {old} retires.{ends} When nobody uses it any more, end it; or go back to it:\n\n    {}\n    {}\n",
+            "{key}\nThe old key {old} retires.{ends}\nWhen nobody uses it any more, end it; or go back to it:\n\n    {}\n    {}\n",
             paint.cyan(&finish),
             paint.cyan(&cancel),
         ))?)

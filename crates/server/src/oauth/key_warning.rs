@@ -66,9 +66,12 @@ fn ending(app: &App, principal: &Principal, now: Timestamp) -> Option<(EndingKey
     }
     let (minute, whom) = (Instant(at).minute(), whom(app, &principal.owner));
     let (key_state, key_notice) = if retiring {
-        ("retiring", format!("this key was replaced and ends on {minute}: change to its successor before; ask {whom}"))
+        (
+            "retiring",
+            format!("this key was replaced and ends on {minute}: change to its successor before then; ask {whom}"),
+        )
     } else {
-        ("expiring", format!("this key ends on {minute}: have it rotated before; ask {whom}"))
+        ("expiring", format!("this key ends on {minute}: have it rotated before then; ask {whom}"))
     };
     Some((EndingKey { key_state, key_expires_at: at.as_seconds(), key_notice }, at))
 }
