@@ -238,7 +238,10 @@ on_both_databases! {
 
         // Another window, another verdict; none so short that it would be force by another name.
         let window = |seconds: u64| json!({ "quiet_for_seconds": seconds });
-        assert_eq!(admin.post(&path(&old, "finish"), &window(59)).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+        for wrong in [0, 59, 366 * 86_400 + 1, u64::MAX] {
+            let refused = admin.post(&path(&old, "finish"), &window(wrong)).await;
+            assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("quiet_for_seconds")));
+        }
         let longer = admin.post(&path(&old, "finish"), &window(2 * 86_400)).await;
         assert_eq!(longer.body["callers"].as_array().unwrap().len(), 3);
         let finished = admin.post(&path(&old, "finish"), &window(1800)).await.ok();

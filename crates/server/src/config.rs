@@ -274,8 +274,8 @@ impl Config {
         if rotation.overlap_days == 0 || rotation.overlap_days > rotation.max_overlap_days {
             return refuse("[rotation] overlap_days must not be 0 nor more than max_overlap_days");
         }
-        if rotation.quiet_hours == 0 {
-            return refuse("[rotation] quiet_hours must not be 0: keys would be finished under their callers");
+        if !(1..=366 * 24).contains(&rotation.quiet_hours) {
+            return refuse("[rotation] quiet_hours must be 1 to 8784 (a year): with 0, keys end under their callers");
         }
         if !is_contact(&rotation.contact_url) {
             return refuse("[rotation] contact_url must be an https, http or mailto URL of visible ASCII characters");
@@ -403,6 +403,7 @@ mod tests {
             "[rotation]\noverlap_days = 0",
             "[rotation]\noverlap_days = 91",
             "[rotation]\nquiet_hours = 0",
+            "[rotation]\nquiet_hours = 8785",
             "[rotation]\ncontact_url = \"javascript:alert(1)\"",
             "[rotation]\ncontact_url = \"https://\"",
             "[rotation]\ncontact_url = \"https://wiki.example/a b\"",

@@ -3,6 +3,7 @@
 //! Every handler makes one conditional statement of the store. When that finds nothing to change, the rules of
 //! `keyward_model::credential` say of what is there now why.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ use crate::respond::{ApiError, CallerSeen, CallersRemain, Problem, ProblemDetail
 
 /// The most callers that a refusal names.
 const NAMED: u16 = 20;
-/// Whoever wants less quiet than this does not want to know: that is `force`.
-const LEAST_QUIET: Duration = Duration::from_secs(60);
+/// How long the quiet may be that is asked for. Whoever wants less does not want to know: that is `force`.
+const QUIET: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3600);
 
 /// How a credential is replaced.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -78,7 +79,7 @@ pub struct Finish {
     /// End it even if it is in use.
     #[serde(default)]
     pub force: bool,
-    /// For how long nobody may have used it: at least 60; 24 hours unless the server is set otherwise.
+    /// For how long nobody may have used it: from a minute to a year; 24 hours unless the server is set otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_for_seconds: Option<u64>,
 }
@@ -185,8 +186,11 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
     call.require_stopping_of(&client)?;
     let Finish { force, quiet_for_seconds } = body.value;
     let quiet_for = quiet_for_seconds.map_or_else(|| call.app.rotation.quiet_for(), Duration::from_secs);
-    if quiet_for < LEAST_QUIET {
-        return Err(ApiError::field("quiet_for_seconds", "at least 60; to end it whoever uses it, say force"));
+    if !QUIET.contains(&quiet_for) {
+        return Err(ApiError::field(
+            "quiet_for_seconds",
+            "from 60 to 31622400 (a year); to end it whoever uses it, say force",
+        ));
     }
     let finish = keyward_store::Finish { now: call.now, quiet_since: call.now.minus(quiet_for), force };
     let mut tx = call.begin().await?;
