@@ -22,7 +22,7 @@ const KEPT: i64 = 30 * DAY;
 
 /// The random walk that everybody takes; `KEYWARD_TEST_SEED` takes another. A failure names its seed.
 const SEED: u64 = 20_261_123;
-const STEPS: usize = 400;
+const STEPS: usize = 500;
 /// So that arrows meet: more keys would mean fewer arrows for each.
 const KEYS: usize = 5;
 
@@ -104,6 +104,14 @@ impl Key {
         !matches!(self.stage, Stage::Ended { .. })
     }
 
+    fn is_active(&self) -> bool {
+        self.stage == Stage::Active
+    }
+
+    fn is_retiring(&self) -> bool {
+        matches!(self.stage, Stage::Retiring(_))
+    }
+
     fn capped(&self, at: i64) -> i64 {
         self.expires_at.map_or(at, |expires_at| at.min(expires_at))
     }
@@ -138,13 +146,13 @@ impl<'a> Walk<'a> {
         self.callers[self.turn % 2].post(&path, body).await
     }
 
-    /// A key to do something to: mostly one that works.
-    fn choose(&mut self) -> usize {
-        let working: Vec<_> = (0..self.keys.len()).filter(|at| self.keys[*at].works()).collect();
-        if working.is_empty() || self.dice.roll(5) == 0 {
+    /// A key to do something to: mostly one for which that is the right thing.
+    fn choose(&mut self, right: fn(&Key) -> bool) -> usize {
+        let right: Vec<_> = (0..self.keys.len()).filter(|at| right(&self.keys[*at])).collect();
+        if right.is_empty() || self.dice.roll(4) == 0 {
             return self.dice.roll(self.keys.len());
         }
-        self.dice.one_of(&working)
+        self.dice.one_of(&right)
     }
 
     /// Takes a step and tells what it was.
@@ -153,24 +161,25 @@ impl<'a> Walk<'a> {
         if self.keys.is_empty() {
             return self.issue().await;
         }
-        let key = self.choose();
-        match self.dice.roll(22) {
+        let (active, retiring) = (self.choose(Key::is_active), self.choose(Key::is_retiring));
+        let working = self.choose(Key::works);
+        match self.dice.roll(27) {
             0 | 1 => self.issue().await,
-            2..=4 => self.rotate(key).await,
-            5..=7 => self.cancel(key).await,
-            8 | 9 => self.extend(key).await,
-            10..=12 => self.finish(key, false).await,
-            13 => self.finish(key, true).await,
-            14 => self.revoke(key).await,
-            15 => self.change_expiry(key).await,
-            16 | 17 => self.use_it(key).await,
-            18 | 19 => self.schedule().await,
+            2..=6 => self.rotate(active).await,
+            7 | 8 => self.cancel(retiring).await,
+            9..=11 => self.extend(retiring).await,
+            12 | 13 => self.finish(retiring, false).await,
+            14 => self.finish(retiring, true).await,
+            15 => self.revoke(working).await,
+            16 => self.change_expiry(working).await,
+            17..=19 => self.use_it(retiring).await,
+            20 | 21 => self.schedule().await,
             _ => self.pass_time().await,
         }
     }
 
     async fn issue(&mut self) -> String {
-        let after = self.dice.one_of(&[None, Some(HOUR), Some(10 * DAY), Some(200 * DAY)]);
+        let after = self.dice.one_of(&[None, None, Some(10 * DAY), Some(200 * DAY)]);
         let expires_at = after.map(|after| self.now() + after);
         if self.keys.iter().filter(|key| key.works()).count() >= KEYS {
             return "enough keys".to_owned();
@@ -359,6 +368,27 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whoever asks for the keys in a state is given exactly those: what a list is filtered by is no other truth.
+    async fn check_list(&self, state: &str, what: &str) {
+        let path = format!("/api/v1/clients/{}/credentials?limit=200&state={state}", self.client);
+        let listed = self.callers[1].get(&path).await.ok();
+        let found: Vec<&str> =
+            listed["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+        for (at, (key, secrets)) in self.keys.iter().zip(&self.secrets).enumerate() {
+            let name = match key.stage {
+                Stage::Active => "active",
+                Stage::Retiring(_) => "retiring",
+                Stage::Ended { .. } if key.purged => "purged",
+                Stage::Ended { name, .. } => name,
+            };
+            assert_eq!(
+                found.contains(&secrets.credential().as_str()),
+                name == state,
+                "{state}: key {at} after: {what}"
+            );
+        }
+    }
+
     /// Exactly the keys that should do authenticate.
     async fn check_access(&self, what: &str) {
         for (at, (key, secrets)) in self.keys.iter().zip(&self.secrets).enumerate() {
@@ -400,8 +430,12 @@ on_both_databases! {
             let what = walk.step().await;
             let what = format!("seed {seed}, step {step}: {what}");
             walk.check(&what).await;
+            walk.check_list("active", &what).await;
             if step % 10 == 9 {
                 walk.check_access(&what).await;
+                for state in ["retiring", "expired", "revoked", "purged"] {
+                    walk.check_list(state, &what).await;
+                }
             }
         }
         walk.check_log().await;
