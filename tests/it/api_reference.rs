@@ -101,13 +101,12 @@ async fn what_is_told_of_a_key_s_end_is_described_too() {
     rotate(&admin, &key, json!({})).await;
     let warned = server.token_answer(&key, &[]).await.body;
     assert_eq!(members(&warned), &described(&document, "TokenResponse") | &described(&document, "EndingKey"));
-    server.seen(&key.credential(), "press-1", server.clock.now()).await;
     let refused = admin.post(&path(&key, "finish"), &json!({})).await.body;
     let mut problem = described(&document, "ProblemDetails");
     problem.remove("field");
     problem.insert("callers");
     assert_eq!(members(&refused), problem);
-    assert_eq!(members(&refused["callers"][0]), described(&document, "CallerSeen"));
+    assert_eq!(members(&refused["callers"][0]), described(&document, "Caller"));
     admin.revoke(&key).await;
     let ended = server.token_answer(&key, &[]).await.body;
     assert_eq!(members(&ended), &described(&document, "OAuthError") | &described(&document, "EndedKey"));

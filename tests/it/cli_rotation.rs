@@ -2,18 +2,13 @@
 
 use keyward_tests::keyward::Process;
 use keyward_tests::person::{Person, said, text};
-use rusqlite::Connection;
 use serde_json::Value;
 
-/// Writes callers into the server's record, as if they had just used the credential.
-fn seen(server: &Process, credential: &str, instances: &[&str]) {
-    let database = Connection::open(server.data().join("keyward.db")).unwrap();
-    for instance in instances {
-        let sql = "INSERT INTO callers (credential, reporter, network, user_agent, instance, first_seen_at, \
-                   last_seen_at, accepted, refused) \
-                   VALUES (?1, '', '192.0.2.0/24', 'press/1.0', ?2, 0, unixepoch() * 1000, 12, 0)";
-        database.execute(sql, [credential, instance]).unwrap();
-    }
+/// Uses a key as a machine does that names itself.
+async fn uses(server: &Process, client: &str, secret: &str, instance: &str) {
+    let request = keyward_tests::http().post(format!("{}/token", server.url())).basic_auth(client, Some(secret));
+    let request = request.header("keyward-instance", instance).form(&[("grant_type", "client_credentials")]);
+    assert_eq!(request.send().await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -44,17 +39,19 @@ async fn a_key_is_replaced_finished_and_its_last_callers_are_named() {
     let extended = person.does(&["credential", "extend", &old, "--until", "30d"]);
     assert!(extended.contains("retires until") && extended.contains("(in 30 days)"), "{extended}");
 
-    seen(&server, &old, &["press-1", "press-2"]);
+    uses(&server, &client, &old_secret, "press-1").await;
+    uses(&server, &client, &old_secret, "press-2").await;
     let refused = person.tries(&["credential", "finish", &old]);
     assert_eq!((refused.code, refused.out.as_str()), (1, ""));
     let lines: Vec<_> = refused.err.lines().collect();
-    assert!(lines[0].starts_with("error: 2 callers used this credential in the last 24 h"), "{}", refused.err);
-    assert!(lines[1].starts_with("NETWORK") && lines[1].contains("LAST SEEN"), "{}", refused.err);
-    assert!(lines[2].contains("press-1") && lines[2].contains("just now"), "{}", refused.err);
-    assert!(lines[4].starts_with("hint: --force"), "{}", refused.err);
+    assert!(lines[0].starts_with("error: 3 callers used this credential in the last 24 h"), "{}", refused.err);
+    assert!(lines[1].starts_with("INSTANCE") && lines[1].contains("LAST SEEN"), "{}", refused.err);
+    let named = |instance: &str| lines[2..5].iter().any(|line| line.contains(instance) && line.contains("just now"));
+    assert!(named("press-1") && named("press-2") && named("keyward/"), "{}", refused.err);
+    assert!(lines[5].starts_with("hint: --force"), "{}", refused.err);
     let for_programs = person.tries(&["credential", "finish", &old, "--json"]);
     let problem: Value = serde_json::from_str(&for_programs.out).unwrap();
-    assert_eq!((for_programs.code, problem["callers"].as_array().unwrap().len()), (1, 2));
+    assert_eq!((for_programs.code, problem["callers"].as_array().unwrap().len()), (1, 3));
     assert_eq!(problem["type"], "urn:keyward:problem:callers-remain");
 
     assert_eq!(person.does(&["credential", "finish", &old, "--force"]), format!("{old} is expired\n"));

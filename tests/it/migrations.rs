@@ -40,7 +40,7 @@ const FIXTURES: &[Fixture] = &[
     Fixture {
         version: 2,
         rows: &[
-            "INSERT INTO callers VALUES ('cred_01h455vb4pex5vsknk084sn02q', '', '192.0.2.1', 'curl/8', 'hall 3', 1, 2, 3, 4)",
+            "INSERT INTO callers VALUES ('cred_01h455vb4pex5vsknk084sn02q', 'f', '', '192.0.2.1', 'curl/8', 'hall 3', 1, 2, 3, 4)",
         ],
         question: "SELECT c.network || ' ' || c.instance || ' ' || k.label FROM callers c \
                    JOIN credentials k ON k.id = c.credential",

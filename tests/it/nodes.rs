@@ -58,7 +58,7 @@ async fn a_rotation_made_on_one_node_is_in_force_on_the_other_within_a_second() 
         }
     };
     tokio::time::timeout(BOUND, warned).await.expect("the other node does not warn");
-    admin.post(&path(&old, "finish"), &json!({})).await.ok();
+    admin.post(&path(&old, "finish"), &json!({ "force": true })).await.ok();
     assert_eq!(one.token_answer(&old, &[]).await.status, StatusCode::UNAUTHORIZED, "at once where it was finished");
     refused_within_the_bound(&two, &old).await;
     assert_eq!(two.token_answer(&new, &[]).await.status, StatusCode::OK);

@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::authority::person;
+use crate::callers::{callers, counts, uses};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -218,23 +219,24 @@ on_both_databases! {
     async fn a_key_is_not_finished_while_callers_remain_and_they_are_named(server: TestServer) {
         let admin = server.admin().await;
         let old = admin.orders_key().await;
+        uses(&server, &old, "long gone").await;
+        server.clock.advance(20 * HOUR);
+        uses(&server, &old, "press-2").await;
+        server.clock.advance(HOUR);
+        uses(&server, &old, "press-1").await;
+        server.clock.advance(3 * HOUR + Duration::from_millis(1));
+        let admin = server.api(&admin.secrets).await;
         rotate(&admin, &old, json!({})).await;
-        let now = server.clock.now();
-        server.seen(&old.credential(), "press-1", now.minus(HOUR)).await;
-        server.seen(&old.credential(), "press-2", now.minus(2 * HOUR)).await;
-        server.seen(&old.credential(), "long gone", now.minus(DAY)).await;
         let refused = admin.post(&path(&old, "finish"), &json!({})).await;
         assert_eq!(refused.status, StatusCode::CONFLICT);
         assert_eq!(refused.header("content-type"), "application/problem+json");
         assert_eq!(refused.body["type"], "urn:keyward:problem:callers-remain");
         assert_eq!(refused.body["detail"], "2 callers used this credential in the last 24 h: move them to its successor, \
                                             or end it under them with force");
-        let caller = |instance: &str, at| json!({
-            "network": "192.0.2.0/24", "user_agent": "press/1.0", "instance": instance, "last_seen_at": rfc3339(at),
-            "count": 1,
-        });
-        assert_eq!(refused.body["callers"], json!([caller("press-1", now.minus(HOUR)), caller("press-2", now.minus(2 * HOUR))]));
-        assert!(works(&server, &old).await, "a refused finish changes nothing");
+        let named = refused.body["callers"].as_array().unwrap();
+        assert_eq!(counts(named), [("press-1", 1, 0), ("press-2", 1, 0)]);
+        assert_eq!(*named, callers(&admin, &old).await[..2], "as the list of callers tells of them");
+        assert_eq!(view(&admin, &old).await["state"], "retiring", "a refused finish changes nothing");
 
         // Another window, another verdict; none so short that it would be force by another name.
         let window = |seconds: u64| json!({ "quiet_for_seconds": seconds });
@@ -242,7 +244,7 @@ on_both_databases! {
             let refused = admin.post(&path(&old, "finish"), &window(wrong)).await;
             assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("quiet_for_seconds")));
         }
-        let longer = admin.post(&path(&old, "finish"), &window(2 * 86_400)).await;
+        let longer = admin.post(&path(&old, "finish"), &window(86_401)).await;
         assert_eq!(longer.body["callers"].as_array().unwrap().len(), 3);
         let finished = admin.post(&path(&old, "finish"), &window(1800)).await.ok();
         assert_eq!((&finished["state"], &finished["end_reason"]), (&json!("expired"), &json!("finished")));
@@ -256,7 +258,7 @@ on_both_databases! {
         let old = admin.orders_key().await;
         rotate(&admin, &old, json!({})).await;
         for n in 0..25 {
-            server.seen(&old.credential(), &format!("press-{n}"), server.clock.now()).await;
+            uses(&server, &old, &format!("press-{n}")).await;
         }
         let refused = admin.post(&path(&old, "finish"), &json!({ "force": false })).await;
         assert!(problem(&refused).1.starts_with("25 callers "), "{}", refused.body);
@@ -271,7 +273,8 @@ on_both_databases! {
         let admin = server.admin().await;
         let old = admin.orders_key().await;
         rotate(&admin, &old, json!({})).await;
-        server.seen(&old.credential(), "press-1", server.clock.now()).await;
+        uses(&server, &old, "press-1").await;
+        assert_eq!(callers(&admin, &old).await.len(), 1);
         server.execute("UPDATE callers SET accepted = 0, refused = 1").await;
         admin.post(&path(&old, "finish"), &json!({})).await.ok();
     }
@@ -400,8 +403,12 @@ on_both_databases! {
         let own = crate::authority::own_api(&admin).await;
         let robot = json!({ "name": "robot", "scope": "keyward:self", "res": ["plant"], "apis": [own], "owner": user["id"] });
         let robot = server.api(&admin.issue(&admin.new_client(robot).await, &json!({})).await).await;
-        let renewed = server.api(&rotate(&robot, &robot.secrets, json!({})).await).await;
-        renewed.post(&path(&robot.secrets, "finish"), &json!({})).await.ok();
+        let new = rotate(&robot, &robot.secrets, json!({})).await;
+        let finish = path(&robot.secrets, "finish");
+        let refused = server.api(&new).await.post(&finish, &json!({})).await;
+        assert_eq!(refused.body["callers"].as_array().unwrap().len(), 1, "that was itself, a moment ago");
+        server.clock.advance(DAY + HOUR);
+        server.api(&new).await.post(&finish, &json!({})).await.ok();
         assert!(!works(&server, &robot.secrets).await);
     }
 

@@ -220,18 +220,6 @@ impl TestServer {
         }
     }
 
-    /// A caller used a credential at this instant, as the record of callers says.
-    pub async fn seen(&self, credential: &str, instance: &str, at: Timestamp) {
-        let at = at.as_millis();
-        self.execute(&format!(
-            "INSERT INTO callers (credential, reporter, network, user_agent, instance, first_seen_at, last_seen_at, \
-             accepted, refused) VALUES ('{credential}', '', '192.0.2.0/24', 'press/1.0', '{instance}', {at}, {at}, 1, 0) \
-             ON CONFLICT (credential, reporter, network, user_agent, instance) \
-             DO UPDATE SET last_seen_at = {at}, accepted = callers.accepted + 1"
-        ))
-        .await;
-    }
-
     /// The bootstrap key of the first start.
     pub fn bootstrap(&self) -> Secrets {
         self.bootstrap.clone().expect("this was not the first start")

@@ -6,6 +6,7 @@ use keyward_server::api::clients::{ClientChange, ClientQuery, ClientView, NewCli
 use keyward_server::api::credentials::{CredentialQuery, CredentialView};
 use keyward_server::api::list::List;
 
+use crate::caller::CallerOptions;
 use crate::credential;
 use crate::names::Names;
 use crate::options::{Global, Limit, RightsOptions, Sure, one_of, words};
@@ -32,6 +33,12 @@ pub(crate) enum Client {
     },
     Create(CreateClient),
     Change(ChangeClient),
+    /// Show from where the credentials of a client are used
+    Callers {
+        client: String,
+        #[command(flatten)]
+        options: CallerOptions,
+    },
     /// Stop a client: none of its keys and tokens work until it is enabled
     Disable {
         client: String,
@@ -111,6 +118,10 @@ impl Client {
             Self::Show { client } => show(global, &remote, remote.client(&client).await?).await,
             Self::Create(create) => create.run(global, &remote).await,
             Self::Change(change) => change.run(global, &remote).await,
+            Self::Callers { client, options } => {
+                let client = remote.client(&client).await?;
+                options.list(global, &remote, &format!("clients/{}", client.id)).await
+            }
             Self::Disable { client } => act(global, &remote, &client, "disable").await,
             Self::Enable { client } => act(global, &remote, &client, "enable").await,
             Self::Delete { client, sure } => {

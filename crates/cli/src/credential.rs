@@ -11,11 +11,13 @@ use keyward_server::api::credentials::{
 };
 use keyward_server::api::list::List;
 
+use crate::caller::CallerOptions;
 use crate::failure::Failure;
 use crate::options::{Global, Limit, RightsOptions, one_of};
 use crate::remote::Remote;
 use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
+use crate::watch::Watch;
 use crate::when::{self, End};
 use rotation::{ExtendRetirement, FinishRetirement, RotateCredential};
 
@@ -27,6 +29,7 @@ Examples:
   keyward credential list press-7
   keyward credential rotate cred_01h455vb4pex5vsknk084sn02q --overlap 14d
   keyward credential finish cred_01h455vb4pex5vsknk084sn02q
+  keyward credential callers cred_01h455vb4pex5vsknk084sn02q --within 24h
   keyward credential revoke cred_01h455vb4pex5vsknk084sn02q")]
 pub(crate) enum Credential {
     List(ListCredentials),
@@ -43,6 +46,13 @@ pub(crate) enum Credential {
     },
     Extend(ExtendRetirement),
     Finish(FinishRetirement),
+    /// Show from where a credential is used
+    Callers {
+        credential: CredentialId,
+        #[command(flatten)]
+        options: CallerOptions,
+    },
+    Watch(Watch),
     /// End credentials at once; their tokens end with them
     Revoke {
         #[arg(required = true, value_name = "CREDENTIAL")]
@@ -119,6 +129,10 @@ impl Credential {
             Self::Cancel { credential } => rotation::cancel(global, &remote, credential).await,
             Self::Extend(extend) => extend.run(global, &remote).await,
             Self::Finish(finish) => finish.run(global, &remote).await,
+            Self::Callers { credential, options } => {
+                options.list(global, &remote, &format!("credentials/{credential}")).await
+            }
+            Self::Watch(watch) => watch.run(global, &remote).await,
             Self::Revoke { credentials } => {
                 for credential in credentials {
                     let view: CredentialView = remote.act(&format!("credentials/{credential}/revoke")).await?;

@@ -3,6 +3,7 @@
 mod api;
 mod audit;
 mod bootstrap;
+mod caller;
 mod client;
 mod completions;
 mod credential;
@@ -25,6 +26,7 @@ mod table;
 mod terminal;
 mod token;
 mod user;
+mod watch;
 mod when;
 
 use std::process::ExitCode;

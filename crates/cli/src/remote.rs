@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 use zeroize::Zeroizing;
 
-use crate::credential::rotation;
+use crate::caller;
 use crate::failure::Failure;
 use crate::profile::Profile;
 use crate::progress::Progress;
-use crate::terminal;
+use crate::terminal::{self, Paint};
+use crate::when;
 
 /// The most entries one page of a list may have.
 const PAGE: u16 = 200;
@@ -249,7 +250,7 @@ async fn refusal(url: &str, response: Response) -> Failure {
     let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let body = response.bytes().await.unwrap_or_default();
     let failure = if let Ok(remaining) = serde_json::from_slice::<CallersRemain>(&body) {
-        let rows = rotation::callers(&remaining.callers);
+        let rows = caller::rows(&remaining.callers, when::now(), Paint::stdout());
         Failure::new(&*remaining.problem.detail).details(rows, serde_json::from_slice(&body).unwrap_or_default())
     } else if let Ok(problem) = serde_json::from_slice::<ProblemDetails>(&body) {
         let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();

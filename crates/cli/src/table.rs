@@ -91,7 +91,8 @@ fn line(cells: &[String], kept: &[(usize, usize)]) -> String {
     out
 }
 
-fn cut(text: &str, width: usize) -> String {
+/// The text, ending in `…` where there is not enough room.
+pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
+use keyward_model::legible::is_unseen;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -16,13 +17,8 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// A text from elsewhere as it may be shown: what would steer the terminal or turn the text around is written out.
 pub(crate) fn visible(text: &str) -> String {
-    let unseen = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if unseen(c) {
+        if is_unseen(c) {
             shown.extend(c.escape_unicode())
         } else {
             shown.push(c)
@@ -42,12 +38,18 @@ pub(crate) fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
-/// How many columns standard output has, if it is a terminal.
-pub(crate) fn width() -> Option<u16> {
+/// How many columns and lines standard output has, if it is a terminal.
+pub(crate) fn size() -> Option<(u16, u16)> {
     if !io::stdout().is_terminal() {
         return None;
     }
-    terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(width), _)| width)
+    terminal_size::terminal_size_of(io::stdout())
+        .map(|(terminal_size::Width(width), terminal_size::Height(height))| (width, height))
+}
+
+/// How many columns standard output has, if it is a terminal.
+pub(crate) fn width() -> Option<u16> {
+    size().map(|(width, _)| width)
 }
 
 /// Asks before something that cannot be undone. Scripts, which cannot be asked, say `--yes`.

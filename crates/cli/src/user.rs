@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use keyward_server::api::list::List;
 use keyward_server::api::users::{NewUser, UserChange, UserQuery, UserView};
 
+use crate::caller::CallerOptions;
 use crate::options::{Global, Limit, RightsOptions, Sure, one_of};
 use crate::remote::Remote;
 use crate::state::{Standing, activity};
@@ -29,6 +30,13 @@ pub(crate) enum User {
     },
     Create(CreateUser),
     Change(ChangeUser),
+    /// Show from where the credentials that a user answers for are used
+    Callers {
+        #[arg(default_value = "me")]
+        user: String,
+        #[command(flatten)]
+        options: CallerOptions,
+    },
     /// Stop a user: every key and token of every client they own stops at once
     Disable {
         user: String,
@@ -104,6 +112,10 @@ impl User {
                 show(global, &remote.post("users", &new).await?)
             }
             Self::Change(change) => change.run(global, &remote).await,
+            Self::Callers { user, options } => {
+                let user = remote.user(&user).await?;
+                options.list(global, &remote, &format!("users/{}", user.id)).await
+            }
             Self::Disable { user } => act(global, &remote, &user, "disable").await,
             Self::Enable { user } => act(global, &remote, &user, "enable").await,
             Self::Delete { user, sure } => {

@@ -38,7 +38,7 @@ impl<'a> Form<'a> {
             if parameters.len() == MAX_PARAMETERS {
                 return Err(FormError::TooMany);
             }
-            let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+            let at = memchr::memchr(b'=', pair).unwrap_or(pair.len());
             let (name, value) = pair.split_at(at);
             parameters.push((decode(name)?, decode(value.get(1..).unwrap_or_default())?));
         }
@@ -63,7 +63,7 @@ impl<'a> Form<'a> {
 
 /// Decodes `+` and percent-encoding (the form encoding of RFC 6749 Appendix B).
 pub fn decode(encoded: &[u8]) -> Result<Cow<'_, str>, FormError> {
-    let decoded = if encoded.iter().any(|b| matches!(b, b'+' | b'%')) {
+    let decoded = if memchr::memchr2(b'+', b'%', encoded).is_some() {
         let mut decoded = Vec::with_capacity(encoded.len());
         let mut rest = encoded.iter();
         while let Some(byte) = rest.next() {

@@ -11,6 +11,20 @@ use crate::time::Timestamp;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const SUFFIX_LEN: usize = 26;
+/// The value of each byte that is a digit of the alphabet; `NO_DIGIT` for all others.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what is out of bounds")]
+        {
+            digits[ALPHABET[value] as usize] = value as u8;
+        }
+        value += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = u8::MAX;
 
 /// Why a text is not the identifier that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,9 +33,9 @@ pub struct IdError {
     prefix: &'static str,
 }
 
-fn new_uuid(now: Timestamp, entropy: &Entropy) -> Result<Uuid, EntropyError> {
+fn uuid_v7(now: Timestamp, rest: [u8; 10]) -> Uuid {
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
-    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &entropy.bytes()?).into_uuid())
+    uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
 }
 
 fn encode(uuid: Uuid) -> [u8; SUFFIX_LEN] {
@@ -41,8 +55,8 @@ fn decode(suffix: &str) -> Option<Uuid> {
     }
     let mut value: u128 = 0;
     for byte in suffix.bytes() {
-        let digit = ALPHABET.iter().position(|a| *a == byte)?;
-        value = value << 5 | digit as u128;
+        let digit = DIGITS.get(usize::from(byte)).copied().filter(|digit| *digit != NO_DIGIT)?;
+        value = value << 5 | u128::from(digit);
     }
     Some(Uuid::from_u128(value))
 }
@@ -59,7 +73,12 @@ macro_rules! identifier {
 
             /// A new identifier that sorts by the time it was made.
             pub fn new(now: Timestamp, entropy: &Entropy) -> Result<Self, EntropyError> {
-                new_uuid(now, entropy).map(Self)
+                Ok(Self::with_rest(now, entropy.bytes()?))
+            }
+
+            /// The same with what follows the time given, less its first four bits and the first two of its third byte.
+            pub fn with_rest(now: Timestamp, rest: [u8; 10]) -> Self {
+                Self(uuid_v7(now, rest))
             }
 
             /// From the bare 128 bits.

@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod basic;
+pub mod caller;
 pub mod client;
 pub mod credential;
 pub mod entropy;
@@ -12,6 +13,7 @@ pub mod form;
 pub mod id;
 pub mod jws;
 pub mod key;
+pub mod legible;
 pub mod rights;
 pub mod sealing;
 pub mod secret;

@@ -1,7 +1,7 @@
 //! The claims of an access token (RFC 9068 §2.2), as Keyward writes them and as everyone reads them.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,9 +17,21 @@ pub const MAX_AUDIENCES: usize = 16;
 /// Bytes that hold the JSON of a usual token, so that writing it does not grow the buffer.
 const USUAL_LEN: usize = 640;
 
-/// Everything an access token says. Instants are whole seconds (RFC 7519 §2 `NumericDate`) in the JSON.
+/// Bytes for the claims that no two tokens share: two instants, an identifier, their names.
+const OWN_LEN: usize = 96;
+
+/// Everything an access token says. Instants are whole seconds (RFC 7519 §2 `NumericDate`) in the JSON. What no two
+/// tokens have in common comes first; see [`SharedClaims`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessTokenClaims {
+    /// When it was issued.
+    #[serde(with = "numeric_date")]
+    pub iat: Timestamp,
+    /// From when on it is not valid any more.
+    #[serde(with = "numeric_date")]
+    pub exp: Timestamp,
+    /// The token's own identifier.
+    pub jti: TokenId,
     /// Who issued it: the issuer's URL.
     pub iss: String,
     /// For whom it is: the audience URIs of one or more APIs (RFC 8707 §2).
@@ -28,17 +40,9 @@ pub struct AccessTokenClaims {
     pub sub: Subject,
     /// Which application.
     pub client_id: ClientId,
-    /// When it was issued.
-    #[serde(with = "numeric_date")]
-    pub iat: Timestamp,
     /// Before when it is not valid; Keyward leaves it out.
     #[serde(with = "numeric_date::option", default, skip_serializing_if = "Option::is_none")]
     pub nbf: Option<Timestamp>,
-    /// From when on it is not valid any more.
-    #[serde(with = "numeric_date")]
-    pub exp: Timestamp,
-    /// The token's own identifier.
-    pub jti: TokenId,
     /// Granted scopes with all they imply; absent means none.
     #[serde(default)]
     pub scope: ScopeSet,
@@ -64,6 +68,13 @@ impl AccessTokenClaims {
         key.sign(ACCESS_TOKEN, &payload)
     }
 
+    /// What tokens of the same grant have in common with this one.
+    pub fn shared(&self) -> Result<SharedClaims, JwsError> {
+        let json = serde_json::to_string(self).map_err(|_| JwsError::Signing)?;
+        let members = json.strip_prefix(&*own_claims(self.iat, self.exp, self.jti, 0)).ok_or(JwsError::Signing)?;
+        Ok(SharedClaims { members: members.into() })
+    }
+
     /// Plain membership: what a scope implies was written out when the token was issued.
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scope.contains(scope)
@@ -73,6 +84,35 @@ impl AccessTokenClaims {
     pub fn covers(&self, res: &str) -> bool {
         res.parse().is_ok_and(|res| self.res.covers(&res))
     }
+}
+
+/// All claims but `iat`, `exp` and `jti`, written once: machines ask for the same again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedClaims {
+    /// The members of the JSON object, with the brace that closes it.
+    members: Box<str>,
+}
+
+impl SharedClaims {
+    /// The signed token with these claims and its own.
+    pub fn sign(&self, key: &SigningKey, iat: Timestamp, exp: Timestamp, jti: TokenId) -> Result<String, JwsError> {
+        let mut payload = own_claims(iat, exp, jti, self.members.len());
+        payload.push_str(&self.members);
+        key.sign(ACCESS_TOKEN, payload.as_bytes())
+    }
+
+    /// Bytes of memory it takes.
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+}
+
+/// The beginning of a token's JSON, with room for as many bytes more.
+fn own_claims(iat: Timestamp, exp: Timestamp, jti: TokenId, room: usize) -> String {
+    let mut json = String::with_capacity(OWN_LEN + room);
+    // Writing to a string cannot fail.
+    let _ = write!(json, r#"{{"iat":{},"exp":{},"jti":"{jti}","#, iat.as_seconds(), exp.as_seconds());
+    json
 }
 
 /// Whom a token stands for: a user, or the application itself.
@@ -237,8 +277,13 @@ mod numeric_date {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use uuid::Uuid;
+
+    use super::*;
+    use crate::id::KeyId;
+    use crate::jws::{PrivateKey, SigningAlgorithm};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Dated {
@@ -269,6 +314,37 @@ mod tests {
             assert_eq!(read.at, Timestamp::from_seconds(seconds));
         }
         assert!(serde_json::from_str::<Dated>("{\"at\":1.5}").is_err());
+    }
+
+    #[test]
+    fn a_token_of_shared_claims_says_what_it_would_say_alone() {
+        let (id, kid) = (Uuid::from_u128(1), KeyId::from_uuid(Uuid::from_u128(2)));
+        let key = SigningKey::new(kid, PrivateKey::generate(SigningAlgorithm::EdDsa).unwrap()).unwrap();
+        let claims = |seconds, jti| AccessTokenClaims {
+            iss: "https://iam.example".to_owned(),
+            aud: ["a", "\"b"].into_iter().collect(),
+            sub: Subject::User(UserId::from_uuid(id)),
+            client_id: ClientId::from_uuid(id),
+            iat: Timestamp::from_seconds(seconds),
+            nbf: None,
+            exp: Timestamp::from_seconds(seconds + 600),
+            jti: TokenId::from_uuid(Uuid::from_u128(jti)),
+            scope: "Worker".parse().unwrap(),
+            res: "plant/7".parse().unwrap(),
+            cred: Some(CredentialId::from_uuid(id)),
+            act: Some(Actor { sub: ClientId::from_uuid(id) }),
+            status: Some(Status { status_list: StatusReference { idx: 7, uri: "https://iam.example/1".to_owned() } }),
+        };
+        let read = |token: &str| {
+            let payload = token.split('.').nth(1).unwrap();
+            serde_json::from_slice::<AccessTokenClaims>(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+        };
+        let (first, second) = (claims(1, 3), claims(2, 4));
+        let shared = first.shared().unwrap();
+        assert_eq!(shared, second.shared().unwrap());
+        let token = shared.sign(&key, second.iat, second.exp, second.jti).unwrap();
+        assert_eq!(read(&token), second);
+        assert_eq!(read(&second.sign(&key).unwrap()), second);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod apis;
 pub mod body;
 pub mod call;
+pub mod callers;
 pub mod clients;
 pub mod credentials;
 pub mod events;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use keyward_model::legible::is_unseen;
 use serde::de::DeserializeOwned;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityRequirement, SecurityScheme};
@@ -34,6 +36,7 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(clients::router())
         .merge(credentials::router())
         .merge(rotation::router())
+        .merge(callers::router())
         .merge(scopes::router())
         .merge(apis::router())
         .merge(signing_keys::router())
@@ -81,14 +84,6 @@ fn name(text: String) -> Result<String, ApiError> {
     line(text, "name").and_then(|text| {
         if text.is_empty() { Err(ApiError::field("name", "a name must not be empty")) } else { Ok(text) }
     })
-}
-
-/// Characters that do something to the text around them instead of being seen: controls, marks of direction, zero
-/// width, separators of lines. In a table or a log they would pass for what they are not.
-fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A line for people: at most 100 characters, all of them visible.

@@ -14,6 +14,7 @@ use keyward_model::secret::{HashingKey, Secret};
 use keyward_store::{Store, StoreError};
 use tokio::sync::watch;
 
+use crate::callers::Callers;
 use crate::clock::Clock;
 use crate::config::{Config, RotationConfig, SigningKeysConfig};
 use crate::failures::Failures;
@@ -67,6 +68,8 @@ pub struct App {
     pub(crate) registry: ArcSwap<Registry>,
     /// Who is behind a key.
     pub(crate) principals: Principals,
+    /// From where credentials are used.
+    pub callers: Callers,
     /// Tokens ended before their time.
     pub(crate) revoked_tokens: RevokedTokens,
     /// How many failures are borne.
@@ -121,6 +124,7 @@ impl App {
             registry: ArcSwap::from_pointee(Registry::load(&store).await?),
             revoked_tokens: RevokedTokens::load(&store, clock.now()).await?,
             principals: Principals::new(config.cache.entries),
+            callers: Callers::new(store.clone(), &config.callers),
             failures: Failures::new(&config.limits),
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),

@@ -29,6 +29,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How keys are replaced.
     pub rotation: RotationConfig,
+    /// How to keep count of callers.
+    pub callers: CallersConfig,
     /// How many failures to bear.
     pub limits: LimitsConfig,
     /// What to log.
@@ -139,6 +141,14 @@ impl RotationConfig {
 
 fn days(days: u32) -> Duration {
     Duration::from_secs(u64::from(days) * 24 * 3600)
+}
+
+/// `[callers]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct CallersConfig {
+    pub flush_s: u32,
 }
 
 /// `[limits]`
@@ -266,6 +276,9 @@ impl Config {
         }
         if self.database.pool_size == 0 || self.cache.entries == 0 {
             return refuse("[database] pool_size and [cache] entries must not be 0");
+        }
+        if self.callers.flush_s == 0 {
+            return refuse("[callers] flush_s must not be 0");
         }
         if self.limits.failures_burst == 0 || self.limits.failures_per_minute == 0 {
             return refuse("[limits] failures_burst and failures_per_minute must not be 0");
@@ -399,6 +412,7 @@ mod tests {
             "[server]\ntls_key = \"k.pem\"",
             "[server]\nmax_connections = 0",
             "[server]\nlisten = \"somewhere\"",
+            "[callers]\nflush_s = 0",
             "[log]\nlevel = \"loud\"",
             "[rotation]\noverlap_days = 0",
             "[rotation]\noverlap_days = 91",

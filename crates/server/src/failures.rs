@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use keyward_model::caller::Network;
 use keyward_model::id::ClientId;
 use keyward_model::time::Timestamp;
 use moka::sync::Cache;
@@ -26,8 +27,8 @@ pub(crate) struct Failures {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Who {
-    Client(ClientId, IpAddr),
-    Network(IpAddr),
+    Client(ClientId, Network),
+    Network(Network),
 }
 
 impl Failures {
@@ -41,7 +42,7 @@ impl Failures {
     ///
     /// The generic cell rate algorithm: each key holds the instant at which its failures will have been forgotten.
     pub(crate) fn charge(&self, client: Option<ClientId>, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
-        let network = network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+        let network = Network::from(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
         let client = client.map(|client| Who::Client(client, network));
         [Some(Who::Network(network)), client].into_iter().flatten().filter_map(|who| self.charge_one(who, now)).max()
     }
@@ -61,14 +62,6 @@ impl Failures {
             }
         });
         wait
-    }
-}
-
-/// The network an address stands for: one customer's line is one IPv4 address or one IPv6 /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }
 
@@ -116,6 +109,5 @@ mod tests {
         }
         assert!(failures.charge(None, Some("2001:db8::ffff".parse().unwrap()), at(0)).is_some());
         assert_eq!(failures.charge(None, Some("2001:db8:0:1::1".parse().unwrap()), at(0)), None);
-        assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1".parse::<IpAddr>().unwrap());
     }
 }

@@ -46,6 +46,8 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Re
     }
     let mut text = Text::of_all_counters();
     measure_cache(&app, &mut text);
+    let unwritten = app.callers.unwritten();
+    text.one("keyward_callers_unwritten", "gauge", "Callers in memory that are not written down yet", unwritten);
     measure_log(&app, &mut text).await;
     measure_keys(&app, app.clock.now(), &mut text);
     text.family("keyward_build_info", "gauge", "The version that runs");

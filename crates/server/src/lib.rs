@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod app;
+pub mod callers;
 pub mod clock;
 pub mod config;
 pub mod first_start;
@@ -35,7 +36,7 @@ use app::{App, StartError, Surroundings};
 use config::Config;
 use first_start::Bootstrap;
 use listen::Listener;
-use request::Reception;
+use request::{Reception, RequestIds};
 
 /// A server that listens and is ready to serve.
 pub struct Server {
@@ -72,7 +73,7 @@ impl Server {
         let (app, bootstrap) = App::start(config, issuer, surroundings).await?;
         let reception = Reception {
             clock: app.clock.clone(),
-            entropy: app.entropy.clone(),
+            ids: RequestIds::new(&app.entropy).map_err(StartError::from)?,
             router: router::router(Arc::clone(&app)),
             trusted_proxies: config.server.trusted_proxies.clone(),
         };
@@ -93,9 +94,12 @@ impl Server {
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
         let follower = tokio::spawn(follow::follow(Arc::clone(&self.app)));
         let worker = tokio::spawn(schedule::work(Arc::clone(&self.app)));
+        let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
         let finished = self.listener.serve(self.reception, stop).await;
         follower.abort();
         worker.abort();
+        counter.abort();
+        self.app.callers.flush_at_the_end().await;
         self.app.store.close().await;
         finished
     }

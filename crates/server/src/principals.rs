@@ -18,6 +18,7 @@ use keyward_store::{Store, StoreError};
 use moka::sync::Cache;
 
 use crate::meter::Counter;
+use crate::oauth::grants::client_credentials::LastGrant;
 use crate::registry::Registry;
 
 /// Credential, client and owner as they are now.
@@ -44,9 +45,11 @@ pub(crate) struct CredentialEntry {
 pub(crate) struct Ceiling {
     /// credential ∩ client ∩ owner.
     pub(crate) rights: Rights,
+    /// What was last granted within it, to be granted again when the same is asked.
+    pub(crate) last_grant: ArcSwapOption<LastGrant>,
     client: Arc<Client>,
     owner: Arc<User>,
-    registry: Arc<Registry>,
+    pub(crate) registry: Arc<Registry>,
 }
 
 impl Principal {
@@ -68,6 +71,7 @@ impl Principal {
         let rights = own.intersect(&self.client.rights, catalogue).intersect(&self.owner.rights, catalogue);
         let ceiling = Arc::new(Ceiling {
             rights,
+            last_grant: ArcSwapOption::empty(),
             client: Arc::clone(&self.client),
             owner: Arc::clone(&self.owner),
             registry: Arc::clone(registry),
@@ -79,9 +83,10 @@ impl Principal {
 
 /// The bounded memory.
 pub(crate) struct Principals {
-    credentials: Memory<CredentialId, CredentialEntry>,
-    clients: Memory<ClientId, Client>,
-    users: Memory<UserId, User>,
+    /// `None` for a credential that does not exist: who asks for it again costs no more than who knows one that does.
+    credentials: Memory<CredentialId, Option<Arc<CredentialEntry>>>,
+    clients: Memory<ClientId, Arc<Client>>,
+    users: Memory<UserId, Arc<User>>,
     /// How many changes have been applied; see the head of this file.
     changes: RwLock<u64>,
     /// Set while the log cannot be read: what is remembered may be out of date and must not be trusted.
@@ -90,18 +95,32 @@ pub(crate) struct Principals {
 
 /// One kind of thing remembered, and how often it was asked for.
 struct Memory<K, T> {
-    cache: Cache<K, Arc<T>>,
+    cache: Cache<K, T>,
     hits: Counter,
     misses: Counter,
 }
 
-impl<K: Hash + Eq + Send + Sync + 'static, T: Send + Sync + 'static> Memory<K, T> {
+impl<K: Hash + Eq + Send + Sync + 'static, T: Clone + Send + Sync + 'static> Memory<K, T> {
     fn new(entries: u64) -> Self {
         Self { cache: Cache::new(entries), hits: Counter::new(), misses: Counter::new() }
     }
 
-    fn get(&self, id: &K) -> Option<Arc<T>> {
-        self.cache.get(id).inspect(|_| self.hits.increment())
+    fn get(&self, id: &K) -> Option<T> {
+        let known = self.cache.get(id);
+        if known.is_some() {
+            self.hits.increment()
+        } else {
+            self.misses.increment()
+        }
+        known
+    }
+
+    /// What is known by this id, else from now on this.
+    fn first(&self, id: K, read: T) -> T {
+        self.cache.get(&id).unwrap_or_else(|| {
+            self.cache.insert(id, read.clone());
+            read
+        })
     }
 
     fn measures(&self) -> [u64; 3] {
@@ -123,44 +142,42 @@ impl Principals {
 
     /// Everyone behind a credential; `None` if there is no such credential.
     pub(crate) async fn find(&self, store: &Store, id: CredentialId) -> Result<Option<Principal>, StoreError> {
-        let read = async || {
-            let credential = store.find_credential(id).await?;
-            Ok(credential.map(|credential| CredentialEntry { credential, ceiling: ArcSwapOption::empty() }))
-        };
-        let Some(entry) = self.remembered(&self.credentials, id, read).await? else { return Ok(None) };
-        let Some(client) = self.client(store, entry.credential.client).await? else { return Ok(None) };
-        let Some(owner) = self.user(store, client.owner).await? else { return Ok(None) };
-        Ok(Some(Principal { entry, client, owner }))
-    }
-
-    /// The client with this id.
-    pub(crate) async fn client(&self, store: &Store, id: ClientId) -> Result<Option<Arc<Client>>, StoreError> {
-        self.remembered(&self.clients, id, async || store.find_client(id).await).await
-    }
-
-    /// The user with this id.
-    pub(crate) async fn user(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        self.remembered(&self.users, id, async || store.find_user(id).await).await
-    }
-
-    async fn remembered<K: Hash + Eq + Copy + Send + Sync + 'static, T: Send + Sync + 'static>(
-        &self,
-        memory: &Memory<K, T>,
-        id: K,
-        read: impl AsyncFnOnce() -> Result<Option<T>, StoreError>,
-    ) -> Result<Option<Arc<T>>, StoreError> {
         let doubtful = self.doubtful.load(Ordering::Acquire);
-        if !doubtful && let Some(known) = memory.get(&id) {
-            return Ok(Some(known));
+        if !doubtful && let Some(known) = self.known(id) {
+            return Ok(known);
         }
-        memory.misses.increment();
         let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(found) = read().await?.map(Arc::new) else { return Ok(None) };
+        let found = store.find_principal(id).await?;
         let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        let found = found.map(|(credential, client, owner)| Principal {
+            entry: Arc::new(CredentialEntry { credential, ceiling: ArcSwapOption::empty() }),
+            client: Arc::new(client),
+            owner: Arc::new(owner),
+        });
         if *changes == before && !doubtful {
-            memory.cache.insert(id, Arc::clone(&found));
+            return Ok(self.remember(id, found));
         }
-        Ok(Some(found))
+        Ok(found)
+    }
+
+    /// What is remembered of a credential: perhaps that it does not exist.
+    fn known(&self, id: CredentialId) -> Option<Option<Principal>> {
+        let Some(entry) = self.credentials.get(&id)? else { return Some(None) };
+        let client = self.clients.get(&entry.credential.client)?;
+        let owner = self.users.get(&client.owner)?;
+        Some(Some(Principal { entry, client, owner }))
+    }
+
+    /// Remembers what was read. Client and owner may be known by another credential: that reading stays the common one.
+    fn remember(&self, id: CredentialId, found: Option<Principal>) -> Option<Principal> {
+        let Some(Principal { entry, client, owner }) = found else {
+            self.credentials.cache.insert(id, None);
+            return None;
+        };
+        let owner = self.users.first(owner.id, owner);
+        let client = self.clients.first(client.id, client);
+        self.credentials.cache.insert(id, Some(Arc::clone(&entry)));
+        Some(Principal { entry, client, owner })
     }
 
     /// Entries, hits and misses of each kind.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::MatchedPath;
@@ -13,8 +14,9 @@ use futures_util::FutureExt as _;
 use http::uri::Authority;
 use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use ipnet::IpNet;
-use keyward_model::entropy::Entropy;
+use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::RequestId;
+use keyward_model::time::Timestamp;
 use tower_service::Service as _;
 use tracing::Instrument as _;
 
@@ -69,10 +71,33 @@ pub(crate) trait Content: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send +
 
 impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static> Content for B {}
 
+/// Gives every request an id of its own. It guards nothing, so it is counted from a random start: random bytes for each
+/// would cost more than routing it.
+pub(crate) struct RequestIds {
+    node: [u8; 2],
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// From a random start, so that no two runs and no two nodes give the same.
+    pub(crate) fn new(entropy: &Entropy) -> Result<Self, EntropyError> {
+        Ok(Self { node: entropy.bytes()?, next: AtomicU64::new(u64::from_be_bytes(entropy.bytes()?)) })
+    }
+
+    fn next(&self, now: Timestamp) -> RequestId {
+        let number = self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let mut rest = [0; 10];
+        for (to, from) in rest.iter_mut().zip(self.node.iter().chain(&number)) {
+            *to = *from;
+        }
+        RequestId::with_rest(now, rest)
+    }
+}
+
 /// Takes requests from the listener to the router.
 pub(crate) struct Reception {
     pub(crate) clock: Clock,
-    pub(crate) entropy: Entropy,
+    pub(crate) ids: RequestIds,
     pub(crate) router: Router,
     pub(crate) trusted_proxies: Vec<IpNet>,
 }
@@ -80,16 +105,12 @@ pub(crate) struct Reception {
 impl Reception {
     /// Answers one request.
     pub(crate) async fn receive(&self, peer: SocketAddr, request: Request<impl Content>) -> Response {
-        // Entropy that fails is met again, and reported, where it is needed for more than a log.
-        match RequestId::new(self.clock.now(), &self.entropy) {
-            Ok(id) => CURRENT.scope(id, self.answer(peer, request)).await,
-            Err(_) => self.answer(peer, request).await,
-        }
+        let id = self.ids.next(self.clock.now());
+        CURRENT.scope(id, self.answer(id, peer, request)).await
     }
 
-    async fn answer(&self, peer: SocketAddr, request: Request<impl Content>) -> Response {
+    async fn answer(&self, id: RequestId, peer: SocketAddr, request: Request<impl Content>) -> Response {
         let started = tokio::time::Instant::now();
-        let id = current();
         let route = Route::of(request.uri().path());
         let address = client_address(peer.ip(), request.headers(), &self.trusted_proxies);
         let (method, version) = (request.method().clone(), request.version());
@@ -106,7 +127,7 @@ impl Reception {
         };
         let matched = response.extensions_mut().remove::<MatchedPath>();
         let headers = response.headers_mut();
-        if let Some(id) = id.and_then(|id| HeaderValue::try_from(id.to_string()).ok()) {
+        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
             headers.insert(REQUEST_ID, id);
         }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -221,8 +242,8 @@ mod tests {
             panic!("on purpose")
         }
         let router = Router::new().route("/panic", get(panic)).route("/", get(async || "well"));
-        let (clock, entropy) = (Clock::system(), Entropy::seeded(1));
-        let reception = Reception { clock, entropy, router, trusted_proxies: Vec::new() };
+        let ids = RequestIds::new(&Entropy::seeded(1)).unwrap();
+        let reception = Reception { clock: Clock::system(), ids, router, trusted_proxies: Vec::new() };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         for (path, status) in [("/panic", 500), ("/", 200), ("/panic", 500)] {
             let request = Request::get(path).header(header::HOST, "a").body(Body::empty()).unwrap();
@@ -230,6 +251,15 @@ mod tests {
             assert_eq!(response.status(), status, "{path}");
             assert!(response.headers()[REQUEST_ID].to_str().unwrap().starts_with("req_"), "{response:?}");
         }
+    }
+
+    #[test]
+    fn no_two_requests_have_the_same_id() {
+        let start = |seed| RequestIds::new(&Entropy::seeded(seed)).unwrap();
+        let (one, other, now) = (start(1), start(2), Timestamp::from_seconds(1));
+        let ids: std::collections::HashSet<RequestId> =
+            (0..1_000).flat_map(|_| [one.next(now), other.next(now)]).collect();
+        assert_eq!(ids.len(), 2_000);
     }
 
     #[test]

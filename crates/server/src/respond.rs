@@ -8,13 +8,17 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use keyward_model::entropy::EntropyError;
 use keyward_model::jws::JwsError;
+use keyward_model::legible::legible;
 use keyward_store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::instant::Instant;
+use crate::api::callers::CallerView;
 use crate::meter;
 use crate::oauth::key_warning::EndedKey;
+
+/// Bytes that hold a token response, so that writing it does not grow the buffer.
+const USUAL_BODY: usize = 1280;
 
 /// Error codes of the OAuth endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,22 +120,6 @@ impl IntoResponse for OAuthError {
 /// RFC 6749 §5.2 allows only these characters in `error_description`.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' ' | '!' | '#'..='[' | ']'..='~') { c } else { '?' }).collect()
-}
-
-/// Words longer than anybody reads are cut. Secrets are such words: put in the wrong place by mistake, they do not come
-/// back in an answer, which goes to more places than the request did.
-fn legible(text: &str) -> String {
-    const MOST: usize = 40;
-    const KEPT: usize = 12;
-    let no_word = |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_';
-    let shorten = |piece: &str| {
-        let word = piece.trim_end_matches(no_word);
-        match (word.get(..KEPT), piece.get(word.len()..)) {
-            (Some(start), Some(end)) if word.len() > MOST => format!("{start}...{end}"),
-            _ => piece.to_owned(),
-        }
-    };
-    text.split_inclusive(no_word).map(shorten).collect()
 }
 
 fn retry_after(response: &mut Response, wait: Option<Duration>) {
@@ -275,7 +263,7 @@ pub struct ApiError {
     /// The `WWW-Authenticate` value (RFC 6750 §3).
     pub challenge: Option<String>,
     /// Who is in the way of [`Problem::CallersRemain`].
-    pub callers: Vec<CallerSeen>,
+    pub callers: Vec<CallerView>,
 }
 
 impl ApiError {
@@ -309,23 +297,7 @@ pub struct CallersRemain {
     #[serde(flatten)]
     pub problem: ProblemDetails,
     /// Who was seen, the most recent first; at most 20.
-    pub callers: Vec<CallerSeen>,
-}
-
-/// One place from where a credential is used.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct CallerSeen {
-    /// The network it calls from.
-    pub network: String,
-    /// What its program calls itself.
-    pub user_agent: String,
-    /// The name that it gives itself; may be empty.
-    pub instance: String,
-    /// When it was last seen.
-    #[schema(value_type = String, format = DateTime)]
-    pub last_seen_at: Instant,
-    /// How often it used the credential.
-    pub count: i64,
+    pub callers: Vec<CallerView>,
 }
 
 impl IntoResponse for ApiError {
@@ -335,7 +307,7 @@ impl IntoResponse for ApiError {
             kind: format!("urn:keyward:problem:{}", self.problem.as_str()),
             title: self.problem.title().to_owned(),
             status: status.as_u16(),
-            detail: legible(&self.detail),
+            detail: legible(&self.detail).into_owned(),
             field: self.field.map(str::to_owned),
         };
         let mut response = if self.problem == Problem::CallersRemain {
@@ -380,29 +352,13 @@ impl From<crate::app::StartError> for ApiError {
 
 /// A JSON answer.
 pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
-    // Our own types always serialise; an empty body would be noticed at once.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
+    let mut json = Vec::with_capacity(USUAL_BODY);
+    if serde_json::to_writer(&mut json, body).is_err() {
+        // Our own types always serialise; an empty body would be noticed at once.
+        json.clear();
+    }
+    let mut response = Response::new(Body::from(json));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_words_are_cut_and_everything_else_is_left() {
-        let key = "kw_0352gInxoyUwshFr5tCyMvvBkfLublUqJcSuTJ0pfgFy40B5ExcvFiqVLZI9w1reE44aF3Y";
-        assert_eq!(legible(&format!("scope {key} is unknown")), "scope kw_0352gInxo... is unknown");
-        assert_eq!(legible(&format!("{key}.{key}")), "kw_0352gInxo....kw_0352gInxo...");
-        assert_eq!(
-            legible(&format!("\"{key}\", \u{e9}{key}\u{e9}")),
-            "\"kw_0352gInxo...\", \u{e9}kw_0352gInxo...\u{e9}"
-        );
-        for text in ["", "user_00000000000000000000000000 exists", "https://orders.example/a-b/c", "\u{e9}", "a  b\n"] {
-            assert_eq!(legible(text), text);
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyward_model::caller::{KEPT_UNSEEN, PLACE_KEPT};
 use keyward_model::credential::{Credential, KEPT_AFTER_END, State};
 use keyward_model::event::{Actor, Draft};
 use keyward_model::jws::SigningAlgorithm;
@@ -37,6 +38,7 @@ impl App {
         let now = self.clock.now();
         while self.end_credentials(now).await? {}
         self.forget(now).await?;
+        while self.forget_callers(now).await? {}
         for algorithm in SigningAlgorithm::ALL {
             self.rotate_when_due(algorithm, now).await?;
         }
@@ -66,6 +68,15 @@ impl App {
         signing_keys::remove_dead(&mut tx, now).await?;
         tx.commit(&origin(now)).await?;
         Ok(())
+    }
+
+    /// One batch of callers that were not seen for long; true if there may be more.
+    async fn forget_callers(&self, now: Timestamp) -> Result<bool, StartError> {
+        let mut tx = self.store.begin().await?;
+        let forgotten = tx.forget_callers(now.minus(KEPT_UNSEEN), BATCH).await?;
+        tx.make_place_for_callers(now.minus(PLACE_KEPT)).await?;
+        tx.commit(&origin(now)).await?;
+        Ok(forgotten == u64::from(BATCH))
     }
 
     async fn rotate_when_due(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Result<(), StartError> {

@@ -1,4 +1,5 @@
 -- Times are Unix milliseconds; ids, scope and res are text (scope and res space-separated); "version" is the ETag.
+-- The tables with a word behind them are looked up on the way to a token: there, the row lies in the index of its id.
 
 CREATE TABLE users (
     id          TEXT PRIMARY KEY,
@@ -10,7 +11,7 @@ CREATE TABLE users (
     created_at  BIGINT NOT NULL,
     updated_at  BIGINT NOT NULL,
     version     BIGINT NOT NULL
-);
+) {{CLUSTERED}};
 
 CREATE TABLE scopes (
     name        TEXT PRIMARY KEY,
@@ -33,7 +34,7 @@ CREATE TABLE clients (
     created_at  BIGINT NOT NULL,
     updated_at  BIGINT NOT NULL,
     version     BIGINT NOT NULL
-);
+) {{CLUSTERED}};
 CREATE INDEX clients_owner ON clients (owner, id);
 
 CREATE TABLE apis (
@@ -53,7 +54,7 @@ CREATE TABLE client_apis (
     client TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
     api    TEXT NOT NULL REFERENCES apis (id),
     PRIMARY KEY (client, api)
-);
+) {{CLUSTERED}};
 CREATE INDEX client_apis_api ON client_apis (api);
 
 -- An ended credential outlives its client's row in the events only; with the client, its credentials go.
@@ -81,7 +82,7 @@ CREATE TABLE credentials (
     CHECK ((state = 'retiring') <= (retire_at IS NOT NULL)),
     CHECK ((state IN ('expired', 'revoked', 'purged')) = (ended_at IS NOT NULL)),
     CHECK ((state = 'purged') = (secret_hash IS NULL))
-);
+) {{CLUSTERED}};
 CREATE INDEX credentials_client ON credentials (client, id);
 CREATE INDEX credentials_ended ON credentials (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX credentials_expires ON credentials (expires_at) WHERE expires_at IS NOT NULL AND ended_at IS NULL;

@@ -10,9 +10,12 @@ use crate::engine::{Row, Value};
 use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
 
-const COLUMNS: &str = "id, name, kind, owner, scope, res, subject, disabled_at, created_at, updated_at, version";
+pub(crate) const COLUMNS: &str =
+    "id, name, kind, owner, scope, res, subject, disabled_at, created_at, updated_at, version";
 /// The APIs of one client as one text, so that a client is always read whole by one statement.
-const APIS: &str = "(SELECT string_agg(a.api, ' ') FROM client_apis a WHERE a.client = clients.id)";
+pub(crate) const APIS: &str = "(SELECT string_agg(a.api, ' ') FROM client_apis a WHERE a.client = clients.id)";
+/// How many columns a client is read from, its APIs the last.
+pub(crate) const WIDTH: usize = 12;
 
 /// Which clients to list.
 #[derive(Debug, Clone, Default)]
@@ -25,9 +28,9 @@ pub struct ClientFilter {
     pub activity: Option<Activity>,
 }
 
-fn read(row: &Row) -> Result<Client, StoreError> {
+pub(crate) fn read(row: &Row) -> Result<Client, StoreError> {
     let mut apis: Vec<ApiId> = row
-        .opt_text(11)?
+        .opt_str(11)?
         .unwrap_or_default()
         .split(' ')
         .filter(|t| !t.is_empty())
@@ -35,12 +38,12 @@ fn read(row: &Row) -> Result<Client, StoreError> {
         .collect::<Result<_, _>>()?;
     apis.sort_unstable();
     Ok(Client {
-        id: parsed(&row.text(0)?, "clients.id")?,
+        id: parsed(row.str(0)?, "clients.id")?,
         name: row.text(1)?,
-        kind: parsed(&row.text(2)?, "clients.kind")?,
-        owner: parsed(&row.text(3)?, "clients.owner")?,
-        rights: Rights { scope: parsed(&row.text(4)?, "clients.scope")?, res: parsed(&row.text(5)?, "clients.res")? },
-        subject: parsed(&row.text(6)?, "clients.subject")?,
+        kind: parsed(row.str(2)?, "clients.kind")?,
+        owner: parsed(row.str(3)?, "clients.owner")?,
+        rights: Rights { scope: parsed(row.str(4)?, "clients.scope")?, res: parsed(row.str(5)?, "clients.res")? },
+        subject: parsed(row.str(6)?, "clients.subject")?,
         apis,
         disabled_at: row.opt_int(7)?.map(Timestamp::from_millis),
         created_at: Timestamp::from_millis(row.int(8)?),

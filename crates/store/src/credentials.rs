@@ -13,6 +13,8 @@ use crate::{Page, Store, StoreError, Tx, parsed};
 
 pub(crate) const COLUMNS: &str = "id, client, label, purpose, secret_hash, scope, res, state, expires_at, retire_at, ended_at, \
                        end_reason, successor, status_index, created_by, created_at, updated_at, version";
+/// How many columns that is.
+pub(crate) const WIDTH: usize = 18;
 
 /// It still authenticates at the instant `$2`: no deadline of it has passed, written down or not.
 pub(crate) const AUTHENTICATES: &str = "state IN ('active', 'retiring') AND (expires_at IS NULL OR expires_at > $2) \
@@ -33,34 +35,34 @@ pub(crate) fn read(row: &Row) -> Result<Credential, StoreError> {
     let instant = |column| Ok::<_, StoreError>(row.opt_int(column)?.map(Timestamp::from_millis));
     let corrupt = |what: &str| StoreError::Corrupt(format!("credentials: {what}"));
     let ended_at = || instant(10)?.ok_or_else(|| corrupt("an ended one without ended_at"));
-    let state = match parsed(&row.text(7)?, "credentials.state")? {
+    let state = match parsed(row.str(7)?, "credentials.state")? {
         StateName::Active => State::Active,
         StateName::Retiring => {
             State::Retiring { retire_at: instant(9)?.ok_or_else(|| corrupt("a retiring one without retire_at"))? }
         }
         StateName::Expired => State::Expired {
             ended_at: ended_at()?,
-            reason: parsed(&row.opt_text(11)?.unwrap_or_default(), "credentials.end_reason")?,
+            reason: parsed(row.opt_str(11)?.unwrap_or_default(), "credentials.end_reason")?,
         },
         StateName::Revoked => State::Revoked { ended_at: ended_at()? },
         StateName::Purged => State::Purged { ended_at: ended_at()? },
     };
     Ok(Credential {
-        id: parsed(&row.text(0)?, "credentials.id")?,
-        client: parsed(&row.text(1)?, "credentials.client")?,
+        id: parsed(row.str(0)?, "credentials.id")?,
+        client: parsed(row.str(1)?, "credentials.client")?,
         label: row.text(2)?,
-        purpose: parsed(&row.text(3)?, "credentials.purpose")?,
+        purpose: parsed(row.str(3)?, "credentials.purpose")?,
         secret_hash: row
             .opt_blob(4)?
             .map(|b| SecretHash::from_bytes(&b).ok_or_else(|| corrupt("a secret_hash of another length")))
             .transpose()?,
-        scope: row.opt_text(5)?.map(|t| parsed(&t, "credentials.scope")).transpose()?,
-        res: row.opt_text(6)?.map(|t| parsed(&t, "credentials.res")).transpose()?,
+        scope: row.opt_str(5)?.map(|t| parsed(t, "credentials.scope")).transpose()?,
+        res: row.opt_str(6)?.map(|t| parsed(t, "credentials.res")).transpose()?,
         state,
         expires_at: instant(8)?,
-        successor: row.opt_text(12)?.map(|t| parsed(&t, "credentials.successor")).transpose()?,
+        successor: row.opt_str(12)?.map(|t| parsed(t, "credentials.successor")).transpose()?,
         status_index: row.int(13)?,
-        created_by: parsed(&row.text(14)?, "credentials.created_by")?,
+        created_by: parsed(row.str(14)?, "credentials.created_by")?,
         created_at: Timestamp::from_millis(row.int(15)?),
         updated_at: Timestamp::from_millis(row.int(16)?),
         version: row.int(17)?,
@@ -161,7 +163,7 @@ impl Tx {
     /// The ids of a client's credentials.
     pub async fn list_credential_ids(&mut self, client: ClientId) -> Result<Vec<CredentialId>, StoreError> {
         let rows = self.tx.query("SELECT id FROM credentials WHERE client = $1", &[client.to_string().into()]).await?;
-        rows.iter().map(|row| parsed(&row.text(0)?, "credentials.id")).collect()
+        rows.iter().map(|row| parsed(row.str(0)?, "credentials.id")).collect()
     }
 
     /// The next free place in the status list.

@@ -214,6 +214,19 @@ impl Tx {
         self.finish(outcome)
     }
 
+    /// Runs one statement with each of these rows of values, and returns how many rows each time changed. The rows go to
+    /// the database together instead of each waiting for the one before.
+    pub async fn execute_each(&mut self, sql: &str, rows: &[Vec<Value>]) -> Result<Vec<u64>, StoreError> {
+        rows.iter().try_for_each(|args| value::check(args))?;
+        self.start()?;
+        let span = span(self.backend.name(), sql);
+        let outcome = match &mut self.backend {
+            TxBackend::Sqlite(tx) => tx.execute_each(sql, rows).instrument(span).await,
+            TxBackend::Postgres(tx) => tx.execute_each(sql, rows).instrument(span).await,
+        };
+        self.finish(outcome)
+    }
+
     /// Makes the changes durable, then returns; with `notify`, wakes every [`Changes`] on every node.
     /// `Unavailable` leaves open whether the changes were made.
     pub async fn commit(mut self, notify: bool) -> Result<(), StoreError> {

@@ -7,12 +7,14 @@ pub mod engine;
 mod error;
 
 mod apis;
+mod callers;
 mod clients;
 mod credentials;
 mod events;
 mod idempotency;
 mod listing;
 mod migrations;
+mod principals;
 mod revoked_tokens;
 mod rotation;
 mod scopes;
@@ -22,6 +24,7 @@ mod users;
 
 use keyward_model::event::Draft;
 
+pub use callers::{CallerCount, CallerFilter, CallerPlace, SeenCaller};
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
 pub use engine::{Changes, DatabaseUrl, Options};
@@ -30,7 +33,7 @@ pub use events::{EventFilter, Origin};
 pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
-pub use rotation::{Finish, RemainingCaller};
+pub use rotation::Finish;
 pub use signing_keys::{KeyRow, NewKey};
 pub use users::UserFilter;
 

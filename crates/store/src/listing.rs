@@ -21,14 +21,24 @@ pub(crate) struct Listing {
 impl Listing {
     /// Begins with everything up to where the conditions stand.
     pub(crate) fn new(select: &str) -> Self {
-        Self { sql: format!("{select} WHERE 1 = 1"), args: Vec::new() }
+        Self::with(select, Vec::new())
+    }
+
+    /// The same where the `SELECT` has values of its own: `$1…`.
+    pub(crate) fn with(select: &str, args: Vec<Value>) -> Self {
+        Self { sql: format!("{select} WHERE 1 = 1"), args }
+    }
+
+    /// Takes one value for a condition of several, and gives what stands for it there.
+    pub(crate) fn value(&mut self, value: impl Into<Value>) -> String {
+        self.args.push(value.into());
+        format!("${}", self.args.len())
     }
 
     /// Adds a condition if there is a value for it.
     pub(crate) fn and(&mut self, condition: &str, value: Option<impl Into<Value>>) -> &mut Self {
         if let Some(value) = value {
-            self.args.push(value.into());
-            let place = format!("${}", self.args.len());
+            let place = self.value(value);
             self.sql.push_str(" AND (");
             self.sql.push_str(&condition.replace('?', &place));
             self.sql.push(')');
@@ -53,8 +63,19 @@ impl Listing {
         read: impl Fn(&Row) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
         self.and(&format!("{key} > ?"), page.after.as_deref());
-        self.args.push(Value::Int(i64::from(page.limit) + 1));
-        self.sql.push_str(&format!(" ORDER BY {key} LIMIT ${}", self.args.len()));
+        self.run_in_order(store, key, page.limit, read).await
+    }
+
+    /// Runs it in an order of its own; where it goes on must be among the conditions already.
+    pub(crate) async fn run_in_order<T>(
+        &mut self,
+        store: &Store,
+        order: &str,
+        limit: u16,
+        read: impl Fn(&Row) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let most = self.value(i64::from(limit) + 1);
+        self.sql.push_str(&format!(" ORDER BY {order} LIMIT {most}"));
         store.query(&self.sql, &self.args).await?.iter().map(read).collect()
     }
 }

@@ -8,36 +8,20 @@ use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
 
 use crate::credentials::{AUTHENTICATES, COLUMNS, read};
-use crate::engine::{Row, Value};
 use crate::{StoreError, Tx};
 
-/// A caller that used the credential since the instant `$3`.
-const RECENT: &str = "accepted > 0 AND last_seen_at > $3";
+/// A caller that used the credential at the instant `$3` or later, as `list_callers` counts it.
+const RECENT: &str = "accepted > 0 AND last_seen_at >= $3";
 
 /// How a retirement is ended before its time.
 #[derive(Debug, Clone, Copy)]
 pub struct Finish {
     /// When.
     pub now: Timestamp,
-    /// It is in use if a caller was seen since.
+    /// It is in use if a caller was seen at this instant or later.
     pub quiet_since: Timestamp,
     /// Also if it is in use.
     pub force: bool,
-}
-
-/// Somebody who uses a credential that is to be finished.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemainingCaller {
-    /// The network it calls from.
-    pub network: String,
-    /// What its program calls itself.
-    pub user_agent: String,
-    /// The name that it gives itself.
-    pub instance: String,
-    /// When it was last seen.
-    pub last_seen_at: Timestamp,
-    /// How often it used the credential.
-    pub count: i64,
 }
 
 impl Tx {
@@ -115,31 +99,4 @@ impl Tx {
         ];
         self.find(&sql, &args, |row| Ok((read(row)?, row.int(18)?))).await
     }
-
-    /// Who has used a credential since an instant: the most recent first, and how many there are in all.
-    pub async fn list_remaining_callers(
-        &mut self,
-        id: CredentialId,
-        since: Timestamp,
-        most: u16,
-    ) -> Result<(Vec<RemainingCaller>, i64), StoreError> {
-        let sql = format!(
-            "SELECT network, user_agent, instance, last_seen_at, accepted, COUNT(*) OVER () FROM callers \
-             WHERE credential = $1 AND {RECENT} ORDER BY last_seen_at DESC, network, user_agent, instance LIMIT $2"
-        );
-        let args: [Value; 3] = [id.to_string().into(), i64::from(most).into(), since.as_millis().into()];
-        let rows = self.tx.query(&sql, &args).await?;
-        let all = rows.first().map_or(Ok(0), |row| row.int(5))?;
-        Ok((rows.iter().map(caller).collect::<Result<_, _>>()?, all))
-    }
-}
-
-fn caller(row: &Row) -> Result<RemainingCaller, StoreError> {
-    Ok(RemainingCaller {
-        network: row.text(0)?,
-        user_agent: row.text(1)?,
-        instance: row.text(2)?,
-        last_seen_at: Timestamp::from_millis(row.int(3)?),
-        count: row.int(4)?,
-    })
 }

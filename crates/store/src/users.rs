@@ -9,7 +9,7 @@ use crate::engine::{Row, Value};
 use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
 
-const COLUMNS: &str = "id, name, email, scope, res, disabled_at, created_at, updated_at, version";
+pub(crate) const COLUMNS: &str = "id, name, email, scope, res, disabled_at, created_at, updated_at, version";
 
 /// Which users to list.
 #[derive(Debug, Clone, Default)]
@@ -20,12 +20,12 @@ pub struct UserFilter {
     pub activity: Option<Activity>,
 }
 
-fn read(row: &Row) -> Result<User, StoreError> {
+pub(crate) fn read(row: &Row) -> Result<User, StoreError> {
     Ok(User {
-        id: parsed(&row.text(0)?, "users.id")?,
+        id: parsed(row.str(0)?, "users.id")?,
         name: row.text(1)?,
         email: row.opt_text(2)?,
-        rights: Rights { scope: parsed(&row.text(3)?, "users.scope")?, res: parsed(&row.text(4)?, "users.res")? },
+        rights: Rights { scope: parsed(row.str(3)?, "users.scope")?, res: parsed(row.str(4)?, "users.res")? },
         disabled_at: row.opt_int(5)?.map(Timestamp::from_millis),
         created_at: Timestamp::from_millis(row.int(6)?),
         updated_at: Timestamp::from_millis(row.int(7)?),

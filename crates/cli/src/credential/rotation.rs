@@ -6,13 +6,11 @@ use clap::Args;
 use keyward_model::id::CredentialId;
 use keyward_server::api::credentials::{CredentialView, IssuedCredential};
 use keyward_server::api::rotation::{Extension, Finish, Rotation};
-use keyward_server::respond::CallerSeen;
 
 use crate::credential::handed_over;
 use crate::failure::Failure;
 use crate::options::{Global, RightsOptions};
 use crate::remote::Remote;
-use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::when::{self, End};
 
@@ -97,11 +95,10 @@ impl RotateCredential {
             Err(_) => format!("{}\n", issued.client_secret.as_deref().unwrap_or_default()),
         };
         let paint = Paint::stdout();
-        let (finish, cancel) = (format!("keyward credential finish {old}"), format!("keyward credential cancel {old}"));
+        let next = ["watch", "finish", "cancel"].map(|then| paint.cyan(&format!("keyward credential {then} {old}")));
         Ok(terminal::print(&format!(
-            "{key}\nThe old key {old} retires.{ends}\nWhen nobody uses it any more, end it; or go back to it:\n\n    {}\n    {}\n",
-            paint.cyan(&finish),
-            paint.cyan(&cancel),
+            "{key}\nThe old key {old} retires.{ends}\nSee its callers leave; when all have, end it; or go back to it:\n\n    {}\n",
+            next.join("\n    "),
         ))?)
     }
 }
@@ -147,20 +144,4 @@ fn refused(error: anyhow::Error, global: &Global) -> anyhow::Result<anyhow::Erro
         terminal::print_json(problem)?;
     }
     Ok(failure.hint("--force ends it under them, and that cannot be undone").into())
-}
-
-/// Callers as a table.
-pub(crate) fn callers(callers: &[CallerSeen]) -> String {
-    let columns = [text("NETWORK"), text("PROGRAM"), text("INSTANCE"), whole("LAST SEEN"), spare("USES")];
-    let now = when::now();
-    let row = |caller: &CallerSeen| {
-        vec![
-            caller.network.clone(),
-            caller.user_agent.clone(),
-            caller.instance.clone(),
-            when::relative(caller.last_seen_at.0, now),
-            caller.count.to_string(),
-        ]
-    };
-    table::render(&columns, callers.iter().map(row).collect(), terminal::width(), Paint::stdout())
 }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Path;
+use keyward_model::caller::Outcome;
 use keyward_model::credential::{Credential, EndReason, Refused, State, hard_end};
 use keyward_model::event::Draft;
 use keyward_model::id::CredentialId;
 use keyward_model::rights::{ResSet, ScopeSet};
 use keyward_model::time::Timestamp;
-use keyward_store::Tx;
+use keyward_store::{CallerFilter, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -22,16 +23,19 @@ use utoipa_axum::routes;
 
 use crate::api::body::{Json, Tagged, present, stale};
 use crate::api::call::Call;
+use crate::api::callers::CallerView;
 use crate::api::credentials::{
     CredentialView, IssuedCredential, NewCredential, describe, find, issued, make, require_handing_out, tagged,
 };
 use crate::api::id;
 use crate::api::instant::Instant;
 use crate::app::App;
-use crate::respond::{ApiError, CallerSeen, CallersRemain, Problem, ProblemDetails};
+use crate::respond::{ApiError, CallersRemain, Problem, ProblemDetails};
 
 /// The most callers that a refusal names.
-const NAMED: u16 = 20;
+const NAMED: usize = 20;
+/// More callers than a credential has: those told apart, and the others together.
+const ALL: u16 = 100;
 /// How long the quiet may be that is asked for. Whoever wants less does not want to know: that is `force`.
 const QUIET: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3600);
 
@@ -193,9 +197,11 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
         ));
     }
     let finish = keyward_store::Finish { now: call.now, quiet_since: call.now.minus(quiet_for), force };
+    // Whoever this node has seen counts. What another has counted in its last few seconds may come too late.
+    call.app.callers.flush().await?;
     let mut tx = call.begin().await?;
     let Some((finished, callers)) = tx.finish_retirement(old.id, &finish).await? else {
-        return unfinished(&call, &mut tx, old.id, &finish).await;
+        return unfinished(&call, tx, old.id, &finish).await;
     };
     let data = json!({
         "client": client.id, "successor": finished.successor, "forced": force, "callers": callers,
@@ -209,7 +215,7 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
 /// What stands in the way of a `finish`; nothing if it is the repetition of one that was done.
 async fn unfinished(
     call: &Call,
-    tx: &mut Tx,
+    mut tx: Tx,
     id: CredentialId,
     finish: &keyward_store::Finish,
 ) -> Result<Tagged<CredentialView>, ApiError> {
@@ -218,21 +224,21 @@ async fn unfinished(
         return Ok(tagged(call, old));
     }
     old.finish(call.now)?;
-    let (callers, all) = tx.list_remaining_callers(id, finish.quiet_since, NAMED).await?;
-    let window = call.now.since(finish.quiet_since);
+    drop(tx);
+    let since = Some(finish.quiet_since);
+    let filter =
+        CallerFilter { credential: Some(id), since, outcome: Some(Outcome::Accepted), ..CallerFilter::default() };
+    // All of them: a credential has few, and the number is told too.
+    let all = call.app.store.list_callers(&filter, call.now, None, ALL).await?;
     Err(ApiError {
-        callers: callers.into_iter().map(seen).collect(),
+        callers: all.iter().take(NAMED).cloned().map(CallerView::from).collect(),
         ..Problem::CallersRemain.because(format!(
-            "{all} {} used this credential in the last {}: move them to its successor, or end it under them with force",
-            if all == 1 { "caller" } else { "callers" },
-            span(window),
+            "{} {} used this credential in the last {}: move them to its successor, or end it under them with force",
+            all.len(),
+            if all.len() == 1 { "caller" } else { "callers" },
+            span(call.now.since(finish.quiet_since)),
         ))
     })
-}
-
-fn seen(caller: keyward_store::RemainingCaller) -> CallerSeen {
-    let keyward_store::RemainingCaller { network, user_agent, instance, last_seen_at, count } = caller;
-    CallerSeen { network, user_agent, instance, last_seen_at: Instant(last_seen_at), count }
 }
 
 /// Whole hours where they say it exactly.

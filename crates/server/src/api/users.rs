@@ -271,7 +271,7 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
 }
 
 /// The user, if there is one and the caller may see them.
-async fn find(call: &Call, path: &str) -> Result<User, ApiError> {
+pub(super) async fn find(call: &Call, path: &str) -> Result<User, ApiError> {
     let nobody = || Problem::NotFound.because("there is no such user");
     let wanted = if path == ME { call.user() } else { id(path)? };
     if call.only_of().is_some_and(|own| own != wanted) {

@@ -16,6 +16,7 @@ use keyward_model::time::Timestamp;
 
 use crate::app::App;
 use crate::meter;
+use crate::oauth::caller;
 use crate::oauth::form::FormRequest;
 use crate::oauth::key_warning::EndedKey;
 use crate::principals::Principal;
@@ -35,6 +36,10 @@ pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'
     let authorization = basic(&request.headers)?;
     let presented = presented(authorization.as_ref(), form)?;
     let outcome = verify(app, &presented, request.now).await?;
+    if let (Err(Refusal::Ended(_)), Ok(key)) = (&outcome, Key::parse(presented.secret)) {
+        // Whoever still comes with the right secret of an ended key is to be moved to another.
+        app.callers.refused(key.credential, &caller::of(request, form)?, request.now);
+    }
     outcome.map_err(|refusal| refuse(app, &presented, refusal, request))
 }
 

@@ -29,10 +29,13 @@ pub struct Call<'a> {
     pub now: Timestamp,
 }
 
-/// What is asked for, whatever the grant.
+/// What is asked for, whatever the grant: the parameters as they were sent.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// `scope` and `res`.
-    pub requested: Requested,
+    /// `scope` (RFC 6749 §3.3).
+    pub scope: Option<&'a str>,
+    /// `res`: the same for resources.
+    pub res: Option<&'a str>,
     /// `resource` (RFC 8707 §2); may be repeated.
     pub resources: Vec<&'a str>,
 }
@@ -53,14 +56,20 @@ pub struct TokenResponse {
 impl<'a> Request<'a> {
     /// Reads the parameters that all grants share.
     pub fn read(form: &'a Form<'_>) -> Result<Self, OAuthError> {
-        let scope = form.get("scope")?.map(str::parse).transpose();
-        let res = form.get("res")?.map(str::parse).transpose();
-        let wrong = |e: RightsError| ErrorCode::InvalidScope.because(e.to_string());
         let resources: Vec<&str> = form.all("resource").filter(|r| !r.is_empty()).collect();
         if resources.len() > MAX_RESOURCES {
             return Err(ErrorCode::InvalidTarget.because(format!("more than {MAX_RESOURCES} resource parameters")));
         }
-        Ok(Self { requested: Requested { scope: scope.map_err(wrong)?, res: res.map_err(wrong)? }, resources })
+        Ok(Self { scope: form.get("scope")?, res: form.get("res")?, resources })
+    }
+
+    /// The rights it asks for.
+    pub fn requested(&self) -> Result<Requested, OAuthError> {
+        let wrong = |e: RightsError| ErrorCode::InvalidScope.because(e.to_string());
+        Ok(Requested {
+            scope: self.scope.map(str::parse).transpose().map_err(wrong)?,
+            res: self.res.map(str::parse).transpose().map_err(wrong)?,
+        })
     }
 }
 

@@ -16,16 +16,19 @@ use keyward_model::token::AccessTokenClaims;
 use serde_json::json;
 
 use crate::app::App;
-use crate::oauth::client_auth;
 use crate::oauth::form::FormRequest;
 use crate::oauth::token::no_store;
+use crate::oauth::{caller, client_auth};
 use crate::respond::{ErrorCode, OAuthError, json_response};
 use crate::standing::standing;
 
 /// `POST /introspect`
 pub async fn introspect(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
     let (now, form) = (request.now, request.form()?);
+    let from = caller::of(&request, &form)?;
     let caller = client_auth::authenticate(&app, &request, &form).await?;
+    // An API that only ever asks about tokens uses its key too.
+    app.callers.accepted(caller.entry.credential.id, &from, now);
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let answer = match active(&app, token, caller.client.id, now).await? {
         Some(claims) => json!({

@@ -15,15 +15,17 @@ use keyward_store::Origin;
 use serde_json::json;
 
 use crate::app::App;
-use crate::oauth::client_auth;
 use crate::oauth::form::FormRequest;
 use crate::oauth::token::no_store;
+use crate::oauth::{caller, client_auth};
 use crate::respond::{ErrorCode, OAuthError, json_response};
 
 /// `POST /revoke`
 pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
     let (now, form) = (request.now, request.form()?);
+    let from = caller::of(&request, &form)?;
     let caller = client_auth::authenticate(&app, &request, &form).await?;
+    app.callers.accepted(caller.entry.credential.id, &from, now);
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let done = || Ok(no_store(json_response(StatusCode::OK, &json!({}))));
 

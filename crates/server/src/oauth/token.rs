@@ -5,6 +5,7 @@
 //! 3. Authenticate the client    §2.3
 //! 4. Carry out the grant        `grants`
 //! 5. Warn if the key ends soon  `key_warning`
+//! 6. Count who asked            `callers`
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use http::{HeaderValue, header};
 use crate::app::App;
 use crate::meter;
 use crate::oauth::form::FormRequest;
-use crate::oauth::{client_auth, grants, key_warning};
+use crate::oauth::{caller, client_auth, grants, key_warning};
 use crate::respond::{ErrorCode, OAuthError};
 
 /// `POST /token`
@@ -24,11 +25,14 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
     let grant_type =
         form.get("grant_type")?.ok_or_else(|| ErrorCode::InvalidRequest.because("grant_type is missing"))?;
     let grant = grants::find(grant_type)?;
+    let caller = caller::of(&request, &form)?;
     let principal = client_auth::authenticate(&app, &request, &form).await?;
+    let credential = principal.entry.credential.id;
     let asked = grants::Request::read(&form)?;
     let call = grants::Call { app: &app, principal, now };
     let response = grants::exchange(grant, &call, asked).await?;
     meter::TOKENS_ISSUED.increment();
+    app.callers.accepted(credential, &caller, now);
     Ok(no_store(key_warning::beside(&response, &app, &call.principal, now)))
 }
 

@@ -114,7 +114,7 @@ pub(crate) struct RequestSpan(Span);
 
 impl RequestSpan {
     /// Begins it.
-    pub(crate) fn begin<B>(request: &Request<B>, route: Route, id: Option<RequestId>) -> Self {
+    pub(crate) fn begin<B>(request: &Request<B>, route: Route, id: RequestId) -> Self {
         // Probes ask every few seconds, and nobody asks about them.
         if route == Route::Health {
             return Self(Span::none());
@@ -124,7 +124,7 @@ impl RequestSpan {
             "request",
             otel.kind = "server",
             http.request.method = request.method().as_str(),
-            keyward.request = id.map(tracing::field::display),
+            keyward.request = %id,
         );
         if !span.is_disabled() {
             let caller = TraceContextPropagator::new().extract(&HeaderExtractor(request.headers()));

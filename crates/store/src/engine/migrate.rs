@@ -16,7 +16,8 @@ pub struct Migration {
     pub version: u32,
     /// What the step is for, in a few words.
     pub name: &'static str,
-    /// Statements with `BIGINT`, `TEXT` and `{{BLOB}}` columns; `{{STRICT}}` stands after each table.
+    /// Statements with `BIGINT`, `TEXT` and `{{BLOB}}` columns; `{{STRICT}}` may stand after a table, `{{CLUSTERED}}`
+    /// after one whose rows are found by their key.
     pub sql: &'static str,
 }
 
@@ -125,13 +126,18 @@ impl Dialect {
             Backend::Sqlite(_) => Self {
                 lock: "",
                 // A STRICT table does not know the word BIGINT; its INTEGER has 64 bits.
-                words: &[("{{BLOB}}", "BLOB"), ("{{STRICT}}", "STRICT"), ("BIGINT", "INTEGER")],
+                words: &[
+                    ("{{BLOB}}", "BLOB"),
+                    ("{{STRICT}}", "STRICT"),
+                    ("{{CLUSTERED}}", "WITHOUT ROWID"),
+                    ("BIGINT", "INTEGER"),
+                ],
                 now: "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
             },
             // A migration of a big table may take longer than a statement of a request; nodes queue behind it.
             Backend::Postgres(_) => Self {
                 lock: "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock(7165933160420372836)",
-                words: &[("{{BLOB}}", "BYTEA"), ("{{STRICT}}", "")],
+                words: &[("{{BLOB}}", "BYTEA"), ("{{STRICT}}", ""), ("{{CLUSTERED}}", "")],
                 now: "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
             },
         }

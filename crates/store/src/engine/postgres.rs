@@ -123,6 +123,10 @@ impl PostgresTx {
         self.session()?.execute(sql, args).await
     }
 
+    pub(super) async fn execute_each(&mut self, sql: &str, rows: &[Vec<Value>]) -> Result<Vec<u64>, StoreError> {
+        self.session()?.execute_each(sql, rows).await
+    }
+
     pub(super) async fn script(&mut self, sql: &str) -> Result<(), StoreError> {
         self.session()?.long_script(sql).await
     }

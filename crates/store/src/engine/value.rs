@@ -111,18 +111,33 @@ impl Row {
         Self { columns }
     }
 
+    /// The columns from `at` on, as a row of their own; this one keeps those before.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        Self { columns: self.columns.split_off(at.min(self.columns.len())) }
+    }
+
+    /// Text of column `index`, to be read into something else.
+    pub fn str(&self, index: usize) -> Result<&str, StoreError> {
+        self.opt_str(index)?.ok_or_else(|| self.mismatch(index, "text"))
+    }
+
+    /// The same, or `None` for `NULL`.
+    pub fn opt_str(&self, index: usize) -> Result<Option<&str>, StoreError> {
+        match self.columns.get(index) {
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(Value::Null) => Ok(None),
+            _ => Err(self.mismatch(index, "text")),
+        }
+    }
+
     /// Text of column `index`.
     pub fn text(&self, index: usize) -> Result<String, StoreError> {
-        self.opt_text(index)?.ok_or_else(|| self.mismatch(index, "text"))
+        self.str(index).map(str::to_owned)
     }
 
     /// Text of column `index`, or `None` for `NULL`.
     pub fn opt_text(&self, index: usize) -> Result<Option<String>, StoreError> {
-        match self.columns.get(index) {
-            Some(Value::Text(text)) => Ok(Some(text.clone())),
-            Some(Value::Null) => Ok(None),
-            _ => Err(self.mismatch(index, "text")),
-        }
+        Ok(self.opt_str(index)?.map(str::to_owned))
     }
 
     /// Integer of column `index`.

@@ -5,33 +5,94 @@
 //! 3. The token, signed; nothing is written                                    RFC 9068 §2.2
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyward_model::api::Api;
 use keyward_model::client::Subject;
 use keyward_model::credential::State;
 use keyward_model::id::TokenId;
-use keyward_model::rights::{Rights, ScopeSet, grant};
+use keyward_model::jws::SigningAlgorithm;
+use keyward_model::rights::{self, Rights, ScopeSet};
 use keyward_model::time::Timestamp;
-use keyward_model::token::{AccessTokenClaims, Actor, Status, StatusReference, Subject as Sub};
+use keyward_model::token::{AccessTokenClaims, Actor, SharedClaims, Status, StatusReference, Subject as Sub};
 
 use crate::oauth::grants::{Call, Request, TokenResponse};
-use crate::principals::Principal;
+use crate::principals::{Ceiling, Principal};
 use crate::registry::Registry;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// RFC 6749 §4.4.2
 pub const GRANT_TYPE: &str = "client_credentials";
 
+/// The largest grant that is remembered, in bytes: memory for thousands of credentials is bounded by it.
+const MOST_REMEMBERED: usize = 4096;
+
+/// What one credential was last granted, and for what request.
+#[derive(Debug)]
+pub(crate) struct LastGrant {
+    scope: Option<String>,
+    res: Option<String>,
+    resources: Vec<String>,
+    grant: Arc<Grant>,
+}
+
+/// A grant: all that its tokens have in common.
+#[derive(Debug)]
+struct Grant {
+    scope: String,
+    algorithm: SigningAlgorithm,
+    lifetime: Duration,
+    claims: SharedClaims,
+}
+
 /// Issues a token for the client itself.
 pub fn exchange(call: &Call<'_>, request: Request<'_>) -> Result<TokenResponse, OAuthError> {
-    let registry = call.app.registry.load_full();
-    let apis = targets(&call.principal, &registry, &request.resources)?;
-    let ceiling = call.principal.ceiling(&registry);
+    let ceiling = call.principal.ceiling(&call.app.registry.load());
+    // Machines ask for the same again and again. A ceiling lasts until anything changes that a grant depends on.
+    let last = ceiling.last_grant.load();
+    if let Some(last) = last.as_ref().filter(|last| last.answers(&request)) {
+        return issue(call, &last.grant);
+    }
+    let grant = Arc::new(decide(call, &ceiling, &request)?);
+    ceiling.last_grant.store(LastGrant::worth_remembering(&request, &grant).map(Arc::new));
+    issue(call, &grant)
+}
+
+impl LastGrant {
+    fn worth_remembering(request: &Request<'_>, grant: &Arc<Grant>) -> Option<Self> {
+        let asked = [request.scope, request.res].into_iter().flatten().chain(request.resources.iter().copied());
+        let size = asked.map(str::len).sum::<usize>() + grant.scope.len() + grant.claims.size();
+        (size <= MOST_REMEMBERED).then(|| Self {
+            scope: request.scope.map(str::to_owned),
+            res: request.res.map(str::to_owned),
+            resources: request.resources.iter().map(|&resource| resource.to_owned()).collect(),
+            grant: Arc::clone(grant),
+        })
+    }
+
+    fn answers(&self, request: &Request<'_>) -> bool {
+        self.scope.as_deref() == request.scope
+            && self.res.as_deref() == request.res
+            && self.resources == request.resources
+    }
+}
+
+fn decide(call: &Call<'_>, ceiling: &Ceiling, request: &Request<'_>) -> Result<Grant, OAuthError> {
+    let registry = &ceiling.registry;
+    let apis = targets(&call.principal, registry, &request.resources)?;
     let known: ScopeSet = apis.iter().flat_map(|api| api.scopes.iter()).cloned().collect();
     let within = Rights { scope: ceiling.rights.scope.intersect(&known), res: ceiling.rights.res.clone() };
-    let granted = grant(&request.requested, &within, &registry.catalogue)
+    let granted = rights::grant(&request.requested()?, &within, &registry.catalogue)
         .map_err(|excess| ErrorCode::InvalidScope.because(excess.to_string()))?;
-    issue(call, &apis, granted)
+    let (Some(first), Some(lifetime)) = (apis.first(), apis.iter().map(|api| api.token_lifetime).min()) else {
+        return Err(ErrorCode::InvalidTarget.because("no API was named"));
+    };
+    Ok(Grant {
+        scope: granted.scope.to_string(),
+        algorithm: first.algorithm,
+        lifetime,
+        claims: claims(call, &apis, granted, lifetime)?.shared()?,
+    })
 }
 
 /// The APIs the token is for. RFC 8707 §2: what cannot be had is `invalid_target`.
@@ -66,44 +127,51 @@ fn targets(principal: &Principal, registry: &Registry, resources: &[&str]) -> Re
     Ok(apis)
 }
 
-fn issue(call: &Call<'_>, apis: &[Arc<Api>], granted: Rights) -> Result<TokenResponse, OAuthError> {
+/// The claims of a token issued now.
+fn claims(
+    call: &Call<'_>,
+    apis: &[Arc<Api>],
+    granted: Rights,
+    lifetime: Duration,
+) -> Result<AccessTokenClaims, OAuthError> {
     let Call { app, principal, now } = call;
-    let (Some(first), Some(lifetime)) = (apis.first(), apis.iter().map(|api| api.token_lifetime).min()) else {
-        return Err(ErrorCode::InvalidTarget.because("no API was named"));
-    };
-    let keys = app.key_ring.load();
-    let Some(key) = keys.signer(first.algorithm, *now) else {
-        return Err(
-            ErrorCode::ServerError.because("there is no key yet that signs for this API; try again in a moment")
-        );
-    };
-    let credential = &principal.entry.credential;
-    let expires_at = earliest(now.plus(lifetime), credential.expires_at, credential.state);
-    let by_owner = principal.client.subject == Subject::Owner;
-    let scope = granted.scope.to_string();
-    let claims = AccessTokenClaims {
+    let (credential, client) = (&principal.entry.credential, &principal.client);
+    let by_owner = client.subject == Subject::Owner;
+    Ok(AccessTokenClaims {
         iss: app.issuer.clone(),
         aud: apis.iter().map(|api| api.audience.as_str()).collect(),
-        sub: if by_owner { Sub::User(principal.owner.id) } else { Sub::Client(principal.client.id) },
-        client_id: principal.client.id,
+        sub: if by_owner { Sub::User(principal.owner.id) } else { Sub::Client(client.id) },
+        client_id: client.id,
         iat: *now,
         nbf: None,
-        exp: expires_at,
+        exp: now.plus(lifetime),
         jti: TokenId::new(*now, &app.entropy)?,
         scope: granted.scope,
         res: granted.res,
         cred: Some(credential.id),
-        act: by_owner.then_some(Actor { sub: principal.client.id }),
+        act: by_owner.then_some(Actor { sub: client.id }),
         status: Some(Status {
             status_list: StatusReference {
                 idx: u64::try_from(credential.status_index).unwrap_or(0),
                 uri: app.status_list_uri.clone(),
             },
         }),
+    })
+}
+
+fn issue(call: &Call<'_>, grant: &Grant) -> Result<TokenResponse, OAuthError> {
+    let Call { app, principal, now } = call;
+    let keys = app.key_ring.load();
+    let Some(key) = keys.signer(grant.algorithm, *now) else {
+        return Err(
+            ErrorCode::ServerError.because("there is no key yet that signs for this API; try again in a moment")
+        );
     };
-    let access_token = claims.sign(key)?;
+    let credential = &principal.entry.credential;
+    let expires_at = earliest(now.plus(grant.lifetime), credential.expires_at, credential.state);
+    let access_token = grant.claims.sign(key, *now, expires_at, TokenId::new(*now, &app.entropy)?)?;
     let expires_in = expires_at.as_seconds() - now.as_seconds();
-    Ok(TokenResponse { access_token, token_type: "Bearer", expires_in, scope })
+    Ok(TokenResponse { access_token, token_type: "Bearer", expires_in, scope: grant.scope.clone() })
 }
 
 /// A token never outlives the credential it was got with: verifiers without a line to us would not notice.

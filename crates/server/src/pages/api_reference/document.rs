@@ -11,7 +11,7 @@ use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 use super::oauth;
 
 /// The groups of operations in the order in which somebody needs them, with a name and a word of explanation.
-const TAGS: [(&str, &str, &str); 8] = [
+const TAGS: [(&str, &str, &str); 9] = [
     (
         "oauth",
         "Tokens and discovery",
@@ -28,6 +28,7 @@ const TAGS: [(&str, &str, &str); 8] = [
         "Credentials",
         "The keys of clients. A client has several at once; each is shown once, when it is issued.",
     ),
+    ("callers", "Callers", "From where credentials are used: as Keyward sees it, and as gateways and APIs report it."),
     (
         "scopes",
         "Scopes",

@@ -30,6 +30,8 @@ struct TokenRequest {
     res: Option<String>,
     /// The audience of the API the token is for (RFC 8707); may be repeated. Needed unless the client has one API only.
     resource: Option<Vec<String>>,
+    /// What the caller calls itself in the report of callers; the header `Keyward-Instance` says the same.
+    instance: Option<String>,
     /// The `client_…` id, if not sent by HTTP Basic.
     client_id: Option<String>,
     /// The API key, if not sent by HTTP Basic.
@@ -105,6 +107,8 @@ struct TokenForm {
     token: String,
     /// Allowed and ignored: there is one type of token.
     token_type_hint: Option<String>,
+    /// What the caller calls itself in the report of callers; the header `Keyward-Instance` says the same.
+    instance: Option<String>,
     /// The `client_…` id, if not sent by HTTP Basic.
     client_id: Option<String>,
     /// The API key, if not sent by HTTP Basic.

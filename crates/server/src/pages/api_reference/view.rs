@@ -142,6 +142,9 @@ fn section(tag: Tag, document: &mut OpenApi, schemas: &Schemas) -> Section {
     for (path, item) in &mut document.paths.paths {
         for (method, found) in operations(item).filter(|(_, o)| o.tags.iter().flatten().any(|t| *t == tag.name)) {
             given.extend(found.responses.responses.values().filter_map(content).filter_map(named));
+            // The body itself is shown with its operation.
+            let body = body(found).and_then(|(_, content)| named(content)).and_then(|name| schemas.get(&name));
+            given.extend(body.map(references).unwrap_or_default());
             views.push(operation(method, path, found, schemas));
         }
     }
@@ -203,10 +206,6 @@ fn operation(method: &'static str, path: &str, operation: &Operation, schemas: &
     let description = operation.description.as_deref().unwrap_or_default();
     let paragraphs = description.split("\n\n").filter(|p| !p.is_empty()).map(text);
     let explanation = (!explanation.is_empty()).then(|| text(&sentence(explanation)));
-    let body = operation.request_body.as_ref().and_then(|body| match body {
-        RefOr::T(body) => body.content.iter().next(),
-        RefOr::Ref(_) => None,
-    });
     OperationView {
         id: operation.operation_id.clone().unwrap_or_default(),
         method,
@@ -214,11 +213,18 @@ fn operation(method: &'static str, path: &str, operation: &Operation, schemas: &
         title: title.to_owned(),
         description: explanation.into_iter().chain(paragraphs).collect(),
         parameters: groups(operation),
-        body: body.map(|(content_type, content)| Body {
+        body: body(operation).map(|(content_type, content)| Body {
             content_type: content_type.clone(),
             members: schema_of(content).map(|s| members(s, schemas)).unwrap_or_default(),
         }),
         answers: operation.responses.responses.iter().map(|(status, r)| answer(status, r)).collect(),
+    }
+}
+
+fn body(operation: &Operation) -> Option<(&String, &RefOr<Content>)> {
+    match operation.request_body.as_ref()? {
+        RefOr::T(body) => body.content.iter().next(),
+        RefOr::Ref(_) => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object};
+use futures_util::future::try_join_all;
 use tokio::time::timeout;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
@@ -44,6 +45,12 @@ impl Session {
     pub(super) async fn execute(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
         let (limit, connection) = self.start()?;
         let outcome = timeout(limit, execute(connection, sql, args)).await;
+        self.settle(outcome)
+    }
+
+    pub(super) async fn execute_each(&mut self, sql: &str, rows: &[Vec<Value>]) -> Result<Vec<u64>, StoreError> {
+        let (limit, connection) = self.start()?;
+        let outcome = timeout(limit, execute_each(connection, sql, rows)).await;
         self.settle(outcome)
     }
 
@@ -139,6 +146,17 @@ async fn query(connection: &ClientWrapper, sql: &str, args: &[Value]) -> Result<
 async fn execute(connection: &ClientWrapper, sql: &str, args: &[Value]) -> Result<u64, Fault> {
     let statement = prepare(connection, sql, args).await?;
     Ok(connection.execute(&statement, &bind(args)).await?)
+}
+
+/// All rows are sent before the first answer is awaited: one round trip for all of them.
+async fn execute_each(connection: &ClientWrapper, sql: &str, rows: &[Vec<Value>]) -> Result<Vec<u64>, Fault> {
+    let Some(first) = rows.first() else { return Ok(Vec::new()) };
+    let statement = prepare(connection, sql, first).await?;
+    for args in rows {
+        types::check(statement.params(), args)?;
+    }
+    let bound: Vec<_> = rows.iter().map(|args| bind(args)).collect();
+    Ok(try_join_all(bound.iter().map(|args| connection.execute(&statement, args))).await?)
 }
 
 async fn script(connection: &ClientWrapper, sql: &str) -> Result<(), Fault> {

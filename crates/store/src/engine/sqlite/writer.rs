@@ -53,6 +53,7 @@ struct Turn {
 enum Command {
     Query(Statement, Answer<Vec<Row>>),
     Execute(Statement, Answer<u64>),
+    ExecuteEach(String, Vec<Vec<Value>>, Answer<Vec<u64>>),
     Script(String, Answer<()>),
     Commit { notify: bool, done: Answer<()> },
 }
@@ -122,6 +123,14 @@ impl SqliteTx {
 
     pub(in super::super) async fn execute(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
         self.ask(|answer| Command::Execute(Statement::new(sql, args), answer)).await
+    }
+
+    pub(in super::super) async fn execute_each(
+        &mut self,
+        sql: &str,
+        rows: &[Vec<Value>],
+    ) -> Result<Vec<u64>, StoreError> {
+        self.ask(|answer| Command::ExecuteEach(sql.to_owned(), rows.to_vec(), answer)).await
     }
 
     pub(in super::super) async fn script(&mut self, sql: &str) -> Result<(), StoreError> {
@@ -363,6 +372,9 @@ impl Command {
             Self::Execute(statement, answer) => {
                 reply(answer, || changes_of(connection, &statement.sql, &statement.args))
             }
+            Self::ExecuteEach(sql, rows, answer) => {
+                reply(answer, || rows.iter().map(|args| changes_of(connection, &sql, args)).collect())
+            }
             Self::Script(sql, answer) => {
                 reply(answer, || connection.execute_batch(&sql).map_err(|error| error_of(&error)))
             }
@@ -374,6 +386,7 @@ impl Command {
         match self {
             Self::Query(_, answer) => drop(answer.send(Err(error))),
             Self::Execute(_, answer) => drop(answer.send(Err(error))),
+            Self::ExecuteEach(_, _, answer) => drop(answer.send(Err(error))),
             Self::Script(_, answer) | Self::Commit { done: answer, .. } => drop(answer.send(Err(error))),
         }
     }

@@ -29,6 +29,24 @@ on_both! {
         assert_eq!(count(&engine).await, 2);
     }
 
+    async fn one_statement_for_many_rows_tells_for_each_what_it_changed(db: &Db) {
+        let engine = db.with_counter().await;
+        let mut tx = engine.begin().await.unwrap();
+        let add = "UPDATE counters SET count = count + $1 WHERE name = $2";
+        let row = |by: i64, name: &str| vec![by.into(), name.into()];
+        let rows = [row(3, "a"), row(5, "nobody"), row(4, "a")];
+        assert_eq!(tx.execute_each(add, &rows).await.unwrap(), [1, 0, 1]);
+        assert_eq!(tx.execute_each(add, &[]).await.unwrap(), [0_u64; 0]);
+        tx.commit(false).await.unwrap();
+        assert_eq!(count(&engine).await, 7);
+
+        let mut tx = engine.begin().await.unwrap();
+        let rows = [row(1, "a"), vec![1i64.into()], row(1, "a")];
+        assert!(tx.execute_each(add, &rows).await.is_err(), "a row without all values");
+        assert!(tx.commit(false).await.is_err(), "half of the rows must not be committed");
+        assert_eq!(count(&engine).await, 7);
+    }
+
     async fn a_statement_given_up_in_the_middle_is_not_done_and_blocks_nobody(db: &Db) {
         let engine = db.with_counter().await;
         let mut holder = engine.begin().await.unwrap();

@@ -1,0 +1,299 @@
+//! From where credentials are used: counted in memory, written down in batches.
+//!
+//! 1. A request adds to what is known of its caller, under a short lock that few others want     `accepted`, `refused`
+//! 2. Every few seconds all of it is taken out and added to the table                             `flush`
+//! 3. What could not be written goes back, and is written with the next flush
+//!
+//! However many callers come while the database is away, memory holds 64 of a credential and 32,768 in all; whoever
+//! comes beyond that is counted in the one row of its credential for all others. No count is lost by it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keyward_model::caller::{Caller, MOST_CALLERS, Outcome, Sightings};
+use keyward_model::event::Actor;
+use keyward_model::id::CredentialId;
+use keyward_model::time::Timestamp;
+use keyward_store::{CallerCount, Origin, Store, StoreError};
+use tokio::sync::Notify;
+
+use crate::app::App;
+use crate::config::CallersConfig;
+use crate::meter;
+
+/// Parts of the memory, each under a lock of its own.
+const SHARDS: usize = 64;
+/// Callers in one part at most.
+const MOST_IN_SHARD: usize = 512;
+/// Callers written down by one transaction, so that nobody waits long behind it.
+const BATCH: usize = 500;
+
+/// Keeps count of who uses which credential.
+pub struct Callers {
+    memory: Arc<Memory>,
+    store: Store,
+    every: Duration,
+}
+
+/// Flushes until the server stops.
+pub(crate) async fn keep_flushing(app: Arc<App>) {
+    let callers = &app.callers;
+    loop {
+        // A part that is full does not wait for its turn.
+        let _early = tokio::time::timeout(callers.every, callers.memory.full.notified()).await;
+        if let Err(error) = callers.flush().await {
+            meter::DATABASE_ERRORS.increment();
+            tracing::warn!(%error, "callers could not be written down; they are kept and written with the next flush");
+            tokio::time::sleep(callers.every).await;
+        }
+    }
+}
+
+impl Callers {
+    /// Knows nobody yet.
+    pub(crate) fn new(store: Store, config: &CallersConfig) -> Self {
+        Self { memory: Arc::default(), store, every: Duration::from_secs(config.flush_s.into()) }
+    }
+
+    /// The credential was used, and let in.
+    pub(crate) fn accepted(&self, credential: CredentialId, caller: &Caller<'_>, now: Timestamp) {
+        self.count(credential, caller, &Sightings::one(Outcome::Accepted, now));
+    }
+
+    /// The credential was used with the right secret after its end.
+    pub(crate) fn refused(&self, credential: CredentialId, caller: &Caller<'_>, now: Timestamp) {
+        self.count(credential, caller, &Sightings::one(Outcome::Refused, now));
+    }
+
+    /// Counts what was seen of a caller.
+    pub(crate) fn count(&self, credential: CredentialId, caller: &Caller<'_>, sightings: &Sightings) {
+        self.memory.add(credential, Some(caller), sightings);
+    }
+
+    /// Callers in memory that are not written down yet.
+    pub(crate) fn unwritten(&self) -> usize {
+        (0..SHARDS).map(|at| self.memory.shard(at).callers).sum()
+    }
+
+    /// Writes down everything that was counted before the call. What cannot be written is kept for the next flush.
+    ///
+    /// Of a commit whose outcome stays unknown the counts are kept too: they may be added twice, and are never lost.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        let (memory, store) = (Arc::clone(&self.memory), self.store.clone());
+        // In a task of its own: whoever waits for it may give up, and what was taken out of memory must not go with them.
+        let flushing = tokio::spawn(async move { memory.flush(&store).await });
+        flushing
+            .await
+            .unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a flush of callers ended: {error}"))))
+    }
+
+    /// The last flush, after the last request.
+    pub(crate) async fn flush_at_the_end(&self) {
+        if let Err(error) = self.flush().await {
+            let callers = self.unwritten();
+            tracing::error!(%error, callers, "what was last counted of callers is lost: the database is away at the stop");
+        }
+    }
+}
+
+/// What is not written down yet.
+struct Memory {
+    shards: [Mutex<Shard>; SHARDS],
+    /// Woken when a part is full.
+    full: Notify,
+    /// Held by the flush under way: when another has waited for it, everything counted before is written.
+    flushing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Shard {
+    credentials: HashMap<CredentialId, Tally>,
+    callers: usize,
+}
+
+/// What was seen of one credential.
+#[derive(Default)]
+struct Tally {
+    callers: Vec<(Caller<'static>, Sightings)>,
+    /// Those who are not told apart.
+    other: Option<Sightings>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { shards, full: Notify::new(), flushing: tokio::sync::Mutex::default() }
+    }
+}
+
+impl Memory {
+    fn add(&self, credential: CredentialId, caller: Option<&Caller<'_>>, sightings: &Sightings) {
+        // The end of an id is random.
+        let shard = &mut *self.shard(credential.as_uuid().as_u128() as usize);
+        let has_room = shard.callers < MOST_IN_SHARD;
+        let tally = shard.credentials.entry(credential).or_default();
+        if tally.add(caller, sightings, has_room) {
+            shard.callers += 1;
+            if shard.callers == MOST_IN_SHARD {
+                self.full.notify_one();
+            }
+        }
+    }
+
+    fn shard(&self, at: usize) -> MutexGuard<'_, Shard> {
+        match self.shards.get(at % SHARDS) {
+            Some(shard) => shard.lock().unwrap_or_else(PoisonError::into_inner),
+            None => unreachable!("a remainder is below its divisor"),
+        }
+    }
+
+    /// Everything counted so far, in the order of the table.
+    fn take(&self) -> Vec<CallerCount> {
+        let mut counts = Vec::new();
+        for at in 0..SHARDS {
+            let credentials = std::mem::take(&mut *self.shard(at)).credentials;
+            for (credential, tally) in credentials {
+                let count = |(caller, sightings)| CallerCount { credential, caller, sightings };
+                counts.extend(tally.callers.into_iter().map(|(caller, sightings)| count((Some(caller), sightings))));
+                counts.extend(tally.other.map(|sightings| count((None, sightings))));
+            }
+        }
+        counts.sort_by_key(|count| count.credential);
+        counts
+    }
+
+    async fn flush(&self, store: &Store) -> Result<(), StoreError> {
+        let _alone = self.flushing.lock().await;
+        let counts = self.take();
+        let mut batches = counts.chunks(BATCH);
+        while let Some(batch) = batches.next() {
+            if let Err(error) = write(store, batch).await {
+                for count in [batch].into_iter().chain(batches).flatten() {
+                    self.add(count.credential, count.caller.as_ref(), &count.sightings);
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    /// Adds to what is known; true if that made one caller more.
+    fn add(&mut self, caller: Option<&Caller<'_>>, sightings: &Sightings, has_room: bool) -> bool {
+        if let Some(caller) = caller {
+            if let Some((_, known)) = self.callers.iter_mut().find(|(known, _)| is_same(known, caller)) {
+                known.add(sightings);
+                return false;
+            }
+            if has_room && self.callers.len() < MOST_CALLERS {
+                self.callers.push((caller.clone().into_owned(), *sightings));
+                return true;
+            }
+        }
+        match &mut self.other {
+            Some(other) => other.add(sightings),
+            None => self.other = Some(*sightings),
+        }
+        false
+    }
+}
+
+/// Whether both are one caller: what differs most often is looked at first.
+fn is_same(one: &Caller<'_>, other: &Caller<'_>) -> bool {
+    one.instance == other.instance
+        && one.network == other.network
+        && one.user_agent == other.user_agent
+        && one.reporter == other.reporter
+}
+
+/// One transaction. It appends no event: use is not a change, and the log must not grow with it.
+async fn write(store: &Store, batch: &[CallerCount]) -> Result<(), StoreError> {
+    let mut tx = store.begin().await?;
+    tx.count_callers(batch).await?;
+    let now = batch.iter().map(|count| count.sightings.last_seen_at).max().unwrap_or(Timestamp::from_millis(0));
+    tx.commit(&Origin { actor: Actor::system("callers"), source: None, now }).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+    use keyward_model::entropy::Entropy;
+    use proptest::prelude::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn credentials(count: usize) -> Vec<CredentialId> {
+        let entropy = Entropy::seeded(1);
+        (0..count).map(|_| CredentialId::new(at(0), &entropy).unwrap()).collect()
+    }
+
+    fn caller(instance: &str) -> Caller<'_> {
+        Caller::new("192.0.2.1".parse().unwrap(), b"press/2", instance)
+    }
+
+    fn seen(memory: &Memory, credential: CredentialId, instance: &str, when: i64) {
+        memory.add(credential, Some(&caller(instance)), &Sightings::one(Outcome::Accepted, at(when)));
+    }
+
+    fn sum(counts: &[CallerCount]) -> i64 {
+        counts.iter().map(|count| count.sightings.accepted).sum()
+    }
+
+    #[test]
+    fn memory_grows_to_its_bound_and_counts_on() {
+        let memory = Memory::default();
+        let many = credentials(2000);
+        for (n, credential) in many.iter().cycle().take(100_000).enumerate() {
+            seen(&memory, *credential, &format!("press {n}"), 1);
+        }
+        let held: usize = (0..SHARDS).map(|shard| memory.shard(shard).callers).sum();
+        assert!(memory.full.notified().now_or_never().is_some(), "a full part asks to be written down at once");
+        assert_eq!(held, SHARDS * MOST_IN_SHARD, "2000 credentials with 50 callers each fill every part");
+        let counts = memory.take();
+        assert_eq!(sum(&counts), 100_000);
+        let others = counts.iter().filter(|count| count.caller.is_none()).count();
+        assert_eq!((counts.len(), others), (held + many.len(), many.len()), "one more for each credential");
+        assert!(memory.take().is_empty());
+    }
+
+    #[test]
+    fn of_one_credential_sixty_four_are_told_apart() {
+        let memory = Memory::default();
+        let credential = credentials(1)[0];
+        for n in (0..80).chain(0..80) {
+            seen(&memory, credential, &format!("press {n}"), n);
+        }
+        let counts = memory.take();
+        let other = counts.iter().find(|count| count.caller.is_none()).unwrap();
+        assert_eq!((counts.len(), other.sightings.accepted, sum(&counts)), (65, 32, 160));
+        assert_eq!((other.sightings.first_seen_at, other.sightings.last_seen_at), (at(64), at(79)));
+    }
+
+    proptest! {
+        #[test]
+        fn taking_out_and_putting_back_at_any_time_changes_no_sum(uses in prop::collection::vec((0usize..3, 0u8..90, any::<bool>()), 1..300)) {
+            let memory = Memory::default();
+            let credentials = credentials(3);
+            for (n, (credential, instance, is_away)) in uses.iter().enumerate() {
+                seen(&memory, credentials[*credential], &instance.to_string(), i64::try_from(n).unwrap());
+                if *is_away {
+                    for count in memory.take().iter().rev() {
+                        memory.add(count.credential, count.caller.as_ref(), &count.sightings);
+                    }
+                }
+            }
+            let counts = memory.take();
+            for (at, credential) in credentials.iter().enumerate() {
+                let of_it: Vec<_> = counts.iter().filter(|count| count.credential == *credential).cloned().collect();
+                let expected = uses.iter().filter(|(used, ..)| *used == at).count();
+                prop_assert_eq!(sum(&of_it), i64::try_from(expected).unwrap());
+                prop_assert!(of_it.len() <= MOST_CALLERS + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Who calls an OAuth endpoint: from which network, with which user agent, and as which instance if it says so.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::{HeaderValue, header};
+use keyward_model::caller::{Caller, Network};
+use keyward_model::form::Form;
+
+use crate::oauth::form::FormRequest;
+use crate::respond::{ErrorCode, OAuthError};
+
+/// How a caller names itself: this header field, or the parameter `instance`.
+const INSTANCE: &str = "keyward-instance";
+
+/// The caller, as it shows itself.
+pub(crate) fn of<'a>(request: &'a FormRequest, form: &'a Form<'_>) -> Result<Caller<'a>, OAuthError> {
+    // Without a listener, as in tests of a router, there is no address.
+    let network = Network::from(request.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let user_agent = request.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+    let instance = match (named_in_header(request)?, form.get("instance")?) {
+        (Some(header), Some(parameter)) if header != parameter => {
+            return Err(ErrorCode::InvalidRequest
+                .because("Keyward-Instance and the parameter instance differ: send one, or the same in both"));
+        }
+        (header, parameter) => header.or(parameter).unwrap_or_default(),
+    };
+    Ok(Caller::new(network, user_agent, instance))
+}
+
+fn named_in_header(request: &FormRequest) -> Result<Option<&str>, OAuthError> {
+    let mut values = request.headers.get_all(INSTANCE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(ErrorCode::InvalidRequest.because("more than one Keyward-Instance header"));
+    }
+    let text = std::str::from_utf8(value.as_bytes()).map(str::trim);
+    let text = text.map_err(|_| ErrorCode::InvalidRequest.because("Keyward-Instance must be UTF-8"))?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}

@@ -1,0 +1,35 @@
+//! Who is behind a key: credential, client and owner by one statement, for requests that find nothing in memory.
+
+use std::sync::LazyLock;
+
+use keyward_model::client::Client;
+use keyward_model::credential::Credential;
+use keyward_model::id::CredentialId;
+use keyward_model::user::User;
+
+use crate::{Store, StoreError, clients, credentials, users};
+
+static FIND: LazyLock<String> = LazyLock::new(|| {
+    let of = |table: &str, columns: &str| {
+        columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "SELECT {}, {}, {}, {} FROM credentials JOIN clients ON clients.id = credentials.client \
+         JOIN users ON users.id = clients.owner WHERE credentials.id = $1",
+        of("credentials", credentials::COLUMNS),
+        of("clients", clients::COLUMNS),
+        clients::APIS,
+        of("users", users::COLUMNS),
+    )
+});
+
+impl Store {
+    /// A credential with its client and that client's owner, all as of one instant.
+    pub async fn find_principal(&self, id: CredentialId) -> Result<Option<(Credential, Client, User)>, StoreError> {
+        let rows = self.query(&FIND, &[id.to_string().into()]).await?;
+        let Some(mut credential) = rows.into_iter().next() else { return Ok(None) };
+        let mut client = credential.split_off(credentials::WIDTH);
+        let owner = client.split_off(clients::WIDTH);
+        Ok(Some((credentials::read(&credential)?, clients::read(&client)?, users::read(&owner)?)))
+    }
+}
