@@ -6,6 +6,8 @@ use keyward_tests::server::{Answer, Db, TestServer};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::rotation::{path, rotate};
+
 async fn get(server: &TestServer, path: &str) -> reqwest::Response {
     server.http.get(format!("{}{path}", server.url())).send().await.unwrap()
 }
@@ -88,6 +90,26 @@ async fn answers_have_the_members_that_are_described() {
     }
     let problem = admin.post("/api/v1/users", &json!({ "name": "" })).await.body;
     assert_eq!(members(&problem), described(&document, "ProblemDetails"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_of_a_key_s_end_is_described_too() {
+    let server = TestServer::start(Db::Sqlite).await;
+    let document = document(&server).await;
+    let admin = server.admin().await;
+    let key = admin.orders_key().await;
+    rotate(&admin, &key, json!({})).await;
+    let warned = server.token_answer(&key, &[]).await.body;
+    assert_eq!(members(&warned), &described(&document, "TokenResponse") | &described(&document, "EndingKey"));
+    let refused = admin.post(&path(&key, "finish"), &json!({})).await.body;
+    let mut problem = described(&document, "ProblemDetails");
+    problem.remove("field");
+    problem.insert("callers");
+    assert_eq!(members(&refused), problem);
+    assert_eq!(members(&refused["callers"][0]), described(&document, "Caller"));
+    admin.revoke(&key).await;
+    let ended = server.token_answer(&key, &[]).await.body;
+    assert_eq!(members(&ended), &described(&document, "OAuthError") | &described(&document, "EndedKey"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,8 +6,16 @@ use keyward_tests::server::{Db, Secrets, TestServer};
 use reqwest::StatusCode;
 use serde_json::json;
 
+use crate::rotation::{path, rotate};
+
 /// How long a change may take to be in force elsewhere.
 const BOUND: Duration = Duration::from_secs(1);
+
+/// The second node knows all that was done on the first: only what comes then is measured.
+async fn caught_up(two: &TestServer, one: &TestServer) {
+    let last = one.app.store.last_event().await.unwrap();
+    two.app.wait_until_applied(last).await.unwrap();
+}
 
 async fn refused_within_the_bound(node: &TestServer, key: &Secrets) {
     let waiting = async {
@@ -24,12 +32,52 @@ async fn a_key_revoked_on_one_node_stops_on_the_other_within_a_second() {
     let two = one.another_node().await;
     let admin = one.admin().await;
     let key = admin.orders_key().await;
+    caught_up(&two, &one).await;
     // Warm: the second node answers from its memory.
     let token = two.token(&key, &[]).await;
     assert_eq!(two.introspect(&key, &token).await["active"], true);
     admin.revoke(&key).await;
     assert_eq!(one.token_answer(&key, &[]).await.status, StatusCode::UNAUTHORIZED, "at once where it was revoked");
     refused_within_the_bound(&two, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_made_on_one_node_is_in_force_on_the_other_within_a_second() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let old = admin.orders_key().await;
+    caught_up(&two, &one).await;
+    // Warm: the second node answers from its memory.
+    two.token(&old, &[]).await;
+    let new = rotate(&admin, &old, json!({})).await;
+    two.token(&new, &[]).await;
+    let warned = async {
+        while two.token_answer(&old, &[]).await.body["key_state"] != "retiring" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, warned).await.expect("the other node does not warn");
+    admin.post(&path(&old, "finish"), &json!({ "force": true })).await.ok();
+    assert_eq!(one.token_answer(&old, &[]).await.status, StatusCode::UNAUTHORIZED, "at once where it was finished");
+    refused_within_the_bound(&two, &old).await;
+    assert_eq!(two.token_answer(&new, &[]).await.status, StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_rotations_on_two_nodes_at_once_one_wins() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let key = admin.orders_key().await;
+    caught_up(&two, &one).await;
+    let (path, nothing) = (path(&key, "rotate"), json!({}));
+    let there = admin.at(&two);
+    let rotations = (0..10).map(|n| if n % 2 == 0 { admin.post(&path, &nothing) } else { there.post(&path, &nothing) });
+    let answers = futures_util::future::join_all(rotations).await;
+    let won = answers.iter().filter(|answer| answer.status == StatusCode::CREATED).count();
+    assert_eq!(won, 1, "{answers:?}");
+    assert!(answers.iter().all(|a| matches!(a.status, StatusCode::CREATED | StatusCode::CONFLICT)), "{answers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,6 +90,7 @@ async fn a_disabled_client_and_a_disabled_owner_stop_on_the_other_node() {
         admin.post("/api/v1/users", &json!({ "name": "olga", "scope": "Worker", "res": ["*"] })).await.created();
     let client = admin.new_client(json!({ "owner": owner["id"], "scope": "Worker", "apis": [api] })).await;
     let (by_owner, by_client) = (admin.issue(&client, &json!({})).await, admin.orders_key().await);
+    caught_up(&two, &one).await;
     for key in [&by_owner, &by_client] {
         two.token(key, &[]).await;
     }
@@ -57,6 +106,7 @@ async fn without_notifications_polling_brings_the_change_within_the_bound() {
     let two = one.another_node().await;
     let admin = one.admin().await;
     let key = admin.orders_key().await;
+    caught_up(&two, &one).await;
     two.token(&key, &[]).await;
     // Ends every connection that listens; the nodes reconnect with a back-off and poll meanwhile.
     let (client, connection) =
@@ -77,6 +127,7 @@ async fn of_two_nodes_that_find_an_empty_database_one_makes_the_first_start() {
     assert!(one.was_first() != two.was_first(), "there must be exactly one bootstrap key");
     let (first, other) = if one.was_first() { (one, two) } else { (two, one) };
     let key = first.admin().await.orders_key().await;
+    caught_up(&other, &first).await;
     let token = other.token(&key, &[]).await;
     assert_eq!(first.introspect(&key, &token).await["active"], true, "signed by the keys both share");
 }

@@ -6,6 +6,8 @@ use keyward_tests::server::{Answer, TestServer};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
+use crate::rotation::path;
+
 on_both_databases! {
     async fn after_a_revocation_is_acknowledged_no_token_is_issued(server: TestServer) {
         const RACERS: usize = 50;
@@ -71,6 +73,48 @@ on_both_databases! {
         let won = answers.iter().filter(|answer| answer.status == StatusCode::OK).count();
         assert_eq!(won, 1, "{answers:?}");
         assert!(answers.iter().all(|a| matches!(a.status, StatusCode::OK | StatusCode::PRECONDITION_FAILED)));
+    }
+
+    async fn however_many_act_on_a_rotation_at_once_it_has_one_outcome(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let (rotate, nothing) = (path(&key, "rotate"), json!({}));
+        let rotating = join_all((0..20).map(|_| admin.post(&rotate, &nothing))).await;
+        let won: Vec<_> = rotating.iter().filter(|answer| answer.status == StatusCode::CREATED).collect();
+        assert_eq!(won.len(), 1, "{rotating:?}");
+        let successor = won[0].body["id"].as_str().unwrap();
+        for lost in rotating.iter().filter(|answer| answer.status != StatusCode::CREATED) {
+            assert_eq!(lost.status, StatusCode::CONFLICT, "{lost:?}");
+            assert!(lost.body["detail"].as_str().unwrap().contains(successor), "who lost is told who won: {lost:?}");
+        }
+        let listed = admin.get(&format!("/api/v1/clients/{}/credentials", key.client_id)).await.ok();
+        assert_eq!(listed["items"].as_array().unwrap().len(), 2, "what lost left nothing behind");
+
+        // Every arrow out of the retirement at once: one is taken.
+        let actions = ["cancel", "finish", "revoke"].iter().cycle().take(20);
+        let answers = join_all(actions.map(|action| {
+            let (path, admin, nothing) = (path(&key, action), &admin, &nothing);
+            async move { (*action, admin.post(&path, nothing).await) }
+        }))
+        .await;
+        let seen = admin.get(&format!("/api/v1/credentials/{}", key.credential())).await.ok();
+        let told = admin.get(&format!("/api/v1/events?subject={}", key.credential())).await.ok();
+        let told: Vec<_> = told["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
+        // A cancelled rotation leaves an active key, which a revocation may then end; any other end is the last.
+        let outcome = match (seen["state"].as_str().unwrap(), seen["end_reason"].as_str()) {
+            ("active", None) => &["credential.rotation_cancelled"][..],
+            ("expired", Some("finished")) => &["credential.finished"],
+            ("revoked", None) if told.contains(&"credential.rotation_cancelled") => {
+                &["credential.rotation_cancelled", "credential.revoked"]
+            }
+            ("revoked", None) => &["credential.revoked"],
+            other => panic!("{other:?}: {answers:?}"),
+        };
+        assert_eq!(told[2..], *outcome, "{answers:?}");
+        assert!(
+            answers.iter().all(|(_, answer)| matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT)),
+            "{answers:?}"
+        );
     }
 
     async fn a_create_repeated_at_once_under_one_key_makes_one(server: TestServer) {

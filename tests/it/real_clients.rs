@@ -8,6 +8,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use keyward_tests::clients::{self, Key, Seen};
 use keyward_tests::keyward::Process;
+use keyward_tests::person::{Person, text};
 use oauth2::basic::{BasicClient, BasicErrorResponseType};
 use oauth2::{
     AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope, TokenResponse, TokenUrl,
@@ -49,6 +50,42 @@ async fn stock_libraries_report_a_wrong_secret_as_invalid_client() {
     for seen in [clients::node(&wrong).await, clients::python(&wrong).await] {
         assert!(!seen.success);
         assert_eq!(seen.json["error"], "invalid_client", "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn stock_libraries_take_the_warning_of_a_retiring_key_and_the_refusal_of_an_ended_one() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    person.registers("robot");
+    let issued = person.json(&["credential", "issue", "robot"]);
+    let old = text(&issued["id"]);
+    let key = Key {
+        issuer: server.url(),
+        client_id: text(&issued["client_id"]),
+        client_secret: text(&issued["client_secret"]),
+        resource: PLANT.to_owned(),
+        scope: "Supervisor".to_owned(),
+    };
+    person.does(&["credential", "rotate", &old]);
+    for seen in [clients::node(&key).await, clients::python(&key).await] {
+        check_road(&seen, &key, "ES256");
+        assert_eq!(seen.json["client_secret_basic"]["key_state"], "retiring", "{seen:?}");
+    }
+    for authentication in [AuthType::BasicAuth, AuthType::RequestBody] {
+        assert_eq!(oauth2_token(&key, authentication).await.unwrap().expires_in().unwrap().as_secs(), 600);
+    }
+
+    person.does(&["credential", "finish", &old, "--force"]);
+    for seen in [clients::node(&key).await, clients::python(&key).await] {
+        assert_eq!((seen.success, &seen.json["error"]), (false, &json!("invalid_client")), "{seen:?}");
+    }
+    match oauth2_token(&key, AuthType::BasicAuth).await.unwrap_err() {
+        RequestTokenError::ServerResponse(response) => {
+            assert_eq!(*response.error(), BasicErrorResponseType::InvalidClient);
+            assert!(response.error_description().unwrap().starts_with("this key was replaced and expired on "));
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -204,6 +204,22 @@ impl TestServer {
         }
     }
 
+    /// Changes the database behind the server's back.
+    pub async fn execute(&self, sql: &str) {
+        if let Database::Postgres(database) = &self.database {
+            let connected = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await;
+            let (client, connection) = connected.expect("the database is there");
+            let connection = tokio::spawn(connection);
+            client.batch_execute(sql).await.expect("it can be carried out");
+            drop(client);
+            drop(connection.await);
+        } else {
+            let file = rusqlite::Connection::open(self.directory.join("keyward.db")).expect("the database is there");
+            file.busy_timeout(Duration::from_secs(10)).expect("a time to wait");
+            file.execute_batch(sql).expect("it can be carried out");
+        }
+    }
+
     /// The bootstrap key of the first start.
     pub fn bootstrap(&self) -> Secrets {
         self.bootstrap.clone().expect("this was not the first start")

@@ -209,7 +209,7 @@ impl Lines<'_> {
         let actor = self.actor(&event.actor).await;
         let source = event.source.as_deref().map(|source| format!(" from {source}")).unwrap_or_default();
         // One line for `grep`; at a terminal that would be wrapped anywhere.
-        let (gap, kind_width) = if self.narrow { ("\n        ", 0) } else { ("  ", 22) };
+        let (gap, kind_width) = if self.narrow { ("\n        ", 0) } else { ("  ", 29) };
         format!(
             "{:>6}  {}  {}  {}{gap}{}  {}",
             event.seq,

@@ -34,11 +34,17 @@ impl CallerOptions {
         let since = self.within.map(|within| Instant(when::now().minus(within)));
         let filter = CallerQuery { since, outcome: self.outcome, ..CallerQuery::default() };
         let found: List<CallerView> = remote.list(&format!("{of}/callers"), &filter, self.limit.most()).await?;
-        global.answer(&found, |found| rows(&found.items, when::now(), Paint::stdout()))
+        global.answer(&found, |found| report(&found.items, when::now(), Paint::stdout()))
     }
 }
 
-fn rows(callers: &[CallerView], now: Timestamp, paint: Paint) -> String {
+fn report(callers: &[CallerView], now: Timestamp, paint: Paint) -> String {
+    let table = rows(callers, now, paint);
+    if callers.is_empty() { table } else { format!("{}\n\n{table}", headline(callers, now)) }
+}
+
+/// Callers as a table.
+pub(crate) fn rows(callers: &[CallerView], now: Timestamp, paint: Paint) -> String {
     let columns = [
         text("INSTANCE"),
         text("USER AGENT"),
@@ -67,8 +73,7 @@ fn rows(callers: &[CallerView], now: Timestamp, paint: Paint) -> String {
             caller.reporter.map(|reporter| reporter.to_string()).unwrap_or_default(),
         ]
     };
-    let table = table::render(&columns, callers.iter().map(row).collect(), terminal::width(), paint);
-    if callers.is_empty() { table } else { format!("{}\n\n{table}", headline(callers, now)) }
+    table::render(&columns, callers.iter().map(row).collect(), terminal::width(), paint)
 }
 
 /// How many there are, and how long ago the last one came: `3 callers, the last seen 4 min ago`.

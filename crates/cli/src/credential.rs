@@ -1,5 +1,7 @@
 //! `keyward credential`: API keys.
 
+pub(crate) mod rotation;
+
 use clap::{Args, Subcommand};
 use keyward_model::credential::StateName;
 use keyward_model::id::CredentialId;
@@ -17,6 +19,7 @@ use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::watch::Watch;
 use crate::when::{self, End};
+use rotation::{ExtendRetirement, FinishRetirement, RotateCredential};
 
 /// Manage credentials: API keys, which are OAuth client secrets
 #[derive(Subcommand)]
@@ -24,6 +27,8 @@ use crate::when::{self, End};
 Examples:
   keyward credential issue press-7 --label 'PLC in hall 3' --expires 90d
   keyward credential list press-7
+  keyward credential rotate cred_01h455vb4pex5vsknk084sn02q --overlap 14d
+  keyward credential finish cred_01h455vb4pex5vsknk084sn02q
   keyward credential callers cred_01h455vb4pex5vsknk084sn02q --within 24h
   keyward credential revoke cred_01h455vb4pex5vsknk084sn02q")]
 pub(crate) enum Credential {
@@ -34,6 +39,13 @@ pub(crate) enum Credential {
     },
     Issue(IssueCredential),
     Change(ChangeCredential),
+    Rotate(RotateCredential),
+    /// Undo a rotation: the old key goes on, its successor is revoked
+    Cancel {
+        credential: CredentialId,
+    },
+    Extend(ExtendRetirement),
+    Finish(FinishRetirement),
     /// Show from where a credential is used
     Callers {
         credential: CredentialId,
@@ -113,6 +125,10 @@ impl Credential {
             }
             Self::Issue(issue) => issue.run(global, &remote).await,
             Self::Change(change) => change.run(global, &remote).await,
+            Self::Rotate(rotate) => rotate.run(global, &remote).await,
+            Self::Cancel { credential } => rotation::cancel(global, &remote, credential).await,
+            Self::Extend(extend) => extend.run(global, &remote).await,
+            Self::Finish(finish) => finish.run(global, &remote).await,
             Self::Callers { credential, options } => {
                 options.list(global, &remote, &format!("credentials/{credential}")).await
             }
@@ -211,8 +227,7 @@ impl IssueCredential {
         if global.json {
             return terminal::print_json(&issued);
         }
-        let audiences = audiences(remote, &client).await;
-        Ok(terminal::print(&handed_over(&remote.url, &client, &issued, &audiences, Paint::stdout())?)?)
+        Ok(terminal::print(&handed_over(remote, &client, &issued).await?)?)
     }
 }
 
@@ -223,13 +238,9 @@ async fn audiences(remote: &Remote, client: &ClientView) -> Vec<String> {
 }
 
 /// The key, and how it is used.
-fn handed_over(
-    url: &str,
-    client: &ClientView,
-    issued: &IssuedCredential,
-    audiences: &[String],
-    paint: Paint,
-) -> anyhow::Result<String> {
+async fn handed_over(remote: &Remote, client: &ClientView, issued: &IssuedCredential) -> anyhow::Result<String> {
+    let (url, paint) = (&remote.url, Paint::stdout());
+    let audiences = audiences(remote, client).await;
     let secret = issued.client_secret.as_deref().ok_or_else(|| Failure::new("the server showed this key before"))?;
     let credential = &issued.credential;
     let ends = credential
@@ -243,7 +254,7 @@ fn handed_over(
         paint.bold(secret),
     );
     // With several APIs the client must say for which; the first shows how.
-    let resource = match audiences {
+    let resource = match audiences.as_slice() {
         [first, _, ..] => format!(" -d resource={first}"),
         _ => String::new(),
     };

@@ -1,14 +1,19 @@
-//! What a command says when it cannot do what it was asked: one line for the cause, one for what to do next.
+//! What a command says when it cannot do what it was asked: a line for the cause, lines for what is in the way if that
+//! is a list, a line for what to do next.
 
 use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+
+use serde_json::Value;
 
 /// A cause with advice. Never holds a secret.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
     hint: Option<String>,
+    details: Option<String>,
+    problem: Option<Box<Value>>,
     usage: bool,
     passing: bool,
 }
@@ -16,7 +21,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// Something failed: exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, usage: false, passing: false }
+        Self { message: message.into(), hint: None, details: None, problem: None, usage: false, passing: false }
     }
 
     /// The command was called in a way that cannot work: exit code 2.
@@ -40,6 +45,17 @@ impl Failure {
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
+
+    /// With lines for people about what is in the way, and the server's own words for programs.
+    #[must_use]
+    pub(crate) fn details(self, details: String, problem: Value) -> Self {
+        Self { details: Some(details), problem: Some(Box::new(problem)), ..self }
+    }
+
+    /// The server's own words, where they say more than the message.
+    pub(crate) fn problem(&self) -> Option<&Value> {
+        self.problem.as_deref()
+    }
 }
 
 impl fmt::Display for Failure {
@@ -62,6 +78,9 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     // Nobody is left to be told when standard error is closed too.
     let mut out = io::stderr().lock();
     drop(writeln!(out, "error: {error:#}"));
+    if let Some(details) = failure.and_then(|f| f.details.as_deref()) {
+        drop(write!(out, "{details}"));
+    }
     if let Some(hint) = failure.and_then(|f| f.hint.as_deref()) {
         drop(writeln!(out, "hint: {hint}"));
     }

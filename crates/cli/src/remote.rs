@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use http::{Method, StatusCode, header};
 use keyward_server::api::list::{List, Paging};
-use keyward_server::respond::ProblemDetails;
+use keyward_server::respond::{CallersRemain, ProblemDetails};
 use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 use zeroize::Zeroizing;
 
+use crate::caller;
 use crate::failure::Failure;
 use crate::profile::Profile;
 use crate::progress::Progress;
-use crate::terminal;
+use crate::terminal::{self, Paint};
+use crate::when;
 
 /// The most entries one page of a list may have.
 const PAGE: u16 = 200;
@@ -51,6 +53,24 @@ pub(crate) struct Token {
     /// What was granted.
     #[serde(default)]
     pub(crate) scope: String,
+    /// `retiring` or `expiring`, if the key ends soon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_state: Option<String>,
+    /// When it ends, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_expires_at: Option<i64>,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_notice: Option<String>,
+}
+
+impl Token {
+    /// Tells people that the key they use ends soon, if it does.
+    pub(crate) fn warn(&self) {
+        if let Some(notice) = &self.key_notice {
+            terminal::note(&format!("warning: {}", terminal::visible(notice)));
+        }
+    }
 }
 
 /// An error of an OAuth endpoint (RFC 6749 §5.2).
@@ -65,8 +85,9 @@ impl Remote {
     /// Signs in with a client's key.
     pub(crate) async fn sign_in(profile: Profile) -> anyhow::Result<Self> {
         let http = http(&profile.url)?;
-        let token = token(&http, &profile, &TokenRequest::default()).await?.access_token;
-        Ok(Self { url: profile.url.clone(), http, profile, token: RwLock::new(token) })
+        let token = token(&http, &profile, &TokenRequest::default()).await?;
+        token.warn();
+        Ok(Self { url: profile.url.clone(), http, profile, token: RwLock::new(token.access_token) })
     }
 
     /// One thing.
@@ -229,7 +250,10 @@ async fn refusal(url: &str, response: Response) -> Failure {
     let status = response.status();
     let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let body = response.bytes().await.unwrap_or_default();
-    let failure = if let Ok(problem) = serde_json::from_slice::<ProblemDetails>(&body) {
+    let failure = if let Ok(remaining) = serde_json::from_slice::<CallersRemain>(&body) {
+        let rows = caller::rows(&remaining.callers, when::now(), Paint::stdout());
+        Failure::new(&*remaining.problem.detail).details(rows, serde_json::from_slice(&body).unwrap_or_default())
+    } else if let Ok(problem) = serde_json::from_slice::<ProblemDetails>(&body) {
         let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();
         Failure::new(format!("{field}{}", problem.detail))
     } else if let Ok(problem) = serde_json::from_slice::<OAuthProblem>(&body) {

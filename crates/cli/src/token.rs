@@ -35,6 +35,7 @@ impl Token {
             resources: self.resource,
         };
         let token = remote::token(&remote::http(&profile.url)?, &profile, &request).await?;
+        token.warn();
         let field = if self.header { "Authorization: Bearer " } else { "" };
         global.answer(&token, |token| format!("{field}{}\n", *token.access_token))
     }

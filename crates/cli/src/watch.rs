@@ -11,7 +11,7 @@ use keyward_model::time::Timestamp;
 use keyward_server::api::callers::{CallerQuery, CallerView};
 use keyward_server::api::credentials::CredentialView;
 use keyward_server::api::list::List;
-use serde_json::json;
+use keyward_server::api::rotation::Finish;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -164,7 +164,7 @@ impl Watcher<'_> {
 
     /// Asks the server to end the old key; what it says if it does not.
     async fn finish(&self) -> String {
-        let asked = json!({ "quiet_for_seconds": self.quiet.as_secs() });
+        let asked = Finish { force: false, quiet_for_seconds: Some(self.quiet.as_secs()) };
         let path = format!("credentials/{}/finish", self.credential);
         let finished: anyhow::Result<CredentialView> = self.remote.post(&path, &asked).await;
         finished.map_or_else(|error| error.to_string(), |_| String::new())

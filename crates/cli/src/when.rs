@@ -19,8 +19,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// To the minute, in UTC: `2026-11-23 15:04 UTC`.
 pub(crate) fn minute(at: Timestamp) -> String {
-    let at = jiff::Timestamp::from_millisecond(at.as_millis()).unwrap_or(jiff::Timestamp::MAX);
-    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
+    Instant(at).minute()
 }
 
 /// To the second, in UTC: `2026-11-23 15:04:05`.

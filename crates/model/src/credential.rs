@@ -7,6 +7,12 @@
 //!    └ expires_at passes ───┼───────────────────────────────▶ expired ────┤
 //!                           └── revoke (any state, at once) ─▶ revoked ───┘
 //! ```
+//!
+//! The arrows are methods that say where one leads or why it cannot be taken. The store's statements carry the same
+//! conditions, so that of two at once only one is taken; whoever came too late is told by the method what is in the way.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -62,6 +68,49 @@ words! {
         /// The one handed out at the first start: ends when another has been issued with it.
         Bootstrap = "bootstrap",
     }
+}
+
+/// Why an arrow cannot be taken, and what can be done instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No arrow leads away from an end but the purge.
+    #[error("this credential has ended ({0}): issue a new one")]
+    Ended(StateName),
+    /// It was rotated before.
+    #[error("it was rotated already{successor}: it retires; rotate the successor, or cancel this rotation first", successor = by(.0))]
+    AlreadyRetiring(Option<CredentialId>),
+    /// There is no retirement to cancel, extend or finish.
+    #[error("it is not retiring: nothing has replaced it; rotate it, or revoke it to end it at once")]
+    NotRetiring,
+    /// The key of the first start only serves to issue another.
+    #[error("the bootstrap key does not rotate: issue a key of your own with it")]
+    Bootstrap,
+    /// Who replaced it was replaced in its turn.
+    #[error("its successor {0} was rotated too: cancel that rotation first; once {0} has ended there is no way back")]
+    SuccessorRotated(CredentialId),
+}
+
+fn by(successor: &Option<CredentialId>) -> String {
+    successor.map_or_else(String::new, |id| format!(" to {id}"))
+}
+
+/// Why an instant cannot be the hard end of a retirement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoHardEnd {
+    /// It has passed.
+    #[error("the end of a retirement must lie in the future; to end the credential now, finish or revoke it")]
+    Past,
+    /// An overlap so long is two keys, not a rotation.
+    #[error("the end of a retirement must not be more than {} days away", .0.as_secs() / 86_400)]
+    TooFar(Duration),
+}
+
+/// The instant as a hard end: ahead of `now`, by `most` at most.
+pub fn hard_end(wanted: Timestamp, now: Timestamp, most: Duration) -> Result<Timestamp, NoHardEnd> {
+    if wanted <= now {
+        return Err(NoHardEnd::Past);
+    }
+    if wanted.since(now) > most { Err(NoHardEnd::TooFar(most)) } else { Ok(wanted) }
 }
 
 /// Where a credential stands; each state holds what only it needs.
@@ -167,73 +216,70 @@ impl Credential {
         }
     }
 
+    /// Rotation: a successor takes over, and this one retires until its hard end, which never comes after its expiry.
+    pub fn retire(&self, hard_end: Timestamp, now: Timestamp) -> Result<State, Refused> {
+        match self.state_at(now) {
+            State::Active if self.purpose == Purpose::Bootstrap => Err(Refused::Bootstrap),
+            State::Active => Ok(State::Retiring { retire_at: self.capped(hard_end) }),
+            State::Retiring { .. } => Err(Refused::AlreadyRetiring(self.successor)),
+            ended => Err(Refused::Ended(ended.name())),
+        }
+    }
+
+    /// Undoes a rotation. The successor is revoked with it, unless it has ended; one that was rotated in its turn is in
+    /// the way, for its own successor is in use by now.
+    pub fn cancel(&self, successor: Option<&Self>, now: Timestamp) -> Result<State, Refused> {
+        self.retiring(now)?;
+        match successor {
+            Some(rotated) if rotated.successor.is_some() => Err(Refused::SuccessorRotated(rotated.id)),
+            _ => Ok(State::Active),
+        }
+    }
+
+    /// Moves the hard end of a retirement, later or earlier. It cannot be taken away.
+    pub fn extend(&self, hard_end: Timestamp, now: Timestamp) -> Result<State, Refused> {
+        self.retiring(now)?;
+        Ok(State::Retiring { retire_at: self.capped(hard_end) })
+    }
+
+    /// Ends a retirement before its time, because nobody uses the credential any more.
+    pub fn finish(&self, now: Timestamp) -> Result<State, Refused> {
+        self.retiring(now)?;
+        Ok(State::Expired { ended_at: now, reason: EndReason::Finished })
+    }
+
+    /// Ends it at once, whatever it is used for.
+    pub fn revoke(&self, now: Timestamp) -> Result<State, Refused> {
+        match self.state_at(now) {
+            State::Active | State::Retiring { .. } => Ok(State::Revoked { ended_at: now }),
+            ended => Err(Refused::Ended(ended.name())),
+        }
+    }
+
+    fn retiring(&self, now: Timestamp) -> Result<(), Refused> {
+        match self.state_at(now) {
+            State::Retiring { .. } => Ok(()),
+            State::Active => Err(Refused::NotRetiring),
+            ended => Err(Refused::Ended(ended.name())),
+        }
+    }
+
+    fn capped(&self, hard_end: Timestamp) -> Timestamp {
+        self.expires_at.map_or(hard_end, |expires_at| hard_end.min(expires_at))
+    }
+
+    /// When its end comes if nobody does anything, if it has not ended: its hard end or its expiry.
+    pub fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let retire_at = match self.state_at(now) {
+            State::Active => None,
+            State::Retiring { retire_at } => Some(retire_at),
+            _ => return None,
+        };
+        [self.expires_at, retire_at].into_iter().flatten().min()
+    }
+
     /// When its secret hash is to be erased, if it has ended.
     pub fn purge_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.state_at(now).ended_at().map(|at| at.plus(KEPT_AFTER_END))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::entropy::Entropy;
-    use proptest::prelude::*;
-
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(millis)
-    }
-
-    fn credential(state: State, expires_at: Option<Timestamp>) -> Credential {
-        let entropy = Entropy::seeded(1);
-        Credential {
-            id: CredentialId::new(at(0), &entropy).unwrap(),
-            client: ClientId::new(at(0), &entropy).unwrap(),
-            label: String::new(),
-            purpose: Purpose::General,
-            secret_hash: None,
-            scope: None,
-            res: None,
-            state,
-            expires_at,
-            successor: None,
-            status_index: 0,
-            created_by: UserId::new(at(0), &entropy).unwrap(),
-            created_at: at(0),
-            updated_at: at(0),
-            version: 1,
-        }
-    }
-
-    #[test]
-    fn a_passed_deadline_counts_before_anyone_wrote_it_down() {
-        let expiring = credential(State::Active, Some(at(10)));
-        assert_eq!(expiring.state_at(at(9)), State::Active);
-        let ended = State::Expired { ended_at: at(10), reason: EndReason::ExpiresAt };
-        assert_eq!(expiring.state_at(at(10)), ended);
-
-        let retiring = credential(State::Retiring { retire_at: at(5) }, Some(at(10)));
-        assert!(retiring.state_at(at(4)).authenticates());
-        assert_eq!(retiring.state_at(at(20)), State::Expired { ended_at: at(5), reason: EndReason::RetireAt });
-    }
-
-    #[test]
-    fn an_ended_credential_stays_ended() {
-        let revoked = State::Revoked { ended_at: at(3) };
-        assert_eq!(credential(revoked, Some(at(10))).state_at(at(20)), revoked);
-        assert_eq!(credential(revoked, None).purge_at(at(20)), Some(at(3).plus(KEPT_AFTER_END)));
-    }
-
-    proptest! {
-        #[test]
-        fn time_never_revives_a_credential(
-            retire in prop::option::of(0i64..100), expires in prop::option::of(0i64..100), t in 0i64..100, later in 0i64..100
-        ) {
-            let state = retire.map_or(State::Active, |r| State::Retiring { retire_at: at(r) });
-            let credential = credential(state, expires.map(at));
-            let (t, later) = (at(t.min(later)), at(t.max(later)));
-            if !credential.state_at(t).authenticates() {
-                prop_assert_eq!(credential.state_at(t), credential.state_at(later));
-            }
-        }
     }
 }

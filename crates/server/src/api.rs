@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod events;
 pub mod instant;
 pub mod list;
+pub mod rotation;
 pub mod scopes;
 pub mod signing_keys;
 pub mod users;
@@ -36,6 +37,7 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(users::router())
         .merge(clients::router())
         .merge(credentials::router())
+        .merge(rotation::router())
         .merge(callers::router())
         .merge(scopes::router())
         .merge(apis::router())

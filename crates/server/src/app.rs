@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::{Config, LimitsConfig, SigningKeysConfig};
+use crate::config::{Config, LimitsConfig, RotationConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
@@ -81,6 +81,8 @@ pub struct App {
     pub(crate) limits: LimitsConfig,
     /// When signing keys change.
     pub(crate) signing_keys: SigningKeysConfig,
+    /// How keys are replaced.
+    pub(crate) rotation: RotationConfig,
     /// Who may read the metrics.
     pub(crate) metrics_networks: Vec<IpNet>,
     /// The URL of the status list that the tokens name.
@@ -135,6 +137,7 @@ impl App {
             status_list_uri: format!("{issuer}/status-lists/1"),
             status_list: StatusList::default(),
             signing_keys: config.signing_keys.clone(),
+            rotation: config.rotation.clone(),
             body_timeout: Duration::from_secs(config.server.body_timeout_s.into()),
             expect: Expect::new(issuer.clone(), KEYWARD_AUDIENCE),
             expect_any: Expect::of_any_audience(issuer.clone()),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -26,6 +27,8 @@ pub struct Config {
     pub signing_keys: SigningKeysConfig,
     /// How much to keep in memory.
     pub cache: CacheConfig,
+    /// How keys are replaced.
+    pub rotation: RotationConfig,
     /// How to keep count of callers.
     pub callers: CallersConfig,
     /// How much to bear.
@@ -101,6 +104,44 @@ pub struct SigningKeysConfig {
 #[expect(missing_docs, reason = "defaults.toml explains every setting")]
 pub struct CacheConfig {
     pub entries: u64,
+}
+
+/// `[rotation]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct RotationConfig {
+    pub overlap_days: u32,
+    pub max_overlap_days: u32,
+    pub quiet_hours: u32,
+    pub warn_days: u32,
+    pub contact_url: String,
+}
+
+impl RotationConfig {
+    /// How long a replaced key goes on, unless something else is said.
+    pub(crate) fn overlap(&self) -> Duration {
+        days(self.overlap_days)
+    }
+
+    /// How long it may go on at most.
+    pub(crate) fn max_overlap(&self) -> Duration {
+        days(self.max_overlap_days)
+    }
+
+    /// For how long nobody may have used it before it is finished.
+    pub(crate) fn quiet_for(&self) -> Duration {
+        Duration::from_secs(u64::from(self.quiet_hours) * 3600)
+    }
+
+    /// How long before its end its users are warned.
+    pub(crate) fn warn_ahead(&self) -> Duration {
+        days(self.warn_days)
+    }
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 24 * 3600)
 }
 
 /// `[callers]`
@@ -250,8 +291,25 @@ impl Config {
         if [failures_burst, failures_per_minute, changes_burst, changes_per_minute].contains(&0) {
             return refuse("[limits] the bursts and the numbers per minute must not be 0");
         }
+        let rotation = &self.rotation;
+        if rotation.overlap_days == 0 || rotation.overlap_days > rotation.max_overlap_days {
+            return refuse("[rotation] overlap_days must not be 0 nor more than max_overlap_days");
+        }
+        if !(1..=366 * 24).contains(&rotation.quiet_hours) {
+            return refuse("[rotation] quiet_hours must be 1 to 8784 (a year): with 0, keys end under their callers");
+        }
+        if !is_contact(&rotation.contact_url) {
+            return refuse("[rotation] contact_url must be an https, http or mailto URL of visible ASCII characters");
+        }
         Ok(self)
     }
+}
+
+/// What stands in answers for people to follow: nothing that could do more than be a link.
+fn is_contact(text: &str) -> bool {
+    text.is_empty()
+        || ["https://", "http://", "mailto:"].iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme))
+            && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'<' | b'>'))
 }
 
 fn is_issuer(text: &str) -> bool {
@@ -366,6 +424,13 @@ mod tests {
             "[server]\nlisten = \"somewhere\"",
             "[callers]\nflush_s = 0",
             "[log]\nlevel = \"loud\"",
+            "[rotation]\noverlap_days = 0",
+            "[rotation]\noverlap_days = 91",
+            "[rotation]\nquiet_hours = 0",
+            "[rotation]\nquiet_hours = 8785",
+            "[rotation]\ncontact_url = \"javascript:alert(1)\"",
+            "[rotation]\ncontact_url = \"https://\"",
+            "[rotation]\ncontact_url = \"https://wiki.example/a b\"",
         ] {
             assert!(Config::load(Some(file), []).is_err(), "{file}");
         }

@@ -6,6 +6,7 @@ pub mod form;
 pub mod grants;
 pub mod introspect;
 pub mod jwks;
+pub(crate) mod key_warning;
 pub mod metadata;
 pub mod revoke;
 pub mod status_list;

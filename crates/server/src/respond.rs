@@ -11,10 +11,11 @@ use keyward_model::jws::JwsError;
 use keyward_model::legible::legible;
 use keyward_store::StoreError;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::api::callers::CallerView;
 use crate::meter;
+use crate::oauth::key_warning::EndedKey;
 
 /// Bytes that hold a token response, so that writing it does not grow the buffer.
 const USUAL_BODY: usize = 1280;
@@ -71,7 +72,7 @@ impl ErrorCode {
 
     /// This error with what the client may know of its cause.
     pub fn because(self, description: impl Into<Cow<'static, str>>) -> OAuthError {
-        OAuthError { code: self, description: description.into(), retry_after: None }
+        OAuthError { code: self, description: description.into(), retry_after: None, ended_key: None }
     }
 }
 
@@ -84,11 +85,22 @@ pub struct OAuthError {
     pub description: Cow<'static, str>,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// What programs read of a key that has ended.
+    pub(crate) ended_key: Option<EndedKey>,
+}
+
+#[derive(Serialize)]
+struct OAuthErrorBody<'a> {
+    error: &'static str,
+    error_description: &'a str,
+    #[serde(flatten)]
+    ended_key: Option<EndedKey>,
 }
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": self.code.as_str(), "error_description": printable(&legible(&self.description)) });
+        let error_description = &printable(&legible(&self.description));
+        let body = OAuthErrorBody { error: self.code.as_str(), error_description, ended_key: self.ended_key };
         let mut response = json_response(self.code.status(), &body);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -162,6 +174,8 @@ pub enum Problem {
     MethodNotAllowed,
     /// It contradicts what there is.
     Conflict,
+    /// The key to be ended is in use.
+    CallersRemain,
     /// It has changed since it was read.
     Stale,
     /// The budget for changes is used up.
@@ -187,6 +201,7 @@ impl Problem {
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::Conflict => "conflict",
+            Self::CallersRemain => "callers-remain",
             Self::Stale => "stale",
             Self::TooMany => "too-many",
             Self::TooLarge => "too-large",
@@ -205,7 +220,7 @@ impl Problem {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict => StatusCode::CONFLICT,
+            Self::Conflict | Self::CallersRemain => StatusCode::CONFLICT,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -225,6 +240,7 @@ impl Problem {
             Self::NotFound => "There is no such thing here",
             Self::MethodNotAllowed => "This path does not take that method",
             Self::Conflict => "This contradicts what there is",
+            Self::CallersRemain => "The credential is still in use",
             Self::Stale => "It has changed since it was read",
             Self::TooMany => "Too many changes at once",
             Self::TooLarge => "The body is too large",
@@ -236,7 +252,8 @@ impl Problem {
 
     /// This problem with its particulars.
     pub fn because(self, detail: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError { problem: self, detail: detail.into(), field: None, challenge: None, retry_after: None }
+        let detail = detail.into();
+        ApiError { problem: self, detail, field: None, challenge: None, retry_after: None, callers: Vec::new() }
     }
 }
 
@@ -253,6 +270,8 @@ pub struct ApiError {
     pub challenge: Option<String>,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// Who is in the way of [`Problem::CallersRemain`].
+    pub callers: Vec<CallerView>,
 }
 
 impl ApiError {
@@ -279,6 +298,16 @@ pub struct ProblemDetails {
     pub field: Option<String>,
 }
 
+/// The body of the refusal to end a key that is in use.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CallersRemain {
+    /// What every refusal says.
+    #[serde(flatten)]
+    pub problem: ProblemDetails,
+    /// Who was seen, the most recent first; at most 20.
+    pub callers: Vec<CallerView>,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.problem.status();
@@ -289,7 +318,11 @@ impl IntoResponse for ApiError {
             detail: legible(&self.detail).into_owned(),
             field: self.field.map(str::to_owned),
         };
-        let mut response = json_response(status, &body);
+        let mut response = if self.problem == Problem::CallersRemain {
+            json_response(status, &CallersRemain { problem: body, callers: self.callers })
+        } else {
+            json_response(status, &body)
+        };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_model::caller::{KEPT_UNSEEN, PLACE_KEPT};
-use keyward_model::credential::{Credential, KEPT_AFTER_END};
+use keyward_model::credential::{Credential, KEPT_AFTER_END, State};
 use keyward_model::event::{Actor, Draft};
 use keyward_model::jws::SigningAlgorithm;
 use keyward_model::time::Timestamp;
@@ -108,7 +108,11 @@ impl App {
 }
 
 fn record(tx: &mut Tx, kind: &'static str, credential: &Credential) {
-    let data = json!({ "client": credential.client, "ended_at": credential.state.ended_at() });
+    let (client, ended_at) = (credential.client, credential.state.ended_at());
+    let data = match credential.state {
+        State::Expired { reason, .. } => json!({ "client": client, "ended_at": ended_at, "reason": reason }),
+        _ => json!({ "client": client, "ended_at": ended_at }),
+    };
     tx.record(Draft { kind, subject: credential.id.to_string(), data });
 }
 

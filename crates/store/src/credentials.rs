@@ -16,6 +16,10 @@ pub(crate) const COLUMNS: &str = "id, client, label, purpose, secret_hash, scope
 /// How many columns that is.
 pub(crate) const WIDTH: usize = 18;
 
+/// It still authenticates at the instant `$2`: no deadline of it has passed, written down or not.
+pub(crate) const AUTHENTICATES: &str = "state IN ('active', 'retiring') AND (expires_at IS NULL OR expires_at > $2) \
+                                        AND (retire_at IS NULL OR retire_at > $2)";
+
 /// Which credentials to list.
 #[derive(Debug, Clone, Default)]
 pub struct CredentialFilter {
@@ -119,6 +123,12 @@ impl Store {
 }
 
 impl Tx {
+    /// The credential as it is in the middle of this transaction: nobody changes it before the commit.
+    pub async fn find_credential(&mut self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM credentials WHERE id = $1");
+        self.find(&sql, &[id.to_string().into()], read).await
+    }
+
     /// Whether these three are still of the version they were judged by.
     pub async fn are_unchanged(
         &mut self,
@@ -187,17 +197,16 @@ impl Tx {
         now: Timestamp,
     ) -> Result<Option<Credential>, StoreError> {
         let sql = format!(
-            "UPDATE credentials SET label = $2, expires_at = $3, scope = $4, res = $5, updated_at = $6, \
-             version = version + 1 WHERE id = $1 AND version = $7 AND state IN ('active', 'retiring') \
-             AND (expires_at IS NULL OR expires_at > $6) AND (retire_at IS NULL OR retire_at > $6) RETURNING {COLUMNS}"
+            "UPDATE credentials SET updated_at = $2, version = version + 1, label = $3, expires_at = $4, scope = $5, \
+             res = $6 WHERE id = $1 AND version = $7 AND {AUTHENTICATES} RETURNING {COLUMNS}"
         );
         let args = [
             credential.id.to_string().into(),
+            now.as_millis().into(),
             credential.label.as_str().into(),
             credential.expires_at.map(Timestamp::as_millis).into(),
             credential.scope.as_ref().map(ToString::to_string).into(),
             credential.res.as_ref().map(|r| r.to_text()).into(),
-            now.as_millis().into(),
             version.into(),
         ];
         self.find(&sql, &args, read).await
@@ -211,7 +220,7 @@ impl Tx {
     ) -> Result<Option<Credential>, StoreError> {
         let sql = format!(
             "UPDATE credentials SET state = 'revoked', ended_at = $2, updated_at = $2, version = version + 1 \
-             WHERE id = $1 AND state IN ('active', 'retiring') RETURNING {COLUMNS}"
+             WHERE id = $1 AND {AUTHENTICATES} RETURNING {COLUMNS}"
         );
         self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
     }

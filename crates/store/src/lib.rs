@@ -16,6 +16,7 @@ mod listing;
 mod migrations;
 mod principals;
 mod revoked_tokens;
+mod rotation;
 mod scopes;
 mod sealed_secrets;
 mod signing_keys;
@@ -32,6 +33,7 @@ pub use events::{EventFilter, Origin};
 pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
+pub use rotation::Finish;
 pub use signing_keys::{KeyRow, NewKey};
 pub use users::UserFilter;
 

@@ -44,6 +44,7 @@ async function fetchAndVerify(way) {
     requiredClaims: ["iss", "sub", "aud", "exp", "iat", "jti", "client_id"],
   });
   return {
+    key_state: response.key_state,
     token_type: response.token_type,
     expires_in: response.expires_in,
     scope: response.scope,

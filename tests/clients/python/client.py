@@ -57,6 +57,7 @@ def fetch_and_verify(method, metadata):
     )
     assert verified["header"]["typ"] == "at+jwt", verified["header"]
     return {
+        "key_state": response.get("key_state"),
         "token_type": response["token_type"],
         "expires_in": response["expires_in"],
         "scope": response["scope"],

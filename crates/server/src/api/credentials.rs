@@ -244,12 +244,25 @@ async fn issue(
     if client.kind == ClientKind::Public {
         return Err(Problem::Conflict.because("a public client has no credentials"));
     }
-    let new = body.value.clone();
-    let key = Key::generate(CredentialId::new(call.now, &call.app.entropy)?, &call.app.entropy)?;
     let mut tx = match body.begin(&call).await? {
         Begun::First(tx) => tx,
         Begun::Again(made) => return again(&call, &made).await,
     };
+    let (credential, key) = make(&call, &mut tx, &client, body.value.clone()).await?;
+    body.note_made(&call, &mut tx, &credential.id.to_string()).await?;
+    tx.record(Draft { kind: "credential.issued", subject: credential.id.to_string(), data: describe(&credential) });
+    call.commit(tx).await?;
+    Ok(issued(&call, credential, Some(key)))
+}
+
+/// Makes a credential for a client, if it may hold what is asked for and the caller may hand that out.
+pub(super) async fn make(
+    call: &Call,
+    tx: &mut Tx,
+    client: &Client,
+    new: NewCredential,
+) -> Result<(Credential, Key), ApiError> {
+    let key = Key::generate(CredentialId::new(call.now, &call.app.entropy)?, &call.app.entropy)?;
     let credential = Credential {
         id: key.credential,
         client: client.id,
@@ -259,7 +272,7 @@ async fn issue(
         scope: new.scope,
         res: new.res,
         state: State::Active,
-        expires_at: future(&call, new.expires_at)?,
+        expires_at: future(call, new.expires_at)?,
         successor: None,
         status_index: tx.next_status_index().await?,
         created_by: call.user(),
@@ -267,19 +280,16 @@ async fn issue(
         updated_at: call.now,
         version: 1,
     };
-    require_narrower(&call, &client, &credential)?;
-    use_up_bootstrap(&call, &mut tx).await?;
+    require_narrower(call, client, &credential)?;
+    use_up_bootstrap(call, tx).await?;
     let working = tx.count_working_credentials(client.id, call.now).await?;
     call.require_room(working, call.app.limits.credentials_per_client, "this client has as many keys as one may")?;
     tx.insert_credential(&credential).await.map_err(conflict)?;
-    body.note_made(&call, &mut tx, &credential.id.to_string()).await?;
-    tx.record(Draft { kind: "credential.issued", subject: credential.id.to_string(), data: describe(&credential) });
-    call.commit(tx).await?;
-    Ok(issued(&call, credential, Some(key.reveal().to_string())))
+    Ok((credential, key))
 }
 
 /// The answer to a repetition: the secret was shown to the first.
-async fn again(call: &Call, made: &str) -> Result<Tagged<IssuedCredential>, ApiError> {
+pub(super) async fn again(call: &Call, made: &str) -> Result<Tagged<IssuedCredential>, ApiError> {
     let (credential, _) = find(call, id(made)?).await?;
     Ok(issued(call, credential, None))
 }
@@ -367,7 +377,7 @@ fn future(call: &Call, at: Option<Instant>) -> Result<Option<Timestamp>, ApiErro
     }
 }
 
-/// A credential may only narrow its client, and nobody issues one that holds more than their own token.
+/// A credential may only narrow its client.
 fn require_narrower(call: &Call, client: &Client, credential: &Credential) -> Result<(), ApiError> {
     let registry = call.app.registry.load();
     let ceiling = registry.catalogue.expand(&client.rights.scope);
@@ -377,6 +387,11 @@ fn require_narrower(call: &Call, client: &Client, credential: &Credential) -> Re
     if let Some(beyond) = credential.res.as_ref().and_then(|r| r.first_beyond(&client.rights.res)) {
         return Err(ApiError::field("res", format!("{beyond} is more than the client has")));
     }
+    require_handing_out(call, client, credential)
+}
+
+/// Nobody hands out, or keeps alive for longer, what holds more than their own token.
+pub(super) fn require_handing_out(call: &Call, client: &Client, credential: &Credential) -> Result<(), ApiError> {
     let own = Rights {
         scope: credential.scope.clone().unwrap_or_else(|| client.rights.scope.clone()),
         res: credential.res.clone().unwrap_or_else(|| client.rights.res.clone()),
@@ -398,19 +413,20 @@ async fn use_up_bootstrap(call: &Call, tx: &mut Tx) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn tagged(call: &Call, credential: Credential) -> Tagged<CredentialView> {
+pub(super) fn tagged(call: &Call, credential: Credential) -> Tagged<CredentialView> {
     Tagged { version: credential.version, value: view(credential, call.now), location: None }
 }
 
-fn issued(call: &Call, credential: Credential, secret: Option<String>) -> Tagged<IssuedCredential> {
+pub(super) fn issued(call: &Call, credential: Credential, key: Option<Key>) -> Tagged<IssuedCredential> {
     let location = Some(format!("/api/v1/credentials/{}", credential.id));
     let version = credential.version;
     let client_id = credential.client;
-    let value = IssuedCredential { credential: view(credential, call.now), client_id, client_secret: secret };
+    let client_secret = key.map(|key| key.reveal().to_string());
+    let value = IssuedCredential { credential: view(credential, call.now), client_id, client_secret };
     Tagged { version, value, location }
 }
 
-fn describe(credential: &Credential) -> serde_json::Value {
+pub(super) fn describe(credential: &Credential) -> serde_json::Value {
     json!({
         "client": credential.client, "label": credential.label, "scope": credential.scope, "res": credential.res,
         "expires_at": credential.expires_at,

@@ -10,11 +10,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(pub Timestamp);
 
+impl Instant {
+    /// For people, to the minute: `2026-11-23 15:04 UTC`.
+    pub fn minute(self) -> String {
+        self.civil().strftime("%Y-%m-%d %H:%M UTC").to_string()
+    }
+
+    /// For HTTP headers (RFC 9110 §5.6.7), to the second: `Mon, 23 Nov 2026 15:04:05 GMT`.
+    pub(crate) fn http_date(self) -> String {
+        self.civil().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
+    fn civil(self) -> jiff::Timestamp {
+        // Beyond the year 9999 there is no RFC 3339; the last instant it knows stands for all later ones.
+        jiff::Timestamp::from_millisecond(self.0.as_millis()).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Beyond the year 9999 there is no RFC 3339; the last instant it knows stands for all later ones.
-        let at = jiff::Timestamp::from_millisecond(self.0.as_millis()).unwrap_or(jiff::Timestamp::MAX);
-        at.fmt(f)
+        self.civil().fmt(f)
     }
 }
 

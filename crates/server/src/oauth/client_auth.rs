@@ -8,7 +8,6 @@
 use http::{HeaderMap, header};
 use keyward_model::basic::{Basic, BasicError};
 use keyward_model::client::ClientKind;
-use keyward_model::credential::State;
 use keyward_model::form::Form;
 use keyward_model::id::ClientId;
 use keyward_model::key::Key;
@@ -19,6 +18,7 @@ use crate::app::App;
 use crate::meter;
 use crate::oauth::caller;
 use crate::oauth::form::FormRequest;
+use crate::oauth::key_warning::EndedKey;
 use crate::principals::Principal;
 use crate::respond::{ErrorCode, OAuthError};
 
@@ -84,7 +84,7 @@ enum Refusal {
     /// No such client, no such key, or a wrong secret: nobody learns which.
     Unproven,
     /// The secret is right, but the credential has ended.
-    Ended(State),
+    Ended(EndedKey),
     /// The secret is right, but the client is disabled.
     ClientDisabled,
     /// The secret is right, but the owner is disabled.
@@ -112,9 +112,8 @@ async fn verify(
     let Some(principal) = principal.filter(|p| right && names(p, presented.client_id)) else {
         return Ok(Err(Refusal::Unproven));
     };
-    let state = principal.entry.credential.state_at(now);
-    if !state.authenticates() {
-        return Ok(Err(Refusal::Ended(state)));
+    if let Some(ended) = EndedKey::of(app, &principal, now) {
+        return Ok(Err(Refusal::Ended(ended)));
     }
     if principal.client.disabled_at.is_some() || principal.client.kind == ClientKind::Public {
         return Ok(Err(Refusal::ClientDisabled));
@@ -143,17 +142,18 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
                 .because("too many failed authentications; wait as long as Retry-After says")
         };
     }
-    let (description, cause) = match refusal {
+    let (description, cause) = match &refusal {
         Refusal::Unproven => ("client_id or client_secret is wrong".into(), "unknown client or wrong secret"),
-        Refusal::Ended(state) => (
-            format!("this client_secret is {}; ask the owner of the client for a new one", state.name()),
-            "ended credential",
-        ),
+        Refusal::Ended(key) => (key.notice().to_owned(), "ended credential"),
         Refusal::ClientDisabled => ("this client is disabled; ask its owner".to_owned(), "disabled client"),
         Refusal::OwnerDisabled => {
             ("the owner of this client is disabled; ask an administrator".to_owned(), "disabled owner")
         }
     };
     tracing::info!(client = client.map(display), source = address.map(display), cause, "authentication failed");
-    ErrorCode::InvalidClient.because(description)
+    let ended_key = match refusal {
+        Refusal::Ended(key) => Some(key),
+        _ => None,
+    };
+    OAuthError { ended_key, ..ErrorCode::InvalidClient.because(description) }
 }

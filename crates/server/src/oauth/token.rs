@@ -4,19 +4,20 @@
 //! 2. Find the grant             §4.5
 //! 3. Authenticate the client    §2.3
 //! 4. Carry out the grant        `grants`
-//! 5. Count who asked            `callers`
+//! 5. Warn if the key ends soon  `key_warning`
+//! 6. Count who asked            `callers`
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 
 use crate::app::App;
 use crate::meter;
 use crate::oauth::form::FormRequest;
-use crate::oauth::{caller, client_auth, grants};
-use crate::respond::{ErrorCode, OAuthError, json_response};
+use crate::oauth::{caller, client_auth, grants, key_warning};
+use crate::respond::{ErrorCode, OAuthError};
 
 /// `POST /token`
 pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
@@ -28,10 +29,11 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
     let principal = client_auth::authenticate(&app, &request, &form).await?;
     let credential = principal.entry.credential.id;
     let asked = grants::Request::read(&form)?;
-    let response = grants::exchange(grant, &grants::Call { app: &app, principal, now }, asked).await?;
+    let call = grants::Call { app: &app, principal, now };
+    let response = grants::exchange(grant, &call, asked).await?;
     meter::TOKENS_ISSUED.increment();
     app.callers.accepted(credential, caller, now);
-    Ok(no_store(json_response(StatusCode::OK, &response)))
+    Ok(no_store(key_warning::beside(&response, &app, &call.principal, now)))
 }
 
 /// RFC 6749 §5.1: token responses must not be stored by anything on the way.

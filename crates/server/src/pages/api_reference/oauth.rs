@@ -51,6 +51,46 @@ struct TokenResponse {
     scope: String,
 }
 
+/// A token, with a warning if the key ends soon.
+#[derive(ToSchema)]
+struct TokenAnswer {
+    #[serde(flatten)]
+    token: TokenResponse,
+    #[serde(flatten)]
+    warning: EndingKey,
+}
+
+/// What stands in a token response only while the key is retiring or its expiry is near.
+#[derive(ToSchema)]
+struct EndingKey {
+    /// `retiring`: it was replaced. `expiring`: it ends by itself.
+    key_state: Option<String>,
+    /// When it ends, in Unix seconds.
+    key_expires_at: Option<i64>,
+    /// What ends when, what to do, and whom to ask.
+    key_notice: Option<String>,
+}
+
+/// A refusal, with what is known of a key that has ended.
+#[derive(ToSchema)]
+struct TokenRefusal {
+    #[serde(flatten)]
+    error: OAuthError,
+    #[serde(flatten)]
+    key: EndedKey,
+}
+
+/// What stands in a refusal only if the secret is right and the key has ended.
+#[derive(ToSchema)]
+struct EndedKey {
+    /// `expired` or `revoked`.
+    key_state: Option<String>,
+    /// When it ended, in Unix seconds.
+    key_ended_at: Option<i64>,
+    /// What ended when, what to do, and whom to ask.
+    key_notice: Option<String>,
+}
+
 /// A refusal (RFC 6749 §5.2).
 #[derive(ToSchema)]
 struct OAuthError {
@@ -120,7 +160,9 @@ struct KeySet {
 /// The client authenticates by HTTP Basic or in the body, never both. Asking for more than may be granted is an error.
 #[utoipa::path(post, path = "/token", tag = "oauth", security(("client" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, body = TokenResponse), (status = "4XX", body = OAuthError)))]
+    responses((status = 200, body = TokenAnswer,
+            headers(("Keyward-Key-Expires" = Option<String>, description = "When the key ends, if that is near (RFC 9110 §5.6.7)"))),
+        (status = "4XX", body = TokenRefusal)))]
 fn token() {}
 
 /// Ask whether a token counts now (RFC 7662)

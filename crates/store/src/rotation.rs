@@ -1,0 +1,102 @@
+//! Rotation: the arrows into, along and out of a credential's retirement.
+//!
+//! Each is one conditional statement with the conditions of its arrow in `keyward_model::credential`; `None` says that
+//! they did not hold.
+
+use keyward_model::credential::{Credential, EndReason};
+use keyward_model::id::CredentialId;
+use keyward_model::time::Timestamp;
+
+use crate::credentials::{AUTHENTICATES, COLUMNS, read};
+use crate::{StoreError, Tx};
+
+/// A caller that used the credential at the instant `$3` or later, as `list_callers` counts it.
+const RECENT: &str = "accepted > 0 AND last_seen_at >= $3";
+
+/// How a retirement is ended before its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish {
+    /// When.
+    pub now: Timestamp,
+    /// It is in use if a caller was seen at this instant or later.
+    pub quiet_since: Timestamp,
+    /// Also if it is in use.
+    pub force: bool,
+}
+
+impl Tx {
+    /// Rotation: gives an active credential its successor and its hard end, or its expiry if that is earlier.
+    pub async fn retire_credential(
+        &mut self,
+        id: CredentialId,
+        successor: CredentialId,
+        retire_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET state = 'retiring', successor = $3, updated_at = $2, version = version + 1, \
+             retire_at = CASE WHEN expires_at < $4 THEN expires_at ELSE $4 END \
+             WHERE id = $1 AND state = 'active' AND purpose <> 'bootstrap' AND {AUTHENTICATES} RETURNING {COLUMNS}"
+        );
+        let args =
+            [id.to_string().into(), now.as_millis().into(), successor.to_string().into(), retire_at.as_millis().into()];
+        self.find(&sql, &args, read).await
+    }
+
+    /// Makes a retiring credential active again, if its successor is this one and was not rotated in its turn.
+    pub async fn cancel_retirement(
+        &mut self,
+        id: CredentialId,
+        successor: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET state = 'active', successor = NULL, retire_at = NULL, updated_at = $2, \
+             version = version + 1 WHERE id = $1 AND state = 'retiring' AND successor = $3 AND {AUTHENTICATES} \
+             AND NOT EXISTS (SELECT 1 FROM credentials AS s WHERE s.id = $3 AND s.successor IS NOT NULL) \
+             RETURNING {COLUMNS}"
+        );
+        let args = [id.to_string().into(), now.as_millis().into(), successor.to_string().into()];
+        self.find(&sql, &args, read).await
+    }
+
+    /// Moves the hard end of a retiring credential, no further than its expiry.
+    pub async fn extend_retirement(
+        &mut self,
+        id: CredentialId,
+        retire_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET updated_at = $2, version = version + 1, \
+             retire_at = CASE WHEN expires_at < $3 THEN expires_at ELSE $3 END \
+             WHERE id = $1 AND state = 'retiring' AND {AUTHENTICATES} RETURNING {COLUMNS}"
+        );
+        self.find(&sql, &[id.to_string().into(), now.as_millis().into(), retire_at.as_millis().into()], read).await
+    }
+
+    /// Ends a retirement before its time, if nobody uses the credential any more; with `force` whoever does. Gives the
+    /// number of callers that were still seen.
+    ///
+    /// Whether there are any is asked by the statement that ends it, so that one written down before is never overlooked.
+    pub async fn finish_retirement(
+        &mut self,
+        id: CredentialId,
+        finish: &Finish,
+    ) -> Result<Option<(Credential, i64)>, StoreError> {
+        let recent = format!("FROM callers WHERE callers.credential = credentials.id AND {RECENT}");
+        let unused = if finish.force { String::new() } else { format!("AND NOT EXISTS (SELECT 1 {recent})") };
+        let sql = format!(
+            "UPDATE credentials SET state = 'expired', ended_at = $2, end_reason = $4, updated_at = $2, \
+             version = version + 1 WHERE id = $1 AND state = 'retiring' AND {AUTHENTICATES} {unused} \
+             RETURNING {COLUMNS}, (SELECT COUNT(*) {recent})"
+        );
+        let args = [
+            id.to_string().into(),
+            finish.now.as_millis().into(),
+            finish.quiet_since.as_millis().into(),
+            EndReason::Finished.as_str().into(),
+        ];
+        self.find(&sql, &args, |row| Ok((read(row)?, row.int(18)?))).await
+    }
+}

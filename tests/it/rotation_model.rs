@@ -1,0 +1,450 @@
+//! Rotation as a whole: two callers take random arrows while time passes, and after each step the server is where a
+//! model of it is. The model knows the diagram in `keyward_model::credential` and nothing of how the server keeps it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keyward_model::event::{Event, Verifier};
+use keyward_model::time::Timestamp;
+use keyward_server::api::instant::Instant;
+use keyward_tests::on_both_databases;
+use keyward_tests::server::{Answer, Api, Secrets, TestServer};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+/// The settings' defaults.
+const OVERLAP: i64 = 7 * DAY;
+const MOST: i64 = 90 * DAY;
+const QUIET: i64 = DAY;
+const KEPT: i64 = 30 * DAY;
+
+/// The random walk that everybody takes; `KEYWARD_TEST_SEED` takes another. A failure names its seed.
+const SEED: u64 = 20_261_123;
+const STEPS: usize = 500;
+/// So that arrows meet: more keys would mean fewer arrows for each.
+const KEYS: usize = 5;
+
+/// SplitMix64: the same walk for the same seed, everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) >> 33).unwrap() % below
+    }
+
+    fn one_of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.roll(list.len())]
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    Active,
+    Retiring(i64),
+    Ended { name: &'static str, reason: Option<&'static str>, at: i64 },
+}
+
+/// A key as the model has it.
+#[derive(Debug, Clone)]
+struct Key {
+    stage: Stage,
+    issued_at: i64,
+    expires_at: Option<i64>,
+    successor: Option<usize>,
+    last_seen: Option<i64>,
+    /// Whether the schedule has written its end down, and whether it has purged it.
+    written: bool,
+    purged: bool,
+    events: Vec<&'static str>,
+}
+
+impl Key {
+    fn new(now: i64, expires_at: Option<i64>) -> Self {
+        let (stage, events) = (Stage::Active, vec!["credential.issued"]);
+        Self {
+            stage,
+            issued_at: now,
+            expires_at,
+            successor: None,
+            last_seen: None,
+            written: false,
+            purged: false,
+            events,
+        }
+    }
+
+    /// Time takes its own arrows.
+    fn pass(&mut self, now: i64) {
+        let retire_at = match self.stage {
+            Stage::Active => i64::MAX,
+            Stage::Retiring(at) => at,
+            Stage::Ended { .. } => return,
+        };
+        let expires_at = self.expires_at.unwrap_or(i64::MAX);
+        let at = retire_at.min(expires_at);
+        if at <= now {
+            let reason = if retire_at < expires_at { "retire_at" } else { "expires_at" };
+            self.stage = Stage::Ended { name: "expired", reason: Some(reason), at };
+        }
+    }
+
+    fn end(&mut self, name: &'static str, reason: Option<&'static str>, at: i64, event: &'static str) {
+        self.stage = Stage::Ended { name, reason, at };
+        self.written = true;
+        self.events.push(event);
+    }
+
+    fn works(&self) -> bool {
+        !matches!(self.stage, Stage::Ended { .. })
+    }
+
+    fn is_active(&self) -> bool {
+        self.stage == Stage::Active
+    }
+
+    fn is_retiring(&self) -> bool {
+        matches!(self.stage, Stage::Retiring(_))
+    }
+
+    fn capped(&self, at: i64) -> i64 {
+        self.expires_at.map_or(at, |expires_at| at.min(expires_at))
+    }
+}
+
+/// The server, what it should be, and who acts on it.
+struct Walk<'a> {
+    server: &'a TestServer,
+    callers: [Api<'a>; 2],
+    client: String,
+    secrets: Vec<Secrets>,
+    keys: Vec<Key>,
+    dice: Dice,
+    turn: usize,
+}
+
+impl<'a> Walk<'a> {
+    async fn begin(server: &'a TestServer, seed: u64) -> Self {
+        let admin = server.admin().await;
+        let client = admin.orders_key().await.client_id;
+        let other = admin.issue(&admin.secrets.client_id, &json!({})).await;
+        let callers = [server.api(&admin.secrets).await, server.api(&other).await];
+        Self { server, callers, client, secrets: Vec::new(), keys: Vec::new(), dice: Dice(seed), turn: 0 }
+    }
+
+    fn now(&self) -> i64 {
+        self.server.clock.now().as_millis()
+    }
+
+    async fn post(&self, key: usize, action: &str, body: &Value) -> Answer {
+        let path = format!("/api/v1/credentials/{}/{action}", self.secrets[key].credential());
+        self.callers[self.turn % 2].post(&path, body).await
+    }
+
+    /// A key to do something to: mostly one for which that is the right thing.
+    fn choose(&mut self, right: fn(&Key) -> bool) -> usize {
+        let right: Vec<_> = (0..self.keys.len()).filter(|at| right(&self.keys[*at])).collect();
+        if right.is_empty() || self.dice.roll(4) == 0 {
+            return self.dice.roll(self.keys.len());
+        }
+        self.dice.one_of(&right)
+    }
+
+    /// Takes a step and tells what it was.
+    async fn step(&mut self) -> String {
+        self.turn += 1;
+        if self.keys.is_empty() {
+            return self.issue().await;
+        }
+        let (active, retiring) = (self.choose(Key::is_active), self.choose(Key::is_retiring));
+        let working = self.choose(Key::works);
+        match self.dice.roll(27) {
+            0 | 1 => self.issue().await,
+            2..=6 => self.rotate(active).await,
+            7 | 8 => self.cancel(retiring).await,
+            9..=11 => self.extend(retiring).await,
+            12 | 13 => self.finish(retiring, false).await,
+            14 => self.finish(retiring, true).await,
+            15 => self.revoke(working).await,
+            16 => self.change_expiry(working).await,
+            17..=19 => self.use_it(retiring).await,
+            20 | 21 => self.schedule().await,
+            _ => self.pass_time().await,
+        }
+    }
+
+    async fn issue(&mut self) -> String {
+        let after = self.dice.one_of(&[None, None, Some(10 * DAY), Some(200 * DAY)]);
+        let expires_at = after.map(|after| self.now() + after);
+        if self.keys.iter().filter(|key| key.works()).count() >= KEYS {
+            return "enough keys".to_owned();
+        }
+        let members = json!({ "expires_at": expires_at.map(rfc3339) });
+        self.secrets.push(self.callers[0].issue(&self.client, &members).await);
+        self.keys.push(Key::new(self.now(), expires_at));
+        format!("issue until {after:?}")
+    }
+
+    async fn rotate(&mut self, at: usize) -> String {
+        let overlap = self.dice.one_of(&[
+            None,
+            Some(0),
+            Some(HOUR),
+            Some(5 * DAY),
+            Some(20 * DAY),
+            Some(MOST),
+            Some(MOST + 1000),
+        ]);
+        let body = json!({ "overlap_seconds": overlap.map(|millis| millis / 1000) });
+        let answer = self.post(at, "rotate", &body).await;
+        let (now, next) = (self.now(), self.keys.len());
+        let key = &mut self.keys[at];
+        let expected = match key.stage {
+            _ if overlap.is_some_and(|overlap| overlap == 0 || overlap > MOST) => 422,
+            Stage::Active => 201,
+            _ => 409,
+        };
+        assert_eq!(answer.status.as_u16(), expected, "rotate: {}", answer.body);
+        if expected == 201 {
+            key.stage = Stage::Retiring(key.capped(now + overlap.unwrap_or(OVERLAP)));
+            key.successor = Some(next);
+            key.events.push("credential.rotated");
+            let again = key.expires_at.map(|expires_at| now + expires_at - key.issued_at);
+            self.keys.push(Key::new(now, again));
+            let text = |name: &str| answer.body[name].as_str().unwrap().to_owned();
+            self.secrets.push(Secrets { client_id: text("client_id"), client_secret: text("client_secret") });
+        }
+        format!("rotate {at} with {overlap:?}")
+    }
+
+    async fn cancel(&mut self, at: usize) -> String {
+        let answer = self.post(at, "cancel", &json!({})).await;
+        let now = self.now();
+        let rotated = self.keys[at].successor.is_some_and(|successor| self.keys[successor].successor.is_some());
+        let open = matches!(self.keys[at].stage, Stage::Retiring(_)) && !rotated;
+        assert_eq!(answer.status.as_u16(), if open { 200 } else { 409 }, "cancel: {}", answer.body);
+        if open {
+            let key = &mut self.keys[at];
+            key.stage = Stage::Active;
+            key.events.push("credential.rotation_cancelled");
+            let successor = key.successor.take().unwrap();
+            if self.keys[successor].works() {
+                self.keys[successor].end("revoked", None, now, "credential.revoked");
+            }
+        }
+        format!("cancel {at}")
+    }
+
+    async fn extend(&mut self, at: usize) -> String {
+        let by = self.dice.one_of(&[0, HOUR, 10 * DAY, MOST, MOST + 1]);
+        let to = self.now() + by;
+        let answer = self.post(at, "extend", &json!({ "retire_at": rfc3339(to) })).await;
+        let key = &mut self.keys[at];
+        let expected = match key.stage {
+            _ if by == 0 || by > MOST => 422,
+            Stage::Retiring(_) => 200,
+            _ => 409,
+        };
+        assert_eq!(answer.status.as_u16(), expected, "extend: {}", answer.body);
+        if expected == 200 {
+            key.stage = Stage::Retiring(key.capped(to));
+            key.events.push("credential.rotation_extended");
+        }
+        format!("extend {at} by {by}")
+    }
+
+    async fn finish(&mut self, at: usize, force: bool) -> String {
+        let answer = self.post(at, "finish", &json!({ "force": force })).await;
+        let now = self.now();
+        let key = &mut self.keys[at];
+        let in_use = key.last_seen.is_some_and(|seen| seen >= now - QUIET);
+        let expected = match key.stage {
+            Stage::Ended { reason: Some("finished"), .. } if !key.purged => 200,
+            Stage::Retiring(_) if force || !in_use => {
+                key.end("expired", Some("finished"), now, "credential.finished");
+                200
+            }
+            _ => 409,
+        };
+        assert_eq!(answer.status.as_u16(), expected, "finish: {}", answer.body);
+        if matches!(key.stage, Stage::Retiring(_)) {
+            assert_eq!(answer.body["type"], "urn:keyward:problem:callers-remain");
+        }
+        format!("finish {at}, force {force}, in use {in_use}")
+    }
+
+    async fn revoke(&mut self, at: usize) -> String {
+        let answer = self.post(at, "revoke", &json!({})).await;
+        assert_eq!(answer.status, StatusCode::OK, "revoke: {}", answer.body);
+        let now = self.now();
+        let key = &mut self.keys[at];
+        if key.works() {
+            key.end("revoked", None, now, "credential.revoked");
+        }
+        format!("revoke {at}")
+    }
+
+    async fn change_expiry(&mut self, at: usize) -> String {
+        let after = self.dice.one_of(&[None, Some(2 * HOUR), Some(3 * DAY), Some(100 * DAY)]);
+        let expires_at = after.map(|after| self.now() + after);
+        let path = format!("/api/v1/credentials/{}", self.secrets[at].credential());
+        let answer = self.callers[1].patch(&path, &json!({ "expires_at": expires_at.map(rfc3339) })).await;
+        let key = &mut self.keys[at];
+        assert_eq!(answer.status.as_u16(), if key.works() { 200 } else { 409 }, "change: {}", answer.body);
+        if key.works() {
+            key.expires_at = expires_at;
+            key.events.push("credential.changed");
+        }
+        format!("let {at} expire after {after:?}")
+    }
+
+    async fn use_it(&mut self, at: usize) -> String {
+        let now = self.now();
+        let answer = self.server.token_answer(&self.secrets[at], &[]).await;
+        let key = &mut self.keys[at];
+        let refused = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!((answer.status == StatusCode::OK, refused), (key.works(), !key.works()), "use: {}", answer.body);
+        if key.works() {
+            key.last_seen = Some(now);
+        }
+        format!("use {at}")
+    }
+
+    async fn schedule(&mut self) -> String {
+        self.server.app.run_schedule().await.unwrap();
+        let now = self.now();
+        for key in &mut self.keys {
+            let Stage::Ended { at, .. } = key.stage else { continue };
+            if !key.written {
+                key.written = true;
+                key.events.push("credential.expired");
+            }
+            if !key.purged && at < now - KEPT {
+                key.purged = true;
+                key.events.push("credential.purged");
+            }
+        }
+        "schedule".to_owned()
+    }
+
+    async fn pass_time(&mut self) -> String {
+        let by = self.dice.one_of(&[1, HOUR, HOUR, 5 * HOUR, HOUR, DAY, 3 * DAY, 11 * DAY]);
+        self.server.clock.advance(Duration::from_millis(by.unsigned_abs()));
+        let now = self.now();
+        self.keys.iter_mut().for_each(|key| key.pass(now));
+        // The callers' tokens have ended with their ten minutes.
+        let [one, two] = &self.callers;
+        self.callers = [self.server.api(&one.secrets).await, self.server.api(&two.secrets).await];
+        format!("{by} ms later")
+    }
+
+    /// The server is where the model is.
+    async fn check(&self, what: &str) {
+        let path = format!("/api/v1/clients/{}/credentials?limit=200", self.client);
+        let listed = self.callers[0].get(&path).await.ok();
+        let found: BTreeMap<&str, &Value> =
+            listed["items"].as_array().unwrap().iter().map(|item| (item["id"].as_str().unwrap(), item)).collect();
+        for (at, (key, secrets)) in self.keys.iter().zip(&self.secrets).enumerate() {
+            let seen = found[secrets.credential().as_str()];
+            let (name, retire_at, ended_at, reason) = match key.stage {
+                Stage::Active => ("active", None, None, None),
+                Stage::Retiring(hard_end) => ("retiring", Some(hard_end), None, None),
+                Stage::Ended { at, .. } if key.purged => ("purged", None, Some(at), None),
+                Stage::Ended { name, reason, at } => (name, None, Some(at), reason),
+            };
+            let expected = json!({
+                "state": name, "retire_at": retire_at.map(rfc3339), "ended_at": ended_at.map(rfc3339),
+                "end_reason": reason, "expires_at": key.expires_at.map(rfc3339),
+                "successor": key.successor.map(|successor| self.secrets[successor].credential()),
+            });
+            for (member, value) in expected.as_object().unwrap() {
+                assert_eq!(&seen[member], value, "{member} of key {at} after: {what}; {seen}; {key:?}");
+            }
+            if name == "retiring" {
+                assert!(seen["retire_at"].is_string(), "key {at} retires for ever after: {what}");
+            }
+        }
+    }
+
+    /// Whoever asks for the keys in a state is given exactly those: what a list is filtered by is no other truth.
+    async fn check_list(&self, state: &str, what: &str) {
+        let path = format!("/api/v1/clients/{}/credentials?limit=200&state={state}", self.client);
+        let listed = self.callers[1].get(&path).await.ok();
+        let found: Vec<&str> =
+            listed["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+        for (at, (key, secrets)) in self.keys.iter().zip(&self.secrets).enumerate() {
+            let name = match key.stage {
+                Stage::Active => "active",
+                Stage::Retiring(_) => "retiring",
+                Stage::Ended { .. } if key.purged => "purged",
+                Stage::Ended { name, .. } => name,
+            };
+            assert_eq!(
+                found.contains(&secrets.credential().as_str()),
+                name == state,
+                "{state}: key {at} after: {what}"
+            );
+        }
+    }
+
+    /// Exactly the keys that should do authenticate. Keys in retirement are left in peace: they are to become quiet.
+    async fn check_access(&mut self) {
+        for at in 0..self.keys.len() {
+            if !self.keys[at].is_retiring() {
+                self.use_it(at).await;
+            }
+        }
+    }
+
+    /// The log holds one event for each arrow taken, none for one refused, and proves it.
+    async fn check_log(&self) {
+        let (mut verifier, mut after, mut told) = (Verifier::default(), 0, BTreeMap::<String, Vec<String>>::new());
+        loop {
+            let part = self.callers[0].get(&format!("/api/v1/events?limit=1000&after={after}")).await.ok();
+            let events: Vec<Event> = serde_json::from_value(part["items"].clone()).unwrap();
+            for event in events {
+                verifier.check(&event).unwrap();
+                told.entry(event.subject).or_default().push(event.kind);
+            }
+            let Some(next) = part["next_after"].as_i64() else { break };
+            after = next;
+        }
+        for (at, (key, secrets)) in self.keys.iter().zip(&self.secrets).enumerate() {
+            assert_eq!(told[&secrets.credential()], key.events, "key {at}: {key:?}");
+        }
+    }
+}
+
+fn rfc3339(millis: i64) -> String {
+    Instant(Timestamp::from_millis(millis)).to_string()
+}
+
+on_both_databases! {
+    async fn whatever_two_callers_do_and_whenever_the_server_is_where_the_model_is(server: TestServer) {
+        let seed = std::env::var("KEYWARD_TEST_SEED").map_or(SEED, |seed| seed.parse().unwrap());
+        let mut walk = Walk::begin(&server, seed).await;
+        for step in 0..STEPS {
+            let what = walk.step().await;
+            let what = format!("seed {seed}, step {step}: {what}");
+            walk.check(&what).await;
+            walk.check_list("active", &what).await;
+            if step % 10 == 9 {
+                walk.check_access().await;
+                for state in ["retiring", "expired", "revoked", "purged"] {
+                    walk.check_list(state, &what).await;
+                }
+            }
+        }
+        walk.check_log().await;
+        for arrow in ["rotated", "rotation_cancelled", "rotation_extended", "finished", "revoked", "expired", "purged"] {
+            let kind = format!("credential.{arrow}");
+            let times = walk.keys.iter().flat_map(|key| &key.events).filter(|event| **event == kind).count();
+            assert!(times > 2, "seed {seed}: {kind} {times} times");
+        }
+    }
+}
