@@ -1,5 +1,7 @@
 //! Behind proxies: `X-Forwarded-For` says who a client is if, and only if, the peer is trusted.
 
+use keyward_model::entropy::Entropy;
+use keyward_model::id::ClientId;
 use keyward_tests::server::{Answer, Api, Db, Secrets, TestServer};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -23,10 +25,10 @@ async fn source_of_change(admin: &Api<'_>, forwarded_for: &str) -> String {
     events["items"][0]["source"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Fails to authenticate once with this `X-Forwarded-For`.
+/// Fails to authenticate once with this `X-Forwarded-For`, always as another client, since each has a budget too.
 async fn fail(server: &TestServer, forwarded_for: &str) -> StatusCode {
-    let wrong =
-        Secrets { client_id: "client_00000000000000000000000000".to_owned(), client_secret: "wrong".to_owned() };
+    let client = ClientId::new(server.clock.now(), &Entropy::system()).unwrap();
+    let wrong = Secrets { client_id: client.to_string(), client_secret: "wrong".to_owned() };
     let form = server.form("/token", &wrong, &[("grant_type", "client_credentials")]);
     Answer::of(form.header("x-forwarded-for", forwarded_for)).await.status
 }
@@ -86,4 +88,20 @@ async fn a_proxy_that_is_not_trusted_cannot_open_the_metrics() {
         }
         assert_eq!(Answer::of(request).await.status, status, "{proxies:?} {forwarded_for:?}");
     }
+}
+
+#[tokio::test]
+async fn many_networks_that_try_one_client_are_slowed_as_one_and_its_key_still_works() {
+    let server = behind(&["127.0.0.0/8"]).await;
+    let key = server.admin().await.orders_key().await;
+    let wrong = Secrets { client_secret: "wrong".to_owned(), ..key.clone() };
+    let from = async |secrets: &Secrets, address: String| {
+        let form = server.form("/token", secrets, &[("grant_type", "client_credentials")]);
+        Answer::of(form.header("x-forwarded-for", address)).await.status
+    };
+    for n in 1..=2 {
+        assert_eq!(from(&wrong, format!("198.51.100.{n}")).await, StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(from(&wrong, "198.51.100.3".to_owned()).await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(from(&key, "198.51.100.3".to_owned()).await, StatusCode::OK);
 }
