@@ -31,5 +31,7 @@ VOLUME /data
 ENV KEYWARD_SERVER_LISTEN=0.0.0.0:8080 \
     KEYWARD_SERVER_DATA=/data
 EXPOSE 8080
+# The image has no other program to ask with. With TLS, name the URL that the certificate is for: health --url https://…
+HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["/keyward", "health"]
 ENTRYPOINT ["/keyward"]
 CMD ["serve"]

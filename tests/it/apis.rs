@@ -131,6 +131,22 @@ on_both_databases! {
         assert_eq!(server.introspect(&gateway, &token).await["active"], false);
     }
 
+    async fn the_client_of_an_api_is_not_deleted_under_it(server: TestServer) {
+        let admin = server.admin().await;
+        let gateway = admin.new_client(json!({ "name": "gateway" })).await;
+        let api = json!({ "name": "stock", "audience": "https://stock.example", "client": gateway });
+        let api = admin.post(APIS, &api).await.created();
+        let path = format!("/api/v1/clients/{gateway}");
+        let refused = admin.delete(&path).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("stock") && detail.contains(api["id"].as_str().unwrap()), "{detail}");
+        let place = format!("{APIS}/{}", api["id"].as_str().unwrap());
+        assert_eq!(admin.get(&place).await.ok()["client"], json!(gateway));
+        admin.patch(&place, &json!({ "client": null })).await.ok();
+        assert_eq!(admin.delete(&path).await.status, StatusCode::NO_CONTENT);
+    }
+
     async fn an_algorithm_gets_its_keys_once_however_many_apis_choose_it_at_once(server: TestServer) {
         let admin = server.admin().await;
         let chosen = |n: usize| {

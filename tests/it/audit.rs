@@ -95,6 +95,30 @@ async fn newest_rows_cut_from_the_database_are_noticed() {
 }
 
 #[tokio::test]
+async fn the_tail_of_the_log_outlives_a_restart_of_the_server_and_says_so_once() {
+    let mut server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    let mut tail = person.command(&["audit", "tail", "-f", "-n", "1", "--json"]);
+    let mut tail = tail.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut events = std::io::BufRead::lines(std::io::BufReader::new(tail.stdout.take().unwrap()));
+    let mut notes = std::io::BufRead::lines(std::io::BufReader::new(tail.stderr.take().unwrap()));
+    events.next().unwrap().unwrap();
+    assert!(server.terminate().await.success());
+    let note = notes.next().unwrap().unwrap();
+    assert!(note.contains("does not answer") && note.ends_with("it is asked again until it answers"), "{note}");
+    server.start_again().await;
+    person.does(&["user", "create", "alice"]);
+    let event: Value = serde_json::from_str(&events.next().unwrap().unwrap()).unwrap();
+    assert_eq!((&event["kind"], &event["data"]["name"]), (&"user.created".into(), &"alice".into()));
+    // What cannot pass ends it.
+    let credential = text(&person.json(&["audit", "tail", "-n", "1"])["actor"]["credential"]);
+    person.does(&["credential", "revoke", &credential]);
+    let rest: Vec<_> = notes.map(Result::unwrap).collect();
+    assert!(rest[0].starts_with("error: ") && !rest.concat().contains("asked again"), "{rest:?}");
+    assert_eq!(tail.wait().unwrap().code(), Some(1));
+}
+
+#[tokio::test]
 async fn the_tail_of_the_log_names_what_happened_and_follows_it() {
     let server = Process::serve(&[]).await;
     let person = Person::administrator(&server);

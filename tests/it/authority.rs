@@ -131,6 +131,31 @@ on_both_databases! {
         }
     }
 
+    async fn a_self_key_makes_keys_as_wide_as_its_owner_on_its_own_resources_and_no_wider(server: TestServer) {
+        let admin = server.admin().await;
+        let (user, _) = person(&admin, &server, "olga", "keyward:self").await;
+        let own = own_api(&admin).await;
+        let stock = admin.new_api("https://stock.example", &["Supervisor", "Worker"]).await;
+        let narrow = json!({ "owner": user["id"], "scope": "keyward:self", "res": ["plant/7"], "apis": [own] });
+        let olga = server.api(&admin.issue(&admin.new_client(narrow).await, &json!({})).await).await;
+        for beyond in [json!({ "res": ["plant"] }), json!({ "res": ["*"] }), json!({ "scope": "keyward:support" })] {
+            let mut new = json!({ "name": "x", "apis": [stock] });
+            new.as_object_mut().unwrap().extend(beyond.as_object().unwrap().clone());
+            assert_eq!(olga.post("/api/v1/clients", &new).await.status, StatusCode::FORBIDDEN, "{new}");
+        }
+        // Her own key holds no Worker, she does; she holds no Supervisor, so no key of hers ever does.
+        let members = json!({ "scope": "Supervisor Worker", "res": ["plant/7"], "apis": [stock] });
+        let key = olga.issue(&olga.new_client(members).await, &json!({})).await;
+        let granted = server.token_answer(&key, &[]).await.ok();
+        let active = server.introspect(&key, granted["access_token"].as_str().unwrap()).await;
+        assert_eq!((&active["scope"], &active["res"]), (&json!("Worker"), &json!(["plant/7"])));
+        let beyond = server.token_answer(&key, &[("scope", "Supervisor")]).await;
+        assert_eq!(beyond.body["error"], "invalid_scope", "{}", beyond.body);
+        let user = format!("/api/v1/users/{}", user["id"].as_str().unwrap());
+        admin.patch(&user, &json!({ "scope": "keyward:self" })).await.ok();
+        assert_eq!(server.token_answer(&key, &[]).await.body["error"], "invalid_scope", "what she lost, they lost");
+    }
+
     async fn everything_that_changes_is_in_the_log_with_who_and_what(server: TestServer) {
         let admin = server.admin().await;
         let key = admin.orders_key().await;
@@ -185,6 +210,29 @@ on_both_databases! {
         assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
         assert_eq!(stale.body["type"], "urn:keyward:problem:stale");
         assert_eq!(admin.get(&path).await.ok()["name"], "first");
+    }
+
+    async fn a_change_may_name_several_versions_or_any(server: TestServer) {
+        let admin = server.admin().await;
+        let path = format!("/api/v1/clients/{}", admin.orders_key().await.client_id);
+        let change = async |if_match: &str| {
+            let etag = admin.get(&path).await.header("etag").to_owned();
+            let request = admin.request(Method::PATCH, &path).header("if-match", if_match.replace("NOW", &etag));
+            Answer::of(request.json(&json!({ "name": "another" }))).await.status
+        };
+        for (if_match, status) in [
+            ("*", StatusCode::OK),
+            ("\"0\", NOW", StatusCode::OK),
+            ("\"0\"", StatusCode::PRECONDITION_FAILED),
+            ("\"unknown\"", StatusCode::PRECONDITION_FAILED),
+            ("W/NOW", StatusCode::PRECONDITION_FAILED),
+            ("nonsense", StatusCode::BAD_REQUEST),
+        ] {
+            assert_eq!(change(if_match).await, status, "{if_match}");
+        }
+        let gone = admin.request(Method::PATCH, "/api/v1/clients/client_01h455vb4pex5vsknk084sn02q");
+        let gone = Answer::of(gone.header("if-match", "*").json(&json!({ "name": "another" }))).await;
+        assert_eq!(gone.status, StatusCode::NOT_FOUND);
     }
 
     async fn a_repeated_create_makes_nothing_and_shows_no_secret_twice(server: TestServer) {

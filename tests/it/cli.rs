@@ -270,3 +270,43 @@ fn shells_load_the_completions() {
     let completed = said(Command::new("bash").args(["-c", ask]).arg(&script));
     assert_eq!(completed.out.trim(), "credential", "{}", completed.err);
 }
+
+#[tokio::test]
+async fn further_keys_are_kept_under_names_and_chosen_by_them() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    let client = person.registers("press-7");
+    let issued = person.json(&["credential", "issue", "press-7"]);
+    let secret = text(&issued["client_secret"]);
+    let key = person.home.join("key");
+    fs::write(&key, format!("{secret}\n")).unwrap();
+    let add = |arguments: &[&str]| {
+        let arguments = [&["profile", "add", "press-7", "--client", &client][..], arguments].concat();
+        said(person.command(&arguments).stdin(fs::File::open(&key).unwrap()))
+    };
+    let added = add(&[]);
+    assert!(added.code == 0 && !added.out.contains(&secret), "{}{}", added.out, added.err);
+    let file = person.home.join(".config/keyward/profiles/press-7.json");
+    assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+    assert_eq!(add(&[]).code, 1, "not replaced by mistake");
+    assert_eq!(add(&["--force", "--url", &person.url]).code, 0);
+
+    let scope = |arguments: &[&str]| text(&person.json(&[arguments, &["token"]].concat())["scope"]);
+    assert!(scope(&[]).contains("keyward:admin"));
+    assert_eq!(scope(&["--profile", "press-7"]), "Supervisor Worker");
+    assert!(scope(&["--profile", person.profile().to_str().unwrap()]).contains("keyward:admin"), "a file does too");
+    person.does(&["profile", "use", "press-7"]);
+    assert_eq!(scope(&[]), "Supervisor Worker");
+    let listed = person.json(&["profile", "list"]);
+    let shown: Vec<_> = listed.as_array().unwrap().iter().map(|p| (text(&p["name"]), p["current"] == true)).collect();
+    assert_eq!(shown, [("default".to_owned(), false), ("press-7".to_owned(), true)]);
+    assert!(!listed.to_string().contains("kw_"), "{listed}");
+
+    assert_eq!(person.tries(&["profile", "remove", "press-7"]).code, 2, "scripts say --yes");
+    person.does(&["profile", "remove", "press-7", "--yes"]);
+    assert!(!file.exists() && scope(&[]).contains("keyward:admin"), "the one of bootstrap is in use again");
+    let gone = person.tries(&["profile", "use", "press-7"]);
+    assert!(gone.code == 1 && gone.err.contains("there is no profile press-7"), "{}", gone.err);
+    fs::write(&key, "kw_mistyped").unwrap();
+    assert_eq!(add(&[]).code, 2, "a typing error is found at once");
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyward_server::config::Config;
 use keyward_tests::server::{Db, TestServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -175,6 +176,42 @@ async fn whoever_finds_no_place_waits_for_one() {
     assert_eq!(status(&three.answer().await), "200");
     two.send(GET).await;
     assert_eq!(status(&two.answer().await), "200");
+}
+
+#[tokio::test]
+async fn a_network_that_has_its_connections_gets_no_more_until_it_ends_one() {
+    let most = |config: &mut Config| config.server.max_connections_per_network = 2;
+    let server = TestServer::start_with(Db::Sqlite, most).await;
+    let (one, mut two) = (Wire::open(&server).await, Wire::open(&server).await);
+    two.send(GET).await;
+    assert_eq!(status(&two.answer().await), "200");
+    assert_eq!(Wire::open(&server).await.rest().await, "", "it is closed without a word");
+    two.send(GET.replace("healthz", "metrics")).await;
+    let metrics = two.answer().await;
+    let refused = metrics.lines().find_map(|line| line.strip_prefix("keyward_connections_refused_total "));
+    assert!(refused.is_some_and(|refused| refused.parse::<u64>().unwrap() >= 1), "{metrics}");
+    drop(one);
+    let served = async {
+        loop {
+            let mut three = Wire::open(&server).await;
+            // A connection that is closed already may refuse to take anything.
+            drop(three.stream.write_all(GET.replace("Host: a", "Host: a\r\nConnection: close").as_bytes()).await);
+            if three.rest().await.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, served).await.expect("the place that was left is given on");
+
+    let server = TestServer::start_with(Db::Sqlite, |config| {
+        most(config);
+        config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let server = server.await;
+    for mut wire in [Wire::open(&server).await, Wire::open(&server).await, Wire::open(&server).await] {
+        wire.send(GET).await;
+        assert_eq!(status(&wire.answer().await), "200", "a trusted proxy may have more");
+    }
 }
 
 /// RFC 9112 §3.2 and RFC 9110 §7.2.

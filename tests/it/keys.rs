@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyward_server::master_key::{self, MasterKeySource};
 use keyward_tests::on_both_databases;
 use keyward_tests::server::{Answer, Db, TestServer};
 use reqwest::StatusCode;
@@ -133,6 +134,33 @@ on_both_databases! {
         }
     }
 
+    async fn nothing_stays_under_an_old_master_key_however_much_is_rotated_at_once(server: TestServer) {
+        let admin = server.admin().await;
+        let source = MasterKeySource::File { path: server.directory.join("master.key"), create: true };
+        let store = &server.app.store;
+        let replace = || master_key::rotate(store, &source, None, &server.app.entropy);
+        let nothing = json!({});
+        let rotate = || admin.post("/api/v1/signing-keys/rotate", &nothing);
+        for round in 0..5 {
+            let audience = format!("https://{round}.example");
+            let algorithm = if round == 0 { "EdDSA" } else { "ES256" };
+            let api = json!({ "name": "x", "audience": audience, "signing_algorithm": algorithm });
+            let (one, _, two, _, made) =
+                tokio::join!(replace(), rotate(), replace(), rotate(), admin.post("/api/v1/apis", &api));
+            assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+            made.created();
+        }
+        let master = source.load(&store.list_sealed_secrets().await.unwrap()).unwrap();
+        let rows = store.list_signing_keys().await.unwrap();
+        assert!(rows.len() >= 4 + 5, "{} keys", rows.len());
+        for row in rows {
+            master.open(&format!("signing key {}", row.key.id), &row.key.sealed).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(server.directory.join("master.key")).unwrap().lines().count(), 1);
+        let secrets = admin.secrets.clone();
+        server.restart().await.token(&secrets, &[]).await;
+    }
+
     async fn tokens_outlive_a_restart(server: TestServer) {
         let admin = server.admin().await;
         let (secrets, token) = (admin.secrets.clone(), admin.token.clone());
@@ -151,9 +179,8 @@ async fn the_master_key_file_is_private_and_everything_is_sealed_anew_under_anot
     let admin = server.admin().await;
     let (secrets, old) = (admin.secrets.clone(), std::fs::read_to_string(&file).unwrap());
 
-    let source = keyward_server::master_key::MasterKeySource::File { path: file.clone(), create: true };
-    let resealed =
-        keyward_server::master_key::rotate(&server.app.store, &source, None, &server.app.entropy).await.unwrap();
+    let source = MasterKeySource::File { path: file.clone(), create: true };
+    let resealed = master_key::rotate(&server.app.store, &source, None, &server.app.entropy).await.unwrap();
     assert_eq!(resealed, 3, "the hashing key and two signing keys");
     let new = std::fs::read_to_string(&file).unwrap();
     assert_ne!(new, old);
@@ -166,51 +193,6 @@ async fn the_master_key_file_is_private_and_everything_is_sealed_anew_under_anot
 
     // With the old master key nothing opens.
     std::fs::write(&file, old).unwrap();
-    let refused = source.load(&server.app.store.list_sealed_secrets().await.unwrap()[0].1);
+    let refused = source.load(&server.app.store.list_sealed_secrets().await.unwrap());
     assert!(refused.unwrap_err().to_string().contains("sealed under a master key that"));
-}
-
-#[tokio::test]
-async fn the_status_list_tells_verifiers_offline() {
-    let server = TestServer::start(Db::Sqlite).await;
-    let admin = server.admin().await;
-    let key = admin.orders_key().await;
-    let token = server.token(&key, &[]).await;
-    let claims = server.introspect(&key, &token).await;
-    assert_eq!(claims["active"], true);
-    let payload = token.split('.').nth(1).unwrap();
-    let payload = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, payload).unwrap();
-    let payload: Value = serde_json::from_slice(&payload).unwrap();
-    let (uri, index) =
-        (&payload["status"]["status_list"]["uri"], payload["status"]["status_list"]["idx"].as_u64().unwrap());
-
-    let before = bit(&server, uri.as_str().unwrap(), index).await;
-    admin.revoke(&key).await;
-    let after = bit(&server, uri.as_str().unwrap(), index).await;
-    assert_eq!((before, after), (false, true));
-    assert_eq!(admin.delete(&format!("/api/v1/clients/{}", key.client_id)).await.status, StatusCode::NO_CONTENT);
-    assert!(bit(&server, uri.as_str().unwrap(), index).await, "deleting the client must not bring its tokens back");
-}
-
-/// Reads one bit as a verifier does that has only the token and the key set.
-async fn bit(server: &TestServer, uri: &str, index: u64) -> bool {
-    let answer = server.http.get(uri).send().await.unwrap();
-    assert_eq!(answer.headers()["content-type"], "application/statuslist+jwt");
-    let jwt = answer.text().await.unwrap();
-    let jwks: jsonwebtoken::jwk::JwkSet =
-        server.http.get(format!("{}/jwks", server.url())).send().await.unwrap().json().await.unwrap();
-    let header = jsonwebtoken::decode_header(&jwt).unwrap();
-    assert_eq!(header.typ.as_deref(), Some("statuslist+jwt"));
-    let key = jsonwebtoken::DecodingKey::from_jwk(jwks.find(&header.kid.unwrap()).unwrap()).unwrap();
-    let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::ES256);
-    // The clock of the test stands still; the library's does not.
-    validation.validate_exp = false;
-    let list = jsonwebtoken::decode::<Value>(&jwt, &key, &validation).unwrap().claims;
-    assert_eq!(list["sub"], uri);
-    let compressed = list["status_list"]["lst"].as_str().unwrap();
-    let compressed = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, compressed).unwrap();
-    let mut bits = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::ZlibDecoder::new(&*compressed), &mut bits).unwrap();
-    let index = usize::try_from(index).unwrap();
-    bits[index / 8] >> (index % 8) & 1 == 1
 }

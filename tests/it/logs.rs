@@ -175,10 +175,7 @@ impl<'a> Visitor<'a> {
 
     /// Nothing that must stay secret is in the log, nor in any answer but the ones that hand it out.
     fn check(&self, password: Option<&str>) {
-        let mut log = self.process.log();
-        let first = self.process.bootstrap().client_secret;
-        assert_eq!(log.matches(&first).count(), 1, "shown once, at the first start");
-        log = log.replacen(&first, "", 1);
+        let log = self.process.log();
         let master = std::fs::read_to_string(self.process.data().join("master.key")).unwrap();
         let secrets = self.secrets.iter().map(String::as_str).chain([master.trim()]).chain(password);
         for secret in secrets {

@@ -35,6 +35,20 @@ on_both_databases! {
         .await;
     }
 
+    async fn a_revocation_asked_for_several_times_at_once_is_in_force_for_whoever_is_answered(server: TestServer) {
+        let admin = server.admin().await;
+        let client = admin.orders_key().await.client_id;
+        let nothing = json!({});
+        let keys = join_all((0..20).map(|_| admin.issue(&client, &nothing))).await;
+        let (server, admin) = (&server, &admin);
+        join_all(keys.iter().flat_map(|key| (0..4).map(move |_| key)).map(|key| async move {
+            admin.revoke(key).await;
+            let answer = server.token_answer(key, &[]).await;
+            assert_ne!(answer.status, StatusCode::OK, "{answer:?}");
+        }))
+        .await;
+    }
+
     async fn the_bootstrap_key_gives_one_key_however_many_ask_at_once(server: TestServer) {
         let api = server.api(&server.bootstrap()).await;
         let client = api.get("/api/v1/clients").await.body["items"][0]["id"].as_str().unwrap().to_owned();
@@ -110,9 +124,43 @@ on_both_databases! {
             Answer::of(request.json(&json!({ "name": "the one" })))
         };
         let answers = join_all((0..8).map(|_| create())).await;
-        assert!(answers.iter().all(|a| matches!(a.status, StatusCode::CREATED | StatusCode::CONFLICT)), "{answers:?}");
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::CREATED), "{answers:?}");
         let listed = admin.get("/api/v1/clients?name=the%20one").await.ok();
         assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    }
+
+    async fn whoever_repeats_a_create_that_is_under_way_is_told_what_was_made(server: TestServer) {
+        let admin = server.admin().await;
+        let keys = format!("/api/v1/clients/{}/credentials", admin.orders_key().await.client_id);
+        for (path, body) in [
+            (keys.as_str(), json!({ "label": "the one" })),
+            ("/api/v1/users", json!({ "name": "the one" })),
+            ("/api/v1/scopes", json!({ "name": "the-one" })),
+            ("/api/v1/apis", json!({ "name": "the one", "audience": "https://one.example" })),
+        ] {
+            let create = || Answer::of(admin.request(Method::POST, path).header("idempotency-key", path).json(&body));
+            let answers = join_all((0..8).map(|_| create())).await;
+            let named = |answer: &Answer| (answer.body["id"].clone(), answer.body["name"].clone());
+            for answer in &answers {
+                assert_eq!(answer.status, StatusCode::CREATED, "{path}: {}", answer.body);
+                assert_eq!(named(answer), named(&answers[0]), "{path}");
+                assert!(!answer.header("location").is_empty(), "{path}");
+            }
+            let shown = answers.iter().filter(|answer| answer.body["client_secret"].is_string()).count();
+            assert_eq!(shown, usize::from(path == keys), "{path}: a secret is shown once");
+        }
+    }
+
+    async fn of_two_requests_under_one_key_the_other_is_told_so(server: TestServer) {
+        let admin = server.admin().await;
+        let create = |name: &'static str| {
+            let request = admin.request(Method::POST, "/api/v1/users").header("idempotency-key", "shared");
+            Answer::of(request.json(&json!({ "name": name })))
+        };
+        let (one, two) = tokio::join!(create("one"), create("two"));
+        let (won, lost) = if one.status == StatusCode::CREATED { (one, two) } else { (two, one) };
+        assert_eq!((won.status, lost.status), (StatusCode::CREATED, StatusCode::CONFLICT));
+        assert!(lost.body["detail"].as_str().unwrap().contains("used for another request"), "{}", lost.body);
     }
 
     async fn two_administrators_cannot_disable_each_other(server: TestServer) {

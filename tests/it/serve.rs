@@ -125,6 +125,62 @@ async fn a_supervisor_is_told_when_the_server_is_ready_and_when_it_stops() {
 }
 
 #[tokio::test]
+async fn without_a_bootstrap_file_the_key_is_printed_once() {
+    use std::io::BufRead as _;
+    let data = run::subdirectory("serve").join("data");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()];
+    let mut server = keyward::command(serve).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = std::io::BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let (mut said, mut printed) = (String::new(), None);
+    for line in lines {
+        said.push_str(&line);
+        printed = printed.or_else(|| line.trim().strip_prefix("keyward bootstrap ").map(str::to_owned));
+        if line.starts_with("The key in it") {
+            break;
+        }
+    }
+    let printed = printed.unwrap();
+    let person = Person { home: run::subdirectory("home"), url: String::new() };
+    person.does(&[&["bootstrap"][..], &printed.split(' ').collect::<Vec<_>>()].concat());
+    let key = printed.split(' ').find(|word| word.starts_with("kw_")).unwrap();
+    assert_eq!(said.matches(key).count(), 1, "{said}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[tokio::test]
+async fn with_a_bootstrap_file_the_output_says_where_the_key_is_and_bootstrap_reads_it() {
+    let server = Process::serve(&[]).await;
+    let person = Person::new(&server);
+    let path = server.data().parent().unwrap().join("bootstrap.json");
+    let key = server.bootstrap().client_secret;
+    let log = server.log();
+    assert!(!log.contains(&key) && log.contains(path.to_str().unwrap()), "{log}");
+    let said = person.does(&["bootstrap", "--file", path.to_str().unwrap()]);
+    assert!(!said.contains(&key), "{said}");
+    person.does(&["client", "list"]);
+    let both = person.tries(&["bootstrap", "--file", path.to_str().unwrap(), &key]);
+    assert_eq!(both.code, 2, "{}", both.err);
+    fs::write(&path, format!("{{\"client_secret\": \"{key}")).unwrap();
+    let damaged = person.tries(&["bootstrap", "--force", "--file", path.to_str().unwrap()]);
+    assert!(damaged.code == 1 && !damaged.err.contains(&key) && damaged.err.contains("recover"), "{}", damaged.err);
+}
+
+#[tokio::test]
+async fn health_tells_by_its_exit_code_whether_the_server_is_ready() {
+    let mut server = Process::serve(&[]).await;
+    let person = Person::new(&server);
+    assert_eq!(person.does(&["health", "--url", &person.url]), "ready\n");
+    // As in the image: the settings alone say where the server is, and 0.0.0.0 means this machine.
+    let listen = server.url().replace("http://127.0.0.1", "0.0.0.0");
+    let said = said(person.command(&["health"]).env("KEYWARD_SERVER_LISTEN", &listen));
+    assert_eq!((said.code, said.out.as_str()), (0, "ready\n"), "{}", said.err);
+    assert!(server.terminate().await.success());
+    let away = person.tries(&["health", "--url", &person.url]);
+    assert!(away.code == 1 && away.err.contains("does not answer"), "{}", away.err);
+}
+
+#[tokio::test]
 async fn the_bootstrap_file_is_private_and_tells_the_key_only_once() {
     let mut server = Process::serve(&[]).await;
     let path = server.data().parent().unwrap().join("bootstrap.json");

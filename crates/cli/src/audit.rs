@@ -20,6 +20,7 @@ use keyward_server::api::users::UserView;
 use keyward_store::EventFilter;
 use serde_json::Value;
 
+use crate::failure::Failure;
 use crate::options::Global;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -29,6 +30,8 @@ use log::Log;
 
 /// How often `tail -f` looks for more.
 const POLL: Duration = Duration::from_secs(1);
+/// How long `tail -f` pauses at most while the server is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How many events are asked for at once.
 const PAGE: u16 = 1000;
 
@@ -139,13 +142,29 @@ impl Tail {
             return Ok(());
         }
         loop {
-            let events = log.after(at, &filter, PAGE).await?;
+            let events = patiently(|| log.after(at, &filter, PAGE)).await?;
             at = events.last().map_or(at, |event| event.seq);
             if events.is_empty() {
                 tokio::time::sleep(POLL).await;
             }
             lines.print(events).await?;
         }
+    }
+}
+
+/// Asks until there is an answer: a server that restarts is back in a while. Says so once.
+async fn patiently<T>(ask: impl AsyncFn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut pause = POLL;
+    loop {
+        let error = match ask().await {
+            Err(error) if error.downcast_ref().is_some_and(Failure::may_pass) => error,
+            answer => return answer,
+        };
+        if pause == POLL {
+            terminal::note(&format!("{error}; it is asked again until it answers"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 
@@ -224,21 +243,30 @@ impl Lines<'_> {
     }
 }
 
-/// What changed, briefly: `name=press-7 scope="Supervisor Worker"`, without members that hold nothing.
+/// What changed, briefly: `name=press-7 scope="Supervisor Worker"`, without members that hold nothing, and
+/// `name=press-7->press-8` where old and new are told.
 fn members(data: &Value) -> String {
     let Value::Object(members) = data else { return data.to_string() };
     let held = members.iter().filter(|(_, value)| !value.is_null());
-    let written = held.map(|(name, value)| match value {
-        Value::String(text) if is_word(text) => format!("{name}={text}"),
-        Value::Array(items) if items.iter().all(|item| item.as_str().is_some_and(is_word)) => {
-            format!("{name}={}", items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
-        }
-        Value::Number(at) if name.ends_with("_at") => {
-            format!("{name}={}", Instant(Timestamp::from_millis(at.as_i64().unwrap_or_default())))
-        }
-        value => format!("{name}={value}"),
+    let written = held.map(|(name, value)| match (value.get("old"), value.get("new")) {
+        (Some(old), Some(new)) => format!("{name}={}->{}", written(name, old), written(name, new)),
+        _ => format!("{name}={}", written(name, value)),
     });
     written.collect::<Vec<_>>().join(" ")
+}
+
+/// A member's value, as bare as it can be read.
+fn written(name: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) if is_word(text) => text.clone(),
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| item.as_str().is_some_and(is_word)) => {
+            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        }
+        Value::Number(at) if name.ends_with("_at") => {
+            Instant(Timestamp::from_millis(at.as_i64().unwrap_or_default())).to_string()
+        }
+        value => value.to_string(),
+    }
 }
 
 fn is_word(text: &str) -> bool {
@@ -302,5 +330,10 @@ mod tests {
             members(&data),
             r#"ends_at=1970-01-01T00:00:00Z label="" n=3 name="press 7" res=plant/7,plant/8 scope=Worker"#
         );
+        let change = json!({
+            "disabled_at": { "old": null, "new": 0 }, "name": { "old": "press", "new": "press 7" },
+            "res": { "old": [], "new": ["plant/7"] },
+        });
+        assert_eq!(members(&change), r#"disabled_at=null->1970-01-01T00:00:00Z name=press->"press 7" res=[]->plant/7"#);
     }
 }

@@ -5,6 +5,10 @@
 //! 3. Make a client for the command line, and issue its key: this ends the bootstrap key
 //! 4. Keep that key in the profile
 
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use clap::Args;
 use keyward_model::api::KEYWARD_AUDIENCE;
 use keyward_model::id::ClientId;
@@ -12,6 +16,7 @@ use keyward_model::key::Key;
 use keyward_model::rights::ScopeSet;
 use keyward_server::api::clients::{ClientView, NewClient};
 use keyward_server::api::credentials::{IssuedCredential, NewCredential};
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -30,10 +35,15 @@ const SCOPE: &str = "keyward:admin";
 #[command(after_help = "\
 Examples:
   keyward bootstrap --url http://127.0.0.1:8080 kw_…
-  keyward bootstrap --url https://keyward.example - < key")]
+  keyward bootstrap --url https://keyward.example - < key
+  keyward bootstrap --file bootstrap.json")]
 pub(crate) struct Bootstrap {
     /// The bootstrap key, or - to read it from standard input.
-    key: String,
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    key: Option<String>,
+    /// The file that `keyward serve --bootstrap-file` wrote, with key and URL in it.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// What to call the client of this command line.
     #[arg(long, default_value = "keyward-cli")]
     name: String,
@@ -43,10 +53,26 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
+    fn given(&self) -> anyhow::Result<Given> {
+        let Some(path) = &self.file else {
+            let key = self.key.as_deref().unwrap_or("-");
+            let text =
+                if key == "-" { terminal::read_secret("the bootstrap key")? } else { Zeroizing::new(key.to_owned()) };
+            return Ok(Given { url: None, client_secret: text });
+        };
+        let text = fs::read_to_string(path).map(Zeroizing::new).with_context(|| path.display().to_string())?;
+        // The parser's own words may quote what it read.
+        serde_json::from_str(&text).map_err(|_| {
+            Failure::new(format!("{} holds no bootstrap key", path.display()))
+                .hint("only the first start writes one; `keyward recover` prints another")
+                .into()
+        })
+    }
+
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let text = if self.key == "-" { terminal::read_secret("the bootstrap key")? } else { Zeroizing::new(self.key) };
-        let url = global.server().ok_or_else(|| {
+        let given = self.given()?;
+        let url = global.server().map(str::to_owned).or(given.url).ok_or_else(|| {
             Failure::usage("which server?").hint("the first start prints the whole command, --url among it")
         })?;
         let path = global.profile_path()?;
@@ -55,7 +81,7 @@ impl Bootstrap {
                 .hint("keep it and name another with --profile FILE, or replace it with --force")
                 .into());
         }
-        let bootstrap = bootstrap_profile(profile::base(url)?, text)?;
+        let bootstrap = bootstrap_profile(profile::base(&url)?, given.client_secret)?;
         let remote = Remote::sign_in(bootstrap.clone()).await?;
         // What is written now cannot work for long; it proves that what is written next can be.
         let replaced = Profile::load(&path).ok();
@@ -83,6 +109,13 @@ impl Bootstrap {
             paint.cyan("keyward credential issue press-7 --expires 90d"),
         ))?)
     }
+}
+
+/// What is known of the first key; in the form of the file that `keyward serve` writes.
+#[derive(Deserialize)]
+struct Given {
+    url: Option<String>,
+    client_secret: Zeroizing<String>,
 }
 
 /// As whom a bootstrap key signs in: the server gives its client and its credential the same UUID.

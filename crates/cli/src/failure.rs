@@ -15,17 +15,29 @@ pub(crate) struct Failure {
     details: Option<String>,
     problem: Option<Box<Value>>,
     usage: bool,
+    passing: bool,
 }
 
 impl Failure {
     /// Something failed: exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, details: None, problem: None, usage: false }
+        Self { message: message.into(), hint: None, details: None, problem: None, usage: false, passing: false }
     }
 
     /// The command was called in a way that cannot work: exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { usage: true, ..Self::new(message) }
+    }
+
+    /// One that may be over in a while: a server that starts anew, a limit.
+    #[must_use]
+    pub(crate) fn passing(self) -> Self {
+        Self { passing: true, ..self }
+    }
+
+    /// Whether trying again later may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.passing
     }
 
     /// With what to do next.

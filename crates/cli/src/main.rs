@@ -10,6 +10,7 @@ mod credential;
 mod demo;
 mod doctor;
 mod failure;
+mod health;
 mod key;
 mod master_key;
 mod names;
@@ -67,12 +68,15 @@ enum Command {
     Scope(scope::Scope),
     Token(token::Token),
     #[command(subcommand)]
+    Profile(profile::command::ProfileCommand),
+    #[command(subcommand)]
     Audit(audit::Audit),
     #[command(subcommand)]
     Key(key::Key),
     #[command(subcommand)]
     MasterKey(master_key::MasterKey),
     Doctor(doctor::Doctor),
+    Health(health::Health),
     Recover(recover::Recover),
     Completions(completions::Completions),
 }
@@ -97,10 +101,12 @@ fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             Command::Api(api) => api.run(global).await,
             Command::Scope(scope) => scope.run(global).await,
             Command::Token(token) => token.run(global).await,
+            Command::Profile(profile) => profile.run(global),
             Command::Audit(audit) => audit.run(global).await,
             Command::Key(key) => key.run(global).await,
             Command::MasterKey(master_key) => master_key.run().await,
             Command::Doctor(doctor) => doctor.run(global).await,
+            Command::Health(health) => health.run(global).await,
             Command::Recover(recover) => recover.run().await,
             Command::Completions(completions) => completions.run(),
         }

@@ -9,7 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use keyward_model::rights::{ResSet, ScopeSet};
 use serde::Serialize;
 
-use crate::profile::{self, Given, Profile};
+use crate::profile::shelf::Shelf;
+use crate::profile::{Given, Profile};
 use crate::remote::Remote;
 use crate::terminal;
 
@@ -20,9 +21,9 @@ pub(crate) struct Global {
     /// The server to talk to; that of the profile if absent.
     #[arg(long, global = true, value_name = "URL", env = "KEYWARD_URL", hide_env_values = true)]
     url: Option<String>,
-    /// The file with server, client and key that `keyward bootstrap` wrote.
-    #[arg(long, global = true, value_name = "FILE", env = "KEYWARD_PROFILE", hide_env_values = true)]
-    profile: Option<PathBuf>,
+    /// The profile to use: the name of one (see `keyward profile`), or a file like those.
+    #[arg(long, global = true, value_name = "NAME|FILE", env = "KEYWARD_PROFILE", hide_env_values = true)]
+    profile: Option<String>,
     /// Answer in JSON, for scripts.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -36,8 +37,14 @@ impl Global {
 
     /// Where the profile is.
     pub(crate) fn profile_path(&self) -> anyhow::Result<PathBuf> {
-        let named = self.profile.clone().filter(|path| !path.as_os_str().is_empty());
-        named.map_or_else(profile::default_path, Ok)
+        match self.profile.as_deref().filter(|text| !text.is_empty()) {
+            None => Shelf::at_home().and_then(|shelf| Ok(shelf.path(&shelf.current()?))),
+            // A name is a word; whatever has a dot or a slash in it is a file.
+            Some(text) => match text.parse() {
+                Ok(name) => Shelf::at_home().map(|shelf| shelf.path(&name)),
+                Err(_) => Ok(PathBuf::from(text)),
+            },
+        }
     }
 
     /// As whom to talk to which server.

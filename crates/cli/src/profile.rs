@@ -1,13 +1,15 @@
-//! As whom the command line talks to which server: the environment, else the profile that `keyward bootstrap` stored.
+//! As whom the command line talks to which server: the environment, else the profile in use.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+pub(crate) mod command;
+pub(crate) mod shelf;
+
+use std::fs;
+use std::path::Path;
 
 use anyhow::Context as _;
 use keyward_model::id::ClientId;
 use keyward_model::key::Key;
+use keyward_server::private_file;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -101,25 +103,10 @@ impl Profile {
     pub(crate) fn store(&self, path: &Path) -> anyhow::Result<()> {
         let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         create_private(directory)?;
-        let new = path.with_extension("new");
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.set_permissions(fs::Permissions::from_mode(0o600))?;
-            let text = Zeroizing::new(serde_json::to_string_pretty(self)?);
-            writeln!(file, "{}", *text)?;
-            file.sync_all()?;
-            fs::rename(&new, path)
-        };
-        write().with_context(|| format!("the profile {} cannot be written", path.display()))
+        let text = Zeroizing::new(serde_json::to_string_pretty(self)? + "\n");
+        let written = private_file::replace(path, text.as_bytes());
+        written.with_context(|| format!("the profile {} cannot be written", path.display()))
     }
-}
-
-/// Where the profile is unless `--profile` says otherwise (XDG Base Directory Specification).
-pub(crate) fn default_path() -> anyhow::Result<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let config = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    let config = config.ok_or_else(|| Failure::usage("HOME is not set; name the profile with --profile FILE"))?;
-    Ok(config.join("keyward").join("profile.json"))
 }
 
 /// A server's URL as the base of others.
@@ -142,6 +129,9 @@ pub(crate) fn base(url: &str) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
+
     use super::*;
 
     const KEY: &str = "kw_02tcRIyrxLXTR81B3dqdOxehv1hsdOHPxDuX3xn9YyIKbgl4yJuySCWzdimD4heup4FfSet";

@@ -221,14 +221,15 @@ pub(crate) fn is_loopback(url: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn unreachable(url: &str, error: &reqwest::Error) -> Failure {
+/// Why there was no answer.
+pub(crate) fn unreachable(url: &str, error: &reqwest::Error) -> Failure {
     let cause = cause(error);
     let hint = if cause.contains("certificate") {
         "is its certificate from an authority of your own? name that authority's PEM file in SSL_CERT_FILE"
     } else {
         "is the server running there? start one with `keyward serve`, or name another with --url"
     };
-    Failure::new(format!("{url} does not answer ({cause})")).hint(hint)
+    Failure::new(format!("{url} does not answer ({cause})")).hint(hint).passing()
 }
 
 fn no_keyward(url: &str) -> Failure {
@@ -258,9 +259,13 @@ async fn refusal(url: &str, response: Response) -> Failure {
     } else if let Ok(problem) = serde_json::from_slice::<OAuthProblem>(&body) {
         let said = if problem.error_description.is_empty() { problem.error } else { problem.error_description };
         Failure::new(said)
+    } else if status.is_server_error() {
+        // A proxy whose server is away.
+        return Failure::new(format!("{url} answers {status}")).hint("is the server behind it running?").passing();
     } else {
         return no_keyward(url);
     };
+    let failure = if status.is_server_error() || wait.is_some() { failure.passing() } else { failure };
     match (status, wait) {
         (_, Some(seconds)) => failure.hint(format!("try again in {seconds} s")),
         (StatusCode::UNAUTHORIZED, _) => failure.hint(

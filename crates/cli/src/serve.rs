@@ -1,10 +1,8 @@
 //! `keyward serve`: runs the server until it is told to stop.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +14,10 @@ use keyward_server::app::Surroundings;
 use keyward_server::clock::Clock;
 use keyward_server::config::Config;
 use keyward_server::first_start::Bootstrap;
-use keyward_server::telemetry;
+use keyward_server::{private_file, telemetry};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::settings::{self, Settings};
@@ -41,7 +40,7 @@ pub(crate) struct Serve {
     /// Address to listen on; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// Write the URL, and at the first start the key to begin with, to this file as JSON (mode 0600).
+    /// Write the URL, and at the first start the key to begin with, to this JSON file (mode 0600), not to the output.
     #[arg(long, value_name = "FILE")]
     bootstrap_file: Option<PathBuf>,
 }
@@ -66,7 +65,7 @@ impl Serve {
             write_bootstrap_file(path, &url, server.bootstrap.as_ref())?;
         }
         // A server serves, whether or not anybody reads along.
-        drop(terminal::print(&greeting(&config, &server, &url)?));
+        drop(terminal::print(&self.greeting(&config, &server, &url)?));
         warn(&config, &server);
         tell_systemd("READY=1");
         let finished = server.serve(stop.asked()).await;
@@ -75,6 +74,33 @@ impl Serve {
         } else {
             Err(Failure::new("some requests were cut off: they took longer than shutdown_grace_s").into())
         }
+    }
+
+    fn greeting(&self, config: &Config, server: &Server, url: &str) -> anyhow::Result<String> {
+        let mut text = format!(
+            "Keyward {}\nlistening on {}://{}\nissuer {}\ndatabase {}\n",
+            env!("CARGO_PKG_VERSION"),
+            scheme(server),
+            server.address()?,
+            server.app.issuer,
+            settings::database(config)?,
+        );
+        if let Some(bootstrap) = &server.bootstrap {
+            // Whoever configured a public URL means it to be used; without one there is only this machine.
+            let url = if config.server.issuer.is_empty() { url } else { &config.server.issuer };
+            // Output is kept in more places than a file of mode 0600.
+            let (key, place) = match &self.bootstrap_file {
+                Some(path) => (format!("--file {}", path.display()), "The key in that file"),
+                None => (bootstrap.key.reveal().to_string(), "The key in it is shown once,"),
+            };
+            text.push_str(&format!(
+                "\nThis is the first start. Make yourself the administrator with\n\n    \
+                 keyward bootstrap --url {url} {key}\n\n\
+                 {place} works until {}, and ends with the first key that is issued with it.\n\n",
+                when::minute(bootstrap.expires_at),
+            ));
+        }
+        Ok(text)
     }
 }
 
@@ -85,28 +111,6 @@ fn url(server: &Server) -> anyhow::Result<String> {
 
 fn scheme(server: &Server) -> &'static str {
     if server.is_tls() { "https" } else { "http" }
-}
-
-fn greeting(config: &Config, server: &Server, url: &str) -> anyhow::Result<String> {
-    let mut text = format!(
-        "Keyward {}\nlistening on {}://{}\nissuer {}\ndatabase {}\n",
-        env!("CARGO_PKG_VERSION"),
-        scheme(server),
-        server.address()?,
-        server.app.issuer,
-        settings::database(config)?,
-    );
-    if let Some(bootstrap) = &server.bootstrap {
-        // Whoever configured a public URL means it to be used; without one there is only this machine.
-        let url = if config.server.issuer.is_empty() { url } else { &config.server.issuer };
-        text.push_str(&format!(
-            "\nThis is the first start. Make yourself the administrator with\n\n    keyward bootstrap --url {url} {}\n\n\
-             The key in it is shown once, works until {}, and ends with the first key that is issued with it.\n\n",
-            *bootstrap.key.reveal(),
-            when::minute(bootstrap.expires_at),
-        ));
-    }
-    Ok(text)
 }
 
 /// To the log, for that is what an operator reads.
@@ -132,12 +136,8 @@ fn write_bootstrap_file(path: &Path, url: &str, bootstrap: Option<&Bootstrap>) -
         Some(b) => json!({ "client_id": b.client, "client_secret": &*b.key.reveal(), "url": url }),
         None => json!({ "url": url }),
     };
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        writeln!(file, "{content}")
-    };
-    write().with_context(|| format!("the bootstrap file {}", path.display()))
+    let text = Zeroizing::new(format!("{content}\n"));
+    private_file::replace(path, text.as_bytes()).with_context(|| format!("the bootstrap file {}", path.display()))
 }
 
 /// The signals that stop the server.

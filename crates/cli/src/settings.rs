@@ -121,9 +121,11 @@ fn options(config: &Config) -> anyhow::Result<Options> {
 
 /// Where a server with these settings is most likely reached: under its public URL, else at its address on this machine.
 pub(crate) fn likely_url(config: &Config) -> String {
-    if !config.server.issuer.is_empty() {
-        return config.server.issuer.clone();
-    }
+    if config.server.issuer.is_empty() { local_url(config) } else { config.server.issuer.clone() }
+}
+
+/// Where this machine reaches a server with these settings that runs on it.
+pub(crate) fn local_url(config: &Config) -> String {
     let scheme = if config.server.tls_certificate.as_os_str().is_empty() { "http" } else { "https" };
     format!("{scheme}://{}", reachable(config.server.listen))
 }

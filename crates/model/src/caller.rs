@@ -45,6 +45,33 @@ pub struct Caller<'a> {
     pub instance: Cow<'a, str>,
 }
 
+/// A caller as it shows itself with one request: nothing is looked through or cut yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// From where on the network.
+    pub network: Network,
+    /// The `User-Agent`, as it was sent.
+    pub user_agent: &'a [u8],
+    /// The name it gives itself.
+    pub instance: &'a str,
+}
+
+impl<'a> Shown<'a> {
+    /// What may be kept of it.
+    pub fn caller(self) -> Caller<'a> {
+        Caller::new(self.network, self.user_agent, self.instance)
+    }
+
+    /// Whether this caller shows itself letter by letter as it is kept. What is kept is kept as it is again, so whoever
+    /// is known by it need not be looked through at every request.
+    pub fn is(self, known: &Caller<'_>) -> bool {
+        self.network == known.network
+            && self.user_agent == known.user_agent.as_bytes()
+            && self.instance == known.instance
+            && known.reporter.is_none()
+    }
+}
+
 words! {
     /// What became of the use of a credential.
     Outcome {
@@ -199,6 +226,20 @@ mod tests {
         let caller = caller("curl/8.5.0", "press 7, hall 3");
         assert!(matches!(caller.user_agent, Cow::Borrowed("curl/8.5.0")));
         assert!(matches!(caller.instance, Cow::Borrowed("press 7, hall 3")));
+    }
+
+    #[test]
+    fn whoever_is_kept_as_shown_is_known_at_sight() {
+        let network = "192.0.2.1".parse().unwrap();
+        let shown = |user_agent: &'static str, instance| Shown { network, user_agent: user_agent.as_bytes(), instance };
+        let press = shown("curl/8.5.0", "press 7");
+        assert!(press.is(&press.caller()));
+        for other in [shown("curl/8.5.1", "press 7"), shown("curl/8.5.0", "press 8"), shown(" curl/8.5.0", "press 7")] {
+            assert!(!other.is(&press.caller()), "{other:?}");
+        }
+        assert!(!press.is(&Caller { network: "192.0.2.2".parse().unwrap(), ..press.caller() }));
+        let reporter = ClientId::new(Timestamp::from_millis(0), &Entropy::seeded(1)).ok();
+        assert!(!press.is(&Caller { reporter, ..press.caller() }));
     }
 
     #[test]

@@ -8,19 +8,20 @@ use ipnet::IpNet;
 use keyward_guard::Expect;
 use keyward_model::api::KEYWARD_AUDIENCE;
 use keyward_model::entropy::{Entropy, EntropyError};
-use keyward_model::id::KeyId;
+use keyward_model::id::{ClientId, KeyId};
 use keyward_model::sealing::{MasterKey, SealError};
 use keyward_model::secret::{HashingKey, Secret};
-use keyward_store::{Store, StoreError};
+use keyward_store::{Store, StoreError, Tx};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::{Config, RotationConfig, SigningKeysConfig};
+use crate::config::{Config, LimitsConfig, RotationConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
-use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource};
+use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource, hashing_key};
 use crate::oauth::status_list::StatusList;
 use crate::principals::Principals;
 use crate::registry::Registry;
@@ -74,6 +75,10 @@ pub struct App {
     pub(crate) revoked_tokens: RevokedTokens,
     /// How many failures are borne.
     pub(crate) failures: Failures,
+    /// How much one client may change.
+    pub(crate) changes: Budget<ClientId>,
+    /// How much one user may have.
+    pub(crate) limits: LimitsConfig,
     /// When signing keys change.
     pub(crate) signing_keys: SigningKeysConfig,
     /// How keys are replaced.
@@ -126,6 +131,8 @@ impl App {
             principals: Principals::new(config.cache.entries),
             callers: Callers::new(store.clone(), &config.callers),
             failures: Failures::new(&config.limits),
+            changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
+            limits: config.limits.clone(),
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),
             status_list: StatusList::default(),
@@ -147,14 +154,19 @@ impl App {
 
     /// The master key in force, read anew: another process may have replaced it.
     pub async fn master(&self) -> Result<MasterKey, StartError> {
-        unlock(&self.store, &self.master_key).await.map(|(master, _)| master)
+        Ok(self.master_key.load(&self.store.list_sealed_secrets().await?)?)
+    }
+
+    /// The master key in force as long as this transaction lasts: what is to be stored must be sealed under this one.
+    pub(crate) async fn master_of(&self, tx: &mut Tx) -> Result<MasterKey, StartError> {
+        Ok(self.master_key.load(&tx.list_sealed_secrets().await?)?)
     }
 }
 
 async fn unlock(store: &Store, source: &MasterKeySource) -> Result<(MasterKey, HashingKey), StartError> {
     let secrets = store.list_sealed_secrets().await?;
-    let (_, sealed) = secrets.iter().find(|(name, _)| name == HASHING_KEY).ok_or(StartError::Unfinished)?;
-    let master = source.load(sealed)?;
+    let sealed = hashing_key(&secrets).ok_or(StartError::Unfinished)?;
+    let master = source.load(&secrets)?;
     let opened = master.open(HASHING_KEY, sealed).map_err(|e| StartError::Sealed(HASHING_KEY.to_owned(), e))?;
     let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| StartError::HashingKey)?;
     Ok((master, HashingKey::new(&Secret::new(bytes))))

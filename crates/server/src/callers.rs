@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_model::caller::{Caller, MOST_CALLERS, Outcome, Sightings};
+use keyward_model::caller::{Caller, MOST_CALLERS, Outcome, Shown, Sightings};
 use keyward_model::event::Actor;
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
@@ -57,13 +57,19 @@ impl Callers {
     }
 
     /// The credential was used, and let in.
-    pub(crate) fn accepted(&self, credential: CredentialId, caller: &Caller<'_>, now: Timestamp) {
-        self.count(credential, caller, &Sightings::one(Outcome::Accepted, now));
+    pub(crate) fn accepted(&self, credential: CredentialId, caller: Shown<'_>, now: Timestamp) {
+        self.saw(credential, caller, &Sightings::one(Outcome::Accepted, now));
     }
 
     /// The credential was used with the right secret after its end.
-    pub(crate) fn refused(&self, credential: CredentialId, caller: &Caller<'_>, now: Timestamp) {
-        self.count(credential, caller, &Sightings::one(Outcome::Refused, now));
+    pub(crate) fn refused(&self, credential: CredentialId, caller: Shown<'_>, now: Timestamp) {
+        self.saw(credential, caller, &Sightings::one(Outcome::Refused, now));
+    }
+
+    fn saw(&self, credential: CredentialId, caller: Shown<'_>, sightings: &Sightings) {
+        if !self.memory.add_known(credential, caller, sightings) {
+            self.count(credential, &caller.caller(), sightings);
+        }
     }
 
     /// Counts what was seen of a caller.
@@ -139,6 +145,14 @@ impl Memory {
                 self.full.notify_one();
             }
         }
+    }
+
+    /// Counts a caller that is known at sight; false if it is not.
+    fn add_known(&self, credential: CredentialId, caller: Shown<'_>, sightings: &Sightings) -> bool {
+        let mut shard = self.shard(credential.as_uuid().as_u128() as usize);
+        let known = shard.credentials.get_mut(&credential);
+        let known = known.and_then(|tally| tally.callers.iter_mut().find(|(known, _)| caller.is(known)));
+        known.map(|(_, known)| known.add(sightings)).is_some()
     }
 
     fn shard(&self, at: usize) -> MutexGuard<'_, Shard> {

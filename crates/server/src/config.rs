@@ -31,7 +31,7 @@ pub struct Config {
     pub rotation: RotationConfig,
     /// How to keep count of callers.
     pub callers: CallersConfig,
-    /// How many failures to bear.
+    /// How much to bear.
     pub limits: LimitsConfig,
     /// What to log.
     pub log: LogConfig,
@@ -52,6 +52,7 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<IpNet>,
     pub metrics_networks: Vec<IpNet>,
     pub max_connections: u32,
+    pub max_connections_per_network: u32,
     pub header_timeout_s: u32,
     pub body_timeout_s: u32,
     pub shutdown_grace_s: u32,
@@ -158,6 +159,10 @@ pub struct CallersConfig {
 pub struct LimitsConfig {
     pub failures_burst: u32,
     pub failures_per_minute: u32,
+    pub changes_burst: u32,
+    pub changes_per_minute: u32,
+    pub clients_per_owner: u32,
+    pub credentials_per_client: u32,
 }
 
 /// `[log]`
@@ -271,8 +276,10 @@ impl Config {
             // RFC 8414 §2: no query or fragment components.
             return refuse("[server] issuer must be an http(s) URL without query, fragment or a slash at its end");
         }
-        if server.max_connections == 0 || server.header_timeout_s == 0 || server.body_timeout_s == 0 {
-            return refuse("[server] max_connections, header_timeout_s and body_timeout_s must not be 0");
+        let ServerConfig { max_connections, max_connections_per_network, header_timeout_s, body_timeout_s, .. } =
+            *server;
+        if [max_connections, max_connections_per_network, header_timeout_s, body_timeout_s].contains(&0) {
+            return refuse("[server] neither the connections nor the timeouts of head and body may be 0");
         }
         if self.database.pool_size == 0 || self.cache.entries == 0 {
             return refuse("[database] pool_size and [cache] entries must not be 0");
@@ -280,8 +287,9 @@ impl Config {
         if self.callers.flush_s == 0 {
             return refuse("[callers] flush_s must not be 0");
         }
-        if self.limits.failures_burst == 0 || self.limits.failures_per_minute == 0 {
-            return refuse("[limits] failures_burst and failures_per_minute must not be 0");
+        let LimitsConfig { failures_burst, failures_per_minute, changes_burst, changes_per_minute, .. } = self.limits;
+        if [failures_burst, failures_per_minute, changes_burst, changes_per_minute].contains(&0) {
+            return refuse("[limits] the bursts and the numbers per minute must not be 0");
         }
         let rotation = &self.rotation;
         if rotation.overlap_days == 0 || rotation.overlap_days > rotation.max_overlap_days {
@@ -411,6 +419,8 @@ mod tests {
             "[server]\nissuer = \"https://iam.example?x\"",
             "[server]\ntls_key = \"k.pem\"",
             "[server]\nmax_connections = 0",
+            "[server]\nmax_connections_per_network = 0",
+            "[limits]\nchanges_per_minute = 0",
             "[server]\nlisten = \"somewhere\"",
             "[callers]\nflush_s = 0",
             "[log]\nlevel = \"loud\"",

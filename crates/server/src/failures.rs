@@ -1,7 +1,9 @@
-//! The failure budget: how many failed authentications a client, and a network, may have.
+//! The failure budget: how many failed authentications a network, and a client, may have.
 //!
 //! Only failures are charged and only failures are refused: whoever presents the right secret is let in however empty
-//! the budget is, so no attacker can lock anybody out, and a guesser of 256-bit secrets gains nothing by it.
+//! the budget is, so no attacker can lock anybody out, and a guesser of 256-bit secrets gains nothing by it. A client is
+//! charged whether it exists or not, or the answers would tell; the two memories are apart, so made-up clients push no
+//! network out.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -9,105 +11,59 @@ use std::time::Duration;
 use keyward_model::caller::Network;
 use keyward_model::id::ClientId;
 use keyward_model::time::Timestamp;
-use moka::sync::Cache;
 
+use crate::budget::Budget;
 use crate::config::LimitsConfig;
 
-/// The most clients and networks whose failures are remembered at once.
-const MOST: u64 = 100_000;
-
-/// Counts failures per client and per network.
+/// Counts failures per network and per client.
 pub(crate) struct Failures {
-    budgets: Cache<Who, Timestamp>,
-    /// How long one failure weighs.
-    weight: Duration,
-    /// How much may weigh at once.
-    burst: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Who {
-    Client(ClientId, Network),
-    Network(Network),
+    networks: Budget<Network>,
+    clients: Budget<ClientId>,
 }
 
 impl Failures {
     /// With the budget of the settings.
     pub(crate) fn new(config: &LimitsConfig) -> Self {
-        let weight = Duration::from_secs(60) / config.failures_per_minute.max(1);
-        Self { budgets: Cache::new(MOST), weight, burst: weight * config.failures_burst }
+        let budget = (config.failures_burst, config.failures_per_minute);
+        Self { networks: Budget::new(budget.0, budget.1), clients: Budget::new(budget.0, budget.1) }
     }
 
-    /// Charges one failure; the time to wait if the budget is used up.
-    ///
-    /// The generic cell rate algorithm: each key holds the instant at which its failures will have been forgotten.
-    pub(crate) fn charge(&self, client: Option<ClientId>, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
+    /// Charges one failure from an address and, if nothing proved that it was the client's own, to the client; the time
+    /// to wait if either budget is used up.
+    pub(crate) fn charge(&self, address: Option<IpAddr>, client: Option<ClientId>, now: Timestamp) -> Option<Duration> {
         let network = Network::from(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
-        let client = client.map(|client| Who::Client(client, network));
-        [Some(Who::Network(network)), client].into_iter().flatten().filter_map(|who| self.charge_one(who, now)).max()
-    }
-
-    fn charge_one(&self, who: Who, now: Timestamp) -> Option<Duration> {
-        let mut wait = None;
-        self.budgets.entry(who).and_upsert_with(|entry| {
-            let forgotten_at = entry.map_or(now, |entry| entry.into_value().max(now));
-            let charged = forgotten_at.plus(self.weight);
-            let weight = charged.since(now);
-            if weight > self.burst {
-                wait = Some(weight - self.burst);
-                // A refused attempt is not charged again, so waiting as told is enough.
-                forgotten_at
-            } else {
-                charged
-            }
-        });
-        wait
+        self.networks.charge(network, now).max(client.and_then(|client| self.clients.charge(client, now)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use keyward_model::entropy::Entropy;
 
-    fn failures() -> Failures {
-        Failures::new(&LimitsConfig { failures_burst: 3, failures_per_minute: 6 })
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_seconds(1_000 + seconds)
-    }
-
     #[test]
-    fn a_budget_is_used_up_refills_and_names_the_wait() {
-        let failures = failures();
-        let address = Some("192.0.2.1".parse().unwrap());
-        for _ in 0..3 {
-            assert_eq!(failures.charge(None, address, at(0)), None);
-        }
-        assert_eq!(failures.charge(None, address, at(0)), Some(Duration::from_secs(10)));
-        assert_eq!(failures.charge(None, address, at(4)), Some(Duration::from_secs(6)));
-        assert_eq!(failures.charge(None, address, at(10)), None);
-        assert!(failures.charge(None, address, at(10)).is_some());
-    }
-
-    #[test]
-    fn another_network_has_a_budget_of_its_own_for_the_same_client() {
-        let failures = failures();
-        let client = ClientId::new(at(0), &Entropy::seeded(1)).unwrap();
-        for _ in 0..10 {
-            failures.charge(Some(client), Some("192.0.2.1".parse().unwrap()), at(0));
-        }
-        assert_eq!(failures.charge(Some(client), Some("192.0.2.2".parse().unwrap()), at(0)), None);
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_share_a_budget() {
-        let failures = failures();
+    fn addresses_of_one_network_share_a_budget_and_others_have_their_own() {
+        let limits = Config::defaults().unwrap().limits;
+        let failures = Failures::new(&LimitsConfig { failures_burst: 3, failures_per_minute: 6, ..limits });
+        let now = Timestamp::from_seconds(1_000);
         for n in 0..3 {
-            assert_eq!(failures.charge(None, Some(format!("2001:db8::{n}").parse().unwrap()), at(0)), None);
+            assert_eq!(failures.charge(Some(format!("2001:db8::{n}").parse().unwrap()), None, now), None);
         }
-        assert!(failures.charge(None, Some("2001:db8::ffff".parse().unwrap()), at(0)).is_some());
-        assert_eq!(failures.charge(None, Some("2001:db8:0:1::1".parse().unwrap()), at(0)), None);
+        assert!(failures.charge(Some("2001:db8::ffff".parse().unwrap()), None, now).is_some());
+        assert_eq!(failures.charge(Some("2001:db8:0:1::1".parse().unwrap()), None, now), None);
+        assert_eq!(failures.charge(Some("192.0.2.1".parse().unwrap()), None, now), None);
+    }
+
+    #[test]
+    fn many_networks_share_the_budget_of_the_client_they_try() {
+        let limits = Config::defaults().unwrap().limits;
+        let failures = Failures::new(&LimitsConfig { failures_burst: 3, failures_per_minute: 6, ..limits });
+        let (now, entropy) = (Timestamp::from_seconds(1_000), Entropy::seeded(1));
+        let [tried, other] = [(); 2].map(|()| ClientId::new(now, &entropy).ok());
+        let charge = |n: u8, client| failures.charge(Some([192, 0, 2, n].into()), client, now);
+        assert!((0..3).all(|n| charge(n, tried).is_none()));
+        assert_eq!(charge(4, tried), Some(Duration::from_secs(10)));
+        assert_eq!((charge(5, other), charge(6, None)), (None, None));
     }
 }

@@ -61,11 +61,14 @@ pub(crate) async fn prepare(
     let hashing_secret = Secret::new(entropy.bytes()?);
     let sealed =
         master.seal(HASHING_KEY, hashing_secret.expose()).map_err(|e| StartError::Sealed(HASHING_KEY.to_owned(), e))?;
+    let keys = signing_keys::make_first(store, SigningAlgorithm::Es256, now, entropy).await?;
     let mut tx = store.begin().await?;
     if !tx.insert_sealed_secret(HASHING_KEY, sealed).await? {
         return Ok(None);
     }
-    signing_keys::ensure(&mut tx, SigningAlgorithm::Es256, &master, now, entropy).await?;
+    if let Some(keys) = keys {
+        signing_keys::publish_first(&mut tx, &keys, &master, now).await?;
+    }
     insert_catalogue(&mut tx, now).await?;
     let api = insert_own_api(&mut tx, now, entropy).await?;
     let admin = insert_administrator(&mut tx, now, entropy).await?;

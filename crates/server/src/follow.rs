@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keyward_model::event::Event;
 use keyward_model::time::Timestamp;
-use keyward_store::{EventFilter, StoreError};
+use keyward_store::{EventFilter, Origin, StoreError, Tx};
 
 use crate::app::{App, StartError};
 use crate::key_ring::KeyRing;
@@ -77,6 +77,8 @@ async fn apply(app: &App, events: &[Event]) -> Result<(), StartError> {
         let known = app.key_ring.load_full();
         app.key_ring.store(Arc::new(KeyRing::load(&app.store, &master, Some(&known)).await?));
     }
+    // Last, so that no list is signed after this with a key that these events have withdrawn.
+    app.status_list.note(events);
     Ok(())
 }
 
@@ -91,5 +93,18 @@ impl App {
             // The change is durable and will be applied; only this node cannot say so now.
             Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("the event log is not being followed".to_owned())),
         }
+    }
+
+    /// Ends a transaction that found its work done by another, and waits until that is in force on this node.
+    ///
+    /// Commits may be grouped: what a transaction sees of others is certain only once it is itself committed.
+    pub(crate) async fn settle(&self, tx: Tx, origin: &Origin) -> Result<(), StoreError> {
+        tx.commit(origin).await?;
+        self.catch_up_with_log().await
+    }
+
+    /// Waits until everything that is in the log by now is in force on this node.
+    pub(crate) async fn catch_up_with_log(&self) -> Result<(), StoreError> {
+        self.wait_until_applied(self.store.last_event().await?).await
     }
 }

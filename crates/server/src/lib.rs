@@ -10,9 +10,11 @@ pub mod config;
 pub mod first_start;
 pub mod master_key;
 pub mod oauth;
+pub mod private_file;
 pub mod respond;
 pub mod telemetry;
 
+mod budget;
 mod failures;
 mod follow;
 mod health;

@@ -2,6 +2,7 @@
 
 mod connection;
 mod framing;
+mod room;
 mod tls;
 mod wire;
 
@@ -18,6 +19,7 @@ use crate::config::ServerConfig;
 use crate::meter;
 use crate::request::Reception;
 use connection::Speaker;
+use room::Room;
 use tls::Tls;
 
 /// Accepts connections until told to stop, then lets requests under way finish.
@@ -25,6 +27,7 @@ pub(crate) struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
+    room: Arc<Room>,
     patience: Duration,
     grace: Duration,
 }
@@ -36,6 +39,7 @@ impl Listener {
             tcp: TcpListener::bind(config.listen).await?,
             tls: Tls::load(config)?,
             places: Arc::new(Semaphore::new(config.max_connections.try_into().unwrap_or(Semaphore::MAX_PERMITS))),
+            room: Room::new(config.max_connections_per_network, config.trusted_proxies.clone()),
             patience: Duration::from_secs(config.header_timeout_s.into()),
             grace: Duration::from_secs(config.shutdown_grace_s.into()),
         })
@@ -80,11 +84,17 @@ impl Listener {
                     continue;
                 }
             };
+            let Some(part) = self.room.part(peer.ip()) else {
+                // Dropped, and so closed: whoever has this many needs no answer to know why.
+                meter::REFUSED_CONNECTIONS.increment();
+                tracing::debug!(%peer, "a connection beyond max_connections_per_network was closed");
+                continue;
+            };
             let (speaker, stop) = (Arc::clone(speaker), stopping.subscribe());
             connections.spawn(async move {
                 let open = meter::OPEN_CONNECTIONS.enter();
                 speaker.speak(stream, peer, stop).await;
-                drop((open, place));
+                drop((open, part, place));
             });
             while connections.try_join_next().is_some() {}
         }

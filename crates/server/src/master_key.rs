@@ -1,8 +1,7 @@
 //! Where the master key comes from, and how it is replaced.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use keyward_model::entropy::Entropy;
@@ -11,6 +10,7 @@ use keyward_store::Store;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::private_file;
 
 /// The name of the hashing key among the sealed secrets; whatever opens it is the master key in force.
 pub const HASHING_KEY: &str = "hashing key";
@@ -31,6 +31,9 @@ pub enum MasterKeyError {
         "the database is sealed under a master key that {0} does not hold; put the right key there (it cannot be recovered)"
     )]
     Wrong(String),
+    /// There is nothing in the database yet that a key could be in force for.
+    #[error("this database has not been started yet")]
+    NotStarted,
     /// The system gave no random bytes.
     #[error(transparent)]
     Entropy(#[from] keyward_model::entropy::EntropyError),
@@ -79,8 +82,9 @@ impl MasterKeySource {
         }
     }
 
-    /// The master key in force: the one under which `sealed` (the stored hashing key) was sealed.
-    pub fn load(&self, sealed: &[u8]) -> Result<MasterKey, MasterKeyError> {
+    /// The master key in force: the one under which the stored hashing key among `secrets` was sealed.
+    pub fn load(&self, secrets: &[(String, Vec<u8>)]) -> Result<MasterKey, MasterKeyError> {
+        let sealed = hashing_key(secrets).ok_or(MasterKeyError::NotStarted)?;
         let keys = self.read()?;
         keys.into_iter()
             .find(|key| key.open(HASHING_KEY, sealed).is_ok())
@@ -92,7 +96,7 @@ impl MasterKeySource {
         match self {
             Self::File { path, create: true } if !path.exists() => {
                 let key = MasterKey::generate(entropy)?;
-                write(path, &[&key]).map_err(|e| MasterKeyError::File(path.clone(), e))?;
+                write(path, &[&key])?;
                 Ok(key)
             }
             _ => self.read()?.into_iter().next().ok_or_else(|| MasterKeyError::Form(self.describe())),
@@ -117,44 +121,44 @@ impl MasterKeySource {
     }
 }
 
+/// The stored hashing key, sealed.
+pub(crate) fn hashing_key(secrets: &[(String, Vec<u8>)]) -> Option<&[u8]> {
+    secrets.iter().find(|(name, _)| name == HASHING_KEY).map(|(_, sealed)| sealed.as_slice())
+}
+
 /// Writes the keys, newest first, so that at any instant the file is whole and readable by nobody else.
-fn write(path: &Path, keys: &[&MasterKey]) -> std::io::Result<()> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    for key in keys {
-        writeln!(file, "{}", *key.reveal())?;
-    }
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    fs::File::open(directory)?.sync_all()
+fn write(path: &Path, keys: &[&MasterKey]) -> Result<(), MasterKeyError> {
+    let lines: Vec<_> = keys.iter().map(|key| key.reveal()).collect();
+    let text = Zeroizing::new(lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect::<String>());
+    private_file::replace(path, text.as_bytes()).map_err(|e| MasterKeyError::File(path.to_owned(), e))
 }
 
 /// Replaces the master key: everything sealed is sealed anew in one transaction.
 ///
-/// While it runs, the file holds both keys, so a crash at any instant leaves a server that starts.
+/// That transaction holds the end of the log from its first statement on, as does everyone who seals something under
+/// the key in force: nothing is sealed under the old key that is not sealed anew here, and of two replacements at once
+/// one follows the other. While it runs, the file holds both keys, so a crash at any instant leaves a server that
+/// starts.
 pub async fn rotate(
     store: &Store,
     source: &MasterKeySource,
     replacement: Option<MasterKey>,
     entropy: &Entropy,
 ) -> Result<usize, anyhow::Error> {
-    let sealed = store.list_sealed_secrets().await?;
-    let hashing_key = sealed.iter().find(|(name, _)| name == HASHING_KEY).map(|(_, sealed)| sealed.as_slice());
-    let old = source.load(hashing_key.ok_or_else(|| anyhow::anyhow!("this database has not been started yet"))?)?;
+    let mut tx = store.begin().await?;
+    let secrets = tx.list_sealed_secrets().await?;
+    let old = source.load(&secrets)?;
     let new = match (&replacement, source) {
         (Some(given), _) => given.clone(),
         (None, MasterKeySource::File { path, create: true }) => {
             let new = MasterKey::generate(entropy)?;
-            write(path, &[&new, &old]).map_err(|e| MasterKeyError::File(path.clone(), e))?;
+            write(path, &[&new, &old])?;
             new
         }
         (None, fixed) => return Err(MasterKeyError::Fixed(fixed.describe()).into()),
     };
-    let mut tx = store.begin().await?;
     let mut resealed = 0;
-    for (name, secret) in &sealed {
+    for (name, secret) in &secrets {
         tx.reseal_secret(name, new.seal(name, &old.open(name, secret)?)?).await?;
         resealed += 1;
     }
@@ -175,7 +179,10 @@ pub async fn rotate(
     };
     tx.commit(&origin).await?;
     if let (None, MasterKeySource::File { path, .. }) = (&replacement, source) {
-        write(path, &[&new]).map_err(|e| MasterKeyError::File(path.clone(), e))?;
+        // Another replacement may have followed at once: only what is in force under the lock stays in the file.
+        let mut tx = store.begin().await?;
+        let in_force = source.load(&tx.list_sealed_secrets().await?)?;
+        write(path, &[&in_force])?;
     }
     Ok(resealed)
 }

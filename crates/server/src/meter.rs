@@ -13,6 +13,8 @@ use http::StatusCode;
 pub(crate) static UNCLEAR_REQUESTS: Counter = Counter::new();
 /// Connections, handshakes among them.
 pub(crate) static OPEN_CONNECTIONS: Gauge = Gauge(AtomicU64::new(0));
+/// Connections closed because their network had too many.
+pub(crate) static REFUSED_CONNECTIONS: Counter = Counter::new();
 /// Access tokens issued.
 pub(crate) static TOKENS_ISSUED: Counter = Counter::new();
 /// Failed client authentications.
@@ -197,6 +199,7 @@ impl Text {
         text.durations();
         for (name, help, counter) in [
             ("keyward_http_unclear_requests_total", "Requests refused for their Host or framing", &UNCLEAR_REQUESTS),
+            ("keyward_connections_refused_total", "Connections beyond those of one network", &REFUSED_CONNECTIONS),
             ("keyward_tokens_issued_total", "Access tokens issued", &TOKENS_ISSUED),
             ("keyward_authentication_failures_total", "Failed client authentications", &AUTHENTICATION_FAILURES),
             ("keyward_database_errors_total", "Requests and tasks that the database failed", &DATABASE_ERRORS),

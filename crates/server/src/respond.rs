@@ -35,7 +35,7 @@ pub enum ErrorCode {
     InvalidScope,
     /// RFC 8707 §2
     InvalidTarget,
-    /// RFC 6749 §4.1.2.1, here for too many failed authentications.
+    /// RFC 6749 §4.1.2.1, here for too many failed authentications or changes.
     TemporarilyUnavailable,
     /// RFC 6749 §4.1.2.1, for faults of our own.
     ServerError,
@@ -178,6 +178,8 @@ pub enum Problem {
     CallersRemain,
     /// It has changed since it was read.
     Stale,
+    /// The budget for changes is used up.
+    TooMany,
     /// The body is larger than anything of ours.
     TooLarge,
     /// The body took too long.
@@ -201,6 +203,7 @@ impl Problem {
             Self::Conflict => "conflict",
             Self::CallersRemain => "callers-remain",
             Self::Stale => "stale",
+            Self::TooMany => "too-many",
             Self::TooLarge => "too-large",
             Self::TooSlow => "too-slow",
             Self::MediaType => "media-type",
@@ -219,6 +222,7 @@ impl Problem {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict | Self::CallersRemain => StatusCode::CONFLICT,
             Self::Stale => StatusCode::PRECONDITION_FAILED,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -238,6 +242,7 @@ impl Problem {
             Self::Conflict => "This contradicts what there is",
             Self::CallersRemain => "The credential is still in use",
             Self::Stale => "It has changed since it was read",
+            Self::TooMany => "Too many changes at once",
             Self::TooLarge => "The body is too large",
             Self::TooSlow => "The body took too long to arrive",
             Self::MediaType => "The body must be JSON",
@@ -247,7 +252,8 @@ impl Problem {
 
     /// This problem with its particulars.
     pub fn because(self, detail: impl Into<Cow<'static, str>>) -> ApiError {
-        ApiError { problem: self, detail: detail.into(), field: None, challenge: None, callers: Vec::new() }
+        let detail = detail.into();
+        ApiError { problem: self, detail, field: None, challenge: None, retry_after: None, callers: Vec::new() }
     }
 }
 
@@ -262,6 +268,8 @@ pub struct ApiError {
     pub field: Option<&'static str>,
     /// The `WWW-Authenticate` value (RFC 6750 §3).
     pub challenge: Option<String>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
     /// Who is in the way of [`Problem::CallersRemain`].
     pub callers: Vec<CallerView>,
 }
@@ -321,9 +329,8 @@ impl IntoResponse for ApiError {
         if let Some(challenge) = self.challenge.and_then(|c| HeaderValue::try_from(c).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if self.problem == Problem::Unavailable {
-            retry_after(&mut response, Some(Duration::from_secs(1)));
-        }
+        let soon = (self.problem == Problem::Unavailable).then_some(Duration::from_secs(1));
+        retry_after(&mut response, self.retry_after.or(soon));
         response
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::app::{App, StartError};
 use crate::meter;
-use crate::signing_keys::{self, Turn};
+use crate::signing_keys::{self, Fresh, Turn};
 
 const PAUSE: Duration = Duration::from_secs(10);
 /// Rows changed by one transaction, so that nobody waits long behind it.
@@ -97,11 +97,10 @@ impl App {
     ) -> Result<Option<Timestamp>, StartError> {
         let ahead = Duration::from_secs(u64::from(self.signing_keys.publish_ahead_minutes) * 60);
         let turn = Turn { now: origin.now, publish_ahead: ahead, immediately };
-        let master = self.master().await?;
+        let next = Fresh::make(algorithm, origin.now, &self.entropy).await?;
         let mut tx = self.store.begin().await?;
-        let Some(activate_at) = signing_keys::rotate(&mut tx, algorithm, &master, &turn, &self.entropy).await? else {
-            return Ok(None);
-        };
+        let master = self.master_of(&mut tx).await?;
+        let Some(activate_at) = signing_keys::rotate(&mut tx, &next, &master, &turn).await? else { return Ok(None) };
         let seq = tx.commit(origin).await?;
         self.wait_until_applied(seq).await?;
         Ok(Some(activate_at))

@@ -13,8 +13,9 @@ use keyward_model::id::KeyId;
 use keyward_model::jws::{PrivateKey, SigningAlgorithm};
 use keyward_model::sealing::MasterKey;
 use keyward_model::time::Timestamp;
-use keyward_store::{KeyRow, NewKey, Tx};
+use keyward_store::{KeyRow, NewKey, Store, Tx};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::app::StartError;
 use crate::key_ring::sealed_name;
@@ -22,37 +23,62 @@ use crate::key_ring::sealed_name;
 /// Clocks of verifiers may be off by this much.
 const LEEWAY: Duration = Duration::from_secs(300);
 
-/// Makes sure that an algorithm has a key that signs and one that waits.
-///
-/// The very first key of an algorithm signs as soon as it is published: no verifier has looked for it before.
-pub(crate) async fn ensure(
-    tx: &mut Tx,
+/// A key that nobody has seen yet. It is made before the transaction that publishes it, for looking for RSA primes
+/// would hold up every other change; it is sealed inside, under the master key that is in force then.
+pub(crate) struct Fresh {
+    id: KeyId,
     algorithm: SigningAlgorithm,
-    master: &MasterKey,
-    now: Timestamp,
-    entropy: &Entropy,
-) -> Result<bool, StartError> {
-    if tx.list_signing_keys().await?.iter().any(|row| row.key.algorithm == algorithm) {
-        return Ok(false);
-    }
-    let first = generate(algorithm, master, now, entropy).await?;
-    publish(tx, &first, now, Some(now)).await?;
-    let next = generate(algorithm, master, now, entropy).await?;
-    publish(tx, &next, now, None).await?;
-    Ok(true)
+    public_key: String,
+    pkcs8: Zeroizing<Vec<u8>>,
 }
 
-/// Gives the waiting key its turn and publishes the next; `None` if another rotation was faster.
+/// The first two keys of an algorithm: the one that signs, and the one that waits.
+pub(crate) type FirstKeys = [Fresh; 2];
+
+/// The first two keys of an algorithm if it has none yet.
+pub(crate) async fn make_first(
+    store: &Store,
+    algorithm: SigningAlgorithm,
+    now: Timestamp,
+    entropy: &Entropy,
+) -> Result<Option<FirstKeys>, StartError> {
+    if has_keys(&store.list_signing_keys().await?, algorithm) {
+        return Ok(None);
+    }
+    Ok(Some([Fresh::make(algorithm, now, entropy).await?, Fresh::make(algorithm, now, entropy).await?]))
+}
+
+/// Publishes the first keys of an algorithm, unless somebody else was faster.
+///
+/// The very first key of an algorithm signs as soon as it is published: no verifier has looked for it before.
+pub(crate) async fn publish_first(
+    tx: &mut Tx,
+    [first, next]: &FirstKeys,
+    master: &MasterKey,
+    now: Timestamp,
+) -> Result<(), StartError> {
+    if has_keys(&tx.list_signing_keys().await?, first.algorithm) {
+        return Ok(());
+    }
+    publish(tx, &first.seal(master)?, now, Some(now)).await?;
+    publish(tx, &next.seal(master)?, now, None).await
+}
+
+fn has_keys(rows: &[KeyRow], algorithm: SigningAlgorithm) -> bool {
+    rows.iter().any(|row| row.key.algorithm == algorithm)
+}
+
+/// Gives the waiting key its turn and publishes `next`; `None` if another rotation was faster.
 ///
 /// The turn begins at once if the key has been published for `publish_ahead`, else as soon as it has; `immediately`
 /// begins it now in any case and withdraws the old key with all its tokens, for a key that leaked.
 pub(crate) async fn rotate(
     tx: &mut Tx,
-    algorithm: SigningAlgorithm,
+    next: &Fresh,
     master: &MasterKey,
     when: &Turn,
-    entropy: &Entropy,
 ) -> Result<Option<Timestamp>, StartError> {
+    let algorithm = next.algorithm;
     let rows = tx.list_signing_keys().await?;
     let waiting = rows.iter().find(|row| row.key.algorithm == algorithm && row.activate_at.is_none());
     let Some(KeyRow { key, published_at, .. }) = waiting else { return Ok(None) };
@@ -69,8 +95,7 @@ pub(crate) async fn rotate(
     }
     let data = json!({ "algorithm": algorithm, "activate_at": activate_at });
     tx.record(Draft { kind: "signing_key.activated", subject: key.id.to_string(), data });
-    let next = generate(algorithm, master, when.now, entropy).await?;
-    publish(tx, &next, when.now, None).await?;
+    publish(tx, &next.seal(master)?, when.now, None).await?;
     Ok(Some(activate_at))
 }
 
@@ -108,23 +133,30 @@ async fn publish(tx: &mut Tx, key: &NewKey, now: Timestamp, activate_at: Option<
     Ok(())
 }
 
-async fn generate(
-    algorithm: SigningAlgorithm,
-    master: &MasterKey,
-    now: Timestamp,
-    entropy: &Entropy,
-) -> Result<NewKey, StartError> {
-    let id = KeyId::new(now, entropy)?;
-    let make = move || PrivateKey::generate(algorithm);
-    // Looking for RSA primes takes long enough to hold up everyone else on the thread.
-    let private = match algorithm {
-        SigningAlgorithm::Rs256 => tokio::task::spawn_blocking(make).await.map_err(|_| StartError::NewKey)?,
-        SigningAlgorithm::Es256 | SigningAlgorithm::EdDsa => make(),
+impl Fresh {
+    /// Makes one.
+    pub(crate) async fn make(
+        algorithm: SigningAlgorithm,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<Self, StartError> {
+        let id = KeyId::new(now, entropy)?;
+        let make = move || PrivateKey::generate(algorithm);
+        // Looking for RSA primes takes long enough to hold up everyone else on the thread.
+        let private = match algorithm {
+            SigningAlgorithm::Rs256 => tokio::task::spawn_blocking(make).await.map_err(|_| StartError::NewKey)?,
+            SigningAlgorithm::Es256 | SigningAlgorithm::EdDsa => make(),
+        }
+        .map_err(|_| StartError::NewKey)?;
+        let public = private.public().map_err(|_| StartError::NewKey)?;
+        let public_key = serde_json::to_string(&public.to_jwk(&id.to_string())).map_err(|_| StartError::NewKey)?;
+        let pkcs8 = private.to_pkcs8().map_err(|_| StartError::NewKey)?;
+        Ok(Self { id, algorithm, public_key, pkcs8 })
     }
-    .map_err(|_| StartError::NewKey)?;
-    let public = private.public().map_err(|_| StartError::NewKey)?;
-    let pkcs8 = private.to_pkcs8().map_err(|_| StartError::NewKey)?;
-    let sealed = master.seal(&sealed_name(id), &pkcs8).map_err(|e| StartError::Sealed(id.to_string(), e))?;
-    let public_key = serde_json::to_string(&public.to_jwk(&id.to_string())).map_err(|_| StartError::NewKey)?;
-    Ok(NewKey { id, algorithm, public_key, sealed })
+
+    fn seal(&self, master: &MasterKey) -> Result<NewKey, StartError> {
+        let Self { id, algorithm, .. } = *self;
+        let sealed = master.seal(&sealed_name(id), &self.pkcs8).map_err(|e| StartError::Sealed(id.to_string(), e))?;
+        Ok(NewKey { id, algorithm, public_key: self.public_key.clone(), sealed })
+    }
 }

@@ -74,6 +74,11 @@ impl Store {
 }
 
 impl Tx {
+    /// How many clients a user owns, as this transaction sees it.
+    pub async fn count_clients(&mut self, owner: UserId) -> Result<u64, StoreError> {
+        self.count("SELECT count(*) FROM clients WHERE owner = $1", &[owner.to_string().into()]).await
+    }
+
     /// Registers a client; `Conflict` if its owner or one of its APIs does not exist.
     pub async fn insert_client(&mut self, client: &Client) -> Result<(), StoreError> {
         let sql = format!("INSERT INTO clients ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");

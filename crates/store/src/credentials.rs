@@ -166,6 +166,13 @@ impl Tx {
         rows.iter().map(|row| parsed(row.str(0)?, "credentials.id")).collect()
     }
 
+    /// How many credentials of a client authenticate at this instant, as this transaction sees it.
+    pub async fn count_working_credentials(&mut self, client: ClientId, now: Timestamp) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM credentials WHERE client = $1 AND ended_at IS NULL \
+                   AND (expires_at IS NULL OR expires_at > $2) AND (retire_at IS NULL OR retire_at > $2)";
+        self.count(sql, &[client.to_string().into(), now.as_millis().into()]).await
+    }
+
     /// The next free place in the status list.
     pub async fn next_status_index(&mut self) -> Result<i64, StoreError> {
         let sql = "UPDATE counters SET value = value + 1 WHERE name = 'status_index' RETURNING value";

@@ -2,6 +2,7 @@
 
 use keyward_model::time::Timestamp;
 
+use crate::engine::Row;
 use crate::{Store, StoreError, Tx};
 
 /// What an earlier request with the same key made.
@@ -13,16 +14,25 @@ pub struct Made {
     pub made: String,
 }
 
+const FIND: &str = "SELECT request, made FROM idempotency_keys WHERE actor = $1 AND key = $2";
+
+fn read(row: &Row) -> Result<Made, StoreError> {
+    Ok(Made { request: row.text(0)?, made: row.text(1)? })
+}
+
 impl Store {
     /// What this actor has made under this key.
     pub async fn find_made(&self, actor: &str, key: &str) -> Result<Option<Made>, StoreError> {
-        let sql = "SELECT request, made FROM idempotency_keys WHERE actor = $1 AND key = $2";
-        let read = |row: &crate::engine::Row| Ok(Made { request: row.text(0)?, made: row.text(1)? });
-        self.find(sql, &[actor.into(), key.into()], read).await
+        self.find(FIND, &[actor.into(), key.into()], read).await
     }
 }
 
 impl Tx {
+    /// What this actor has made under this key, as this transaction sees it: as long as it lasts, nobody else makes it.
+    pub async fn find_made(&mut self, actor: &str, key: &str) -> Result<Option<Made>, StoreError> {
+        self.find(FIND, &[actor.into(), key.into()], read).await
+    }
+
     /// Notes what this actor makes under this key; `Conflict` if the key was used meanwhile.
     pub async fn insert_made(&mut self, actor: &str, key: &str, made: &Made, now: Timestamp) -> Result<(), StoreError> {
         let sql = "INSERT INTO idempotency_keys (actor, key, request, made, created_at) VALUES ($1, $2, $3, $4, $5)";

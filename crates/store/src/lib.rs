@@ -121,6 +121,11 @@ impl Tx {
     ) -> Result<Option<T>, StoreError> {
         self.tx.query(sql, args).await?.first().map(read).transpose()
     }
+
+    async fn count(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
+        let count = self.find(sql, args, |row| row.int(0)).await?.unwrap_or_default();
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
 }
 
 /// A stored text as what it must be.

@@ -16,14 +16,15 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, IfMatch, Json, Tagged, present, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, present, stale};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, Paging, page};
-use crate::api::{Query, id, name};
+use crate::api::{Query, changes, id, name};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
-use crate::signing_keys;
+use crate::signing_keys::{self, FirstKeys};
 
 /// Shorter-lived tokens would be asked for more often than they are used.
 const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
@@ -150,8 +151,7 @@ async fn list(call: Call, Query(query): Query<Paging>) -> Result<axum::Json<List
 async fn create(call: Call, body: Json<NewApi>) -> Result<Tagged<ApiView>, ApiError> {
     call.require(Level::Admin)?;
     if let Some(made) = body.made_before(&call).await? {
-        let api = find(&call, id(&made)?).await?;
-        return Ok(tagged(api, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let api = Api {
@@ -167,13 +167,22 @@ async fn create(call: Call, body: Json<NewApi>) -> Result<Tagged<ApiView>, ApiEr
         version: 1,
     };
     require_client(&call, api.client).await?;
-    let mut tx = call.begin().await?;
-    prepare(&call, &mut tx, &api).await?;
+    let keys = signing_keys::make_first(&call.app.store, api.algorithm, call.now, &call.app.entropy).await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
+    prepare(&call, &mut tx, &api, keys).await?;
     tx.insert_api(&api).await.map_err(refused)?;
     body.note_made(&call, &mut tx, &api.id.to_string()).await?;
     tx.record(Draft { kind: "api.created", subject: api.id.to_string(), data: describe(&api) });
     call.commit(tx).await?;
     Ok(tagged(api, true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<ApiView>, ApiError> {
+    Ok(tagged(find(call, id(made)?).await?, true))
 }
 
 /// Show an API
@@ -198,7 +207,7 @@ async fn change(
     call.require(Level::Admin)?;
     let mut api = find(&call, id(&path)?).await?;
     if_match.require(api.version)?;
-    let change = body.value;
+    let (before, change) = (describe(&api), body.value);
     if api.audience == KEYWARD_AUDIENCE {
         require_harmless(&change)?;
     }
@@ -220,10 +229,12 @@ async fn change(
         api.client = new;
     }
     api.updated_at = call.now;
+    let keys = signing_keys::make_first(&call.app.store, api.algorithm, call.now, &call.app.entropy).await?;
     let mut tx = call.begin().await?;
-    prepare(&call, &mut tx, &api).await?;
+    prepare(&call, &mut tx, &api, keys).await?;
     let Some(api) = tx.update_api(&api, api.version).await.map_err(refused)? else { return Err(stale()) };
-    tx.record(Draft { kind: "api.changed", subject: api.id.to_string(), data: describe(&api) });
+    let data = changes::between(&before, &describe(&api));
+    tx.record(Draft { kind: "api.changed", subject: api.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(api, false))
 }
@@ -254,16 +265,15 @@ async fn find(call: &Call, id: ApiId) -> Result<Api, ApiError> {
 }
 
 /// What must be there before the API is: its scopes, and keys of its algorithm.
-async fn prepare(call: &Call, tx: &mut Tx, api: &Api) -> Result<(), ApiError> {
+async fn prepare(call: &Call, tx: &mut Tx, api: &Api, keys: Option<FirstKeys>) -> Result<(), ApiError> {
     let catalogue = tx.list_scopes().await?;
     if let Some(unknown) = api.scopes.iter().find(|s| !catalogue.iter().any(|entry| entry.name == **s)) {
         return Err(ApiError::field("scopes", format!("there is no scope {unknown}; add it to the catalogue first")));
     }
-    if tx.list_signing_keys().await?.iter().any(|row| row.key.algorithm == api.algorithm) {
-        return Ok(());
+    if let Some(keys) = keys {
+        let master = call.app.master_of(tx).await?;
+        signing_keys::publish_first(tx, &keys, &master, call.now).await?;
     }
-    let master = call.app.master().await?;
-    signing_keys::ensure(tx, api.algorithm, &master, call.now, &call.app.entropy).await?;
     Ok(())
 }
 

@@ -1,13 +1,12 @@
-//! Bodies, conditions and repetitions: what the REST API reads besides its parameters.
+//! Bodies and repetitions: what the REST API reads besides its parameters.
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{self, SHA256};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use keyward_store::{Made, Tx};
@@ -76,12 +75,24 @@ impl<T> Json<T> {
     /// What an earlier request with the same `Idempotency-Key` made, if this is its repetition.
     pub async fn made_before(&self, call: &Call) -> Result<Option<String>, ApiError> {
         let Some(key) = &self.repeat_key else { return Ok(None) };
-        match call.app.store.find_made(&actor(call), key).await? {
-            None => Ok(None),
-            Some(made) if made.request == self.digest => Ok(Some(made.made)),
-            Some(_) => {
+        self.same(call.app.store.find_made(&actor(call), key).await?)
+    }
+
+    /// Starts what this request makes, unless it is a repetition of one that was under way until now.
+    pub async fn begin(&self, call: &Call) -> Result<Begun, ApiError> {
+        let mut tx = call.begin().await?;
+        let Some(key) = &self.repeat_key else { return Ok(Begun::First(tx)) };
+        let Some(made) = self.same(tx.find_made(&actor(call), key).await?)? else { return Ok(Begun::First(tx)) };
+        call.app.settle(tx, &call.origin()).await?;
+        Ok(Begun::Again(made))
+    }
+
+    fn same(&self, made: Option<Made>) -> Result<Option<String>, ApiError> {
+        match made {
+            Some(made) if made.request != self.digest => {
                 Err(Problem::Conflict.because("this Idempotency-Key was used for another request; use a new one"))
             }
+            made => Ok(made.map(|made| made.made)),
         }
     }
 
@@ -89,47 +100,20 @@ impl<T> Json<T> {
     pub async fn note_made(&self, call: &Call, tx: &mut Tx, made: &str) -> Result<(), ApiError> {
         let Some(key) = &self.repeat_key else { return Ok(()) };
         let made = Made { request: self.digest.clone(), made: made.to_owned() };
-        tx.insert_made(&actor(call), key, &made, call.now).await.map_err(|error| match error {
-            keyward_store::StoreError::Conflict { .. } => {
-                Problem::Conflict.because("another request with this Idempotency-Key is under way; repeat it")
-            }
-            other => other.into(),
-        })
+        Ok(tx.insert_made(&actor(call), key, &made, call.now).await?)
     }
+}
+
+/// How a request that may be repeated begins.
+pub enum Begun {
+    /// It is the first: this transaction makes what it asks for.
+    First(Tx),
+    /// It is a repetition: this was made by the first.
+    Again(String),
 }
 
 fn actor(call: &Call) -> String {
     call.principal().client.id.to_string()
-}
-
-/// The version that `If-Match` names (RFC 9110 §13.1.1).
-#[derive(Debug, Clone, Copy)]
-pub struct IfMatch(Option<i64>);
-
-impl FromRequestParts<Arc<App>> for IfMatch {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiError> {
-        let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(Self(None)) };
-        let text = value.to_str().unwrap_or_default().trim();
-        if text == "*" {
-            return Ok(Self(None));
-        }
-        let version = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
-        version
-            .map(|v| Self(Some(v)))
-            .ok_or_else(|| Problem::Stale.because("If-Match must be the ETag of an earlier answer, or *"))
-    }
-}
-
-impl IfMatch {
-    /// Refuses if the thing has another version by now.
-    pub fn require(self, version: i64) -> Result<(), ApiError> {
-        match self.0 {
-            Some(expected) if expected != version => Err(stale()),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Somebody else was faster.

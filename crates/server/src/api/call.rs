@@ -162,9 +162,24 @@ impl Call {
         Ok(())
     }
 
+    /// Refuses to add one where there are `count` already, unless an administrator does it.
+    pub fn require_room(&self, count: u64, most: u32, what: &str) -> Result<(), ApiError> {
+        if count < most.into() || self.level == Level::Admin {
+            return Ok(());
+        }
+        Err(Problem::Conflict.because(format!("{what} ({most}); end some of them first, or ask an administrator")))
+    }
+
     /// Starts a change, if everything the caller was judged by still stands: between the head of a request and the end
-    /// of its body there is time to be disabled.
+    /// of its body there is time to be disabled. Whoever manages their own has a budget, for the log keeps all changes.
     pub async fn begin(&self) -> Result<Tx, ApiError> {
+        let charged = self.only_of().and_then(|_| self.app.changes.charge(self.principal.client.id, self.now));
+        if let Some(wait) = charged {
+            return Err(ApiError {
+                retry_after: Some(wait),
+                ..Problem::TooMany.because("this client has made too many changes; wait as long as Retry-After says")
+            });
+        }
         let Principal { entry, client, owner } = &self.principal;
         let mut tx = self.app.store.begin().await?;
         if tx.are_unchanged(&entry.credential, client, owner).await? {

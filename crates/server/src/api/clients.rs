@@ -9,18 +9,19 @@ use keyward_model::event::Draft;
 use keyward_model::id::{ApiId, ClientId, UserId};
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::user::Activity;
-use keyward_store::ClientFilter;
+use keyward_store::{ClientFilter, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, IfMatch, Json, Tagged, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, stale};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, id, name};
+use crate::api::{Query, changes, id, name};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -193,8 +194,7 @@ async fn list(call: Call, Query(query): Query<ClientQuery>) -> Result<axum::Json
     responses((status = 201, body = ClientView), (status = "default", body = ProblemDetails)))]
 async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>, ApiError> {
     if let Some(made) = body.made_before(&call).await? {
-        let client = find(&call, id(&made)?).await?;
-        return Ok(tagged(client, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let owner = new.owner.unwrap_or(call.user());
@@ -218,12 +218,22 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
         version: 1,
     };
     call.require_handing_out(&client.rights)?;
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
+    let owned = tx.count_clients(owner).await?;
+    call.require_room(owned, call.app.limits.clients_per_owner, "this user owns as many clients as one may")?;
     tx.insert_client(&client).await.map_err(conflict)?;
     body.note_made(&call, &mut tx, &client.id.to_string()).await?;
     tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data: describe(&client) });
     call.commit(tx).await?;
     Ok(tagged(client, true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<ClientView>, ApiError> {
+    Ok(tagged(find(call, id(made)?).await?, true))
 }
 
 /// Show a client
@@ -243,10 +253,10 @@ async fn change(
     if_match: IfMatch,
     body: Json<ClientChange>,
 ) -> Result<Tagged<ClientView>, ApiError> {
-    let mut client = find(&call, id(&path)?).await?;
-    call.require_management_of(&client)?;
-    if_match.require(client.version)?;
-    let change = body.value;
+    let before = find(&call, id(&path)?).await?;
+    call.require_management_of(&before)?;
+    if_match.require(before.version)?;
+    let (mut client, change) = (before.clone(), body.value);
     if let Some(new) = change.name {
         client.name = name(new)?;
     }
@@ -257,36 +267,38 @@ async fn change(
         client.apis = apis(&call, new)?;
     }
     call.require_handing_out(&client.rights)?;
-    save(&call, client, "client.changed").await
+    save(&call, &before, client, "client.changed").await
 }
 
 /// Disable a client: all its credentials and tokens stop at once
 #[utoipa::path(post, path = "/api/v1/clients/{id}/disable", tag = "clients", params(("id" = String, Path)),
     responses((status = 200, body = ClientView), (status = "default", body = ProblemDetails)))]
 async fn disable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<ClientView>, ApiError> {
-    let mut client = find(&call, id(&path)?).await?;
+    let client = find(&call, id(&path)?).await?;
     call.require_stopping_of(&client)?;
     if_match.require(client.version)?;
     if client.disabled_at.is_some() {
+        // Whoever did it may still be waiting for it to be in force.
+        call.app.catch_up_with_log().await?;
         return Ok(tagged(client, false));
     }
-    client.disabled_at = Some(call.now);
-    save(&call, client, "client.disabled").await
+    let disabled = Client { disabled_at: Some(call.now), ..client.clone() };
+    save(&call, &client, disabled, "client.disabled").await
 }
 
 /// Enable a disabled client again
 #[utoipa::path(post, path = "/api/v1/clients/{id}/enable", tag = "clients", params(("id" = String, Path)),
     responses((status = 200, body = ClientView), (status = "default", body = ProblemDetails)))]
 async fn enable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<ClientView>, ApiError> {
-    let mut client = find(&call, id(&path)?).await?;
+    let client = find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
     call.require_handing_out(&client.rights)?;
     if_match.require(client.version)?;
     if client.disabled_at.is_none() {
         return Ok(tagged(client, false));
     }
-    client.disabled_at = None;
-    save(&call, client, "client.enabled").await
+    let enabled = Client { disabled_at: None, ..client.clone() };
+    save(&call, &client, enabled, "client.enabled").await
 }
 
 /// Delete a client with its credentials
@@ -297,6 +309,7 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     call.require_management_of(&client)?;
     if_match.require(client.version)?;
     let mut tx = call.begin().await?;
+    require_unnamed(&mut tx, client.id).await?;
     let credentials = tx.list_credential_ids(client.id).await?;
     // Their tokens may be about as long as any token lives; verifiers offline must go on finding them ended.
     tx.keep_status_indices(client.id, call.now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY)).await?;
@@ -312,14 +325,31 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     Ok(Done)
 }
 
-async fn save(call: &Call, mut client: Client, kind: &'static str) -> Result<Tagged<ClientView>, ApiError> {
+/// Otherwise an API would lose the client that introspects its tokens, and nobody would have said so.
+async fn require_unnamed(tx: &mut Tx, client: ClientId) -> Result<(), ApiError> {
+    match tx.list_apis().await?.iter().find(|api| api.client == Some(client)) {
+        None => Ok(()),
+        Some(api) => Err(Problem::Conflict.because(format!(
+            "the API {} ({}) introspects as this client; let an administrator give that API another one first",
+            api.name, api.id
+        ))),
+    }
+}
+
+async fn save(
+    call: &Call,
+    before: &Client,
+    mut client: Client,
+    kind: &'static str,
+) -> Result<Tagged<ClientView>, ApiError> {
     client.updated_at = call.now;
     let mut tx = call.begin().await?;
     if !tx.update_client(&client, client.version).await.map_err(conflict)? {
         return Err(stale());
     }
     client.version += 1;
-    tx.record(Draft { kind, subject: client.id.to_string(), data: describe(&client) });
+    let data = changes::between(&describe(before), &describe(&client));
+    tx.record(Draft { kind, subject: client.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(client, false))
 }

@@ -17,11 +17,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{IfMatch, Json, Tagged, present, stale};
+use crate::api::body::{Begun, Json, Tagged, present, stale};
 use crate::api::call::{Call, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, clients, id, line};
+use crate::api::{Query, changes, clients, id, line};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -238,13 +239,15 @@ async fn issue(
     let client = clients::find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
     if let Some(made) = body.made_before(&call).await? {
-        let (credential, _) = find(&call, id(&made)?).await?;
-        return Ok(issued(&call, credential, None));
+        return again(&call, &made).await;
     }
     if client.kind == ClientKind::Public {
         return Err(Problem::Conflict.because("a public client has no credentials"));
     }
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     let (credential, key) = make(&call, &mut tx, &client, body.value.clone()).await?;
     body.note_made(&call, &mut tx, &credential.id.to_string()).await?;
     tx.record(Draft { kind: "credential.issued", subject: credential.id.to_string(), data: describe(&credential) });
@@ -279,8 +282,16 @@ pub(super) async fn make(
     };
     require_narrower(call, client, &credential)?;
     use_up_bootstrap(call, tx).await?;
+    let working = tx.count_working_credentials(client.id, call.now).await?;
+    call.require_room(working, call.app.limits.credentials_per_client, "this client has as many keys as one may")?;
     tx.insert_credential(&credential).await.map_err(conflict)?;
     Ok((credential, key))
+}
+
+/// The answer to a repetition: the secret was shown to the first.
+pub(super) async fn again(call: &Call, made: &str) -> Result<Tagged<IssuedCredential>, ApiError> {
+    let (credential, _) = find(call, id(made)?).await?;
+    Ok(issued(call, credential, None))
 }
 
 /// Show a credential, never its secret
@@ -302,6 +313,7 @@ async fn change(
     body: Json<CredentialChange>,
 ) -> Result<Tagged<CredentialView>, ApiError> {
     let (mut credential, client) = find(&call, id(&path)?).await?;
+    let before = describe(&credential);
     call.require_management_of(&client)?;
     if_match.require(credential.version)?;
     if credential.purpose == Purpose::Bootstrap {
@@ -324,7 +336,8 @@ async fn change(
     let Some(credential) = tx.update_credential(&credential, credential.version, call.now).await? else {
         return Err(stale());
     };
-    tx.record(Draft { kind: "credential.changed", subject: credential.id.to_string(), data: describe(&credential) });
+    let data = changes::between(&before, &describe(&credential));
+    tx.record(Draft { kind: "credential.changed", subject: credential.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(&call, credential))
 }
@@ -338,6 +351,7 @@ async fn revoke(call: Call, Path(path): Path<String>) -> Result<Tagged<Credentia
     let mut tx = call.begin().await?;
     let Some(revoked) = tx.revoke_credential(credential.id, call.now).await? else {
         // Revoking what is revoked changes nothing; what ended otherwise has ended all the same.
+        call.app.settle(tx, &call.origin()).await?;
         return Ok(tagged(&call, credential));
     };
     let data = json!({ "client": client.id, "was": credential.state_at(call.now).name() });

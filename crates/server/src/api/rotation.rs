@@ -21,11 +21,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Json, Tagged, present, stale};
+use crate::api::body::{Begun, Json, Tagged, present, stale};
 use crate::api::call::Call;
 use crate::api::callers::CallerView;
 use crate::api::credentials::{
-    CredentialView, IssuedCredential, NewCredential, describe, find, issued, make, require_handing_out, tagged,
+    CredentialView, IssuedCredential, NewCredential, again, describe, find, issued, make, require_handing_out, tagged,
 };
 use crate::api::id;
 use crate::api::instant::Instant;
@@ -107,15 +107,16 @@ async fn rotate(
     let (old, client) = find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
     if let Some(made) = body.made_before(&call).await? {
-        let (successor, _) = find(&call, id(&made)?).await?;
-        return Ok(issued(&call, successor, None));
+        return again(&call, &made).await;
     }
     let retire_at = end_of_overlap(&call, &body.value)?;
     // Before anything is made: a bootstrap key would be used up by the attempt to rotate it.
     old.retire(retire_at, call.now)?;
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     let (successor, key) = make(&call, &mut tx, &client, successor_of(&call, &old, body.value.clone())).await?;
-    // Before the rotation itself: a repetition at the same time is to hear of itself, not of somebody who was faster.
     body.note_made(&call, &mut tx, &successor.id.to_string()).await?;
     let Some(old) = tx.retire_credential(old.id, successor.id, retire_at, call.now).await? else {
         return Err(refusal(&mut tx, old.id, |old| old.retire(retire_at, call.now)).await);
@@ -221,6 +222,7 @@ async fn unfinished(
 ) -> Result<Tagged<CredentialView>, ApiError> {
     let Some(old) = tx.find_credential(id).await? else { return Err(stale()) };
     if matches!(old.state, State::Expired { reason: EndReason::Finished, .. }) {
+        call.app.settle(tx, &call.origin()).await?;
         return Ok(tagged(call, old));
     }
     old.finish(call.now)?;

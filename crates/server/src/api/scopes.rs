@@ -13,11 +13,12 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, IfMatch, Json, Tagged, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, stale};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, Paging, page};
-use crate::api::{Query, id, line};
+use crate::api::{Query, changes, id, line};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -105,8 +106,7 @@ async fn list(call: Call, Query(query): Query<Paging>) -> Result<axum::Json<List
 async fn create(call: Call, body: Json<NewScope>) -> Result<Tagged<ScopeView>, ApiError> {
     call.require(Level::Admin)?;
     if let Some(made) = body.made_before(&call).await? {
-        let scope = find(&call, id(&made)?).await?;
-        return Ok(tagged(scope, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     require_nameable(&new.name)?;
@@ -118,13 +118,21 @@ async fn create(call: Call, body: Json<NewScope>) -> Result<Tagged<ScopeView>, A
         updated_at: call.now,
         version: 1,
     };
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     judge(&mut tx, &entry).await?;
     tx.insert_scope(&entry).await.map_err(taken)?;
     body.note_made(&call, &mut tx, entry.name.as_str()).await?;
     tx.record(Draft { kind: "scope.created", subject: entry.name.to_string(), data: describe(&entry) });
     call.commit(tx).await?;
     Ok(tagged(entry, true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<ScopeView>, ApiError> {
+    Ok(tagged(find(call, id(made)?).await?, true))
 }
 
 /// Show a scope
@@ -148,7 +156,7 @@ async fn change(
     let mut entry = find(&call, id(&path)?).await?;
     require_not_keyward(&entry.name)?;
     if_match.require(entry.version)?;
-    let change = body.value;
+    let (before, change) = (describe(&entry), body.value);
     if let Some(new) = change.description {
         entry.description = line(new, "description")?;
     }
@@ -159,7 +167,8 @@ async fn change(
     let mut tx = call.begin().await?;
     judge(&mut tx, &entry).await?;
     let Some(entry) = tx.update_scope(&entry, entry.version).await? else { return Err(stale()) };
-    tx.record(Draft { kind: "scope.changed", subject: entry.name.to_string(), data: describe(&entry) });
+    let data = changes::between(&before, &describe(&entry));
+    tx.record(Draft { kind: "scope.changed", subject: entry.name.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(entry, false))
 }

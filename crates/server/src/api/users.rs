@@ -14,11 +14,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, IfMatch, Json, Tagged, present, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, present, stale};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, id, name};
+use crate::api::{Query, changes, id, name};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -159,8 +160,7 @@ async fn list(call: Call, Query(query): Query<UserQuery>) -> Result<axum::Json<L
 async fn create(call: Call, body: Json<NewUser>) -> Result<Tagged<UserView>, ApiError> {
     call.require(Level::Admin)?;
     if let Some(made) = body.made_before(&call).await? {
-        let user = find(&call, &made).await?;
-        return Ok(tagged(user, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let user = User {
@@ -174,12 +174,20 @@ async fn create(call: Call, body: Json<NewUser>) -> Result<Tagged<UserView>, Api
         version: 1,
     };
     call.require_handing_out(&user.rights)?;
-    let mut tx = call.begin().await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
     tx.insert_user(&user).await.map_err(taken)?;
     body.note_made(&call, &mut tx, &user.id.to_string()).await?;
     tx.record(Draft { kind: "user.created", subject: user.id.to_string(), data: describe(&user) });
     call.commit(tx).await?;
     Ok(tagged(user, true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<UserView>, ApiError> {
+    Ok(tagged(find(call, made).await?, true))
 }
 
 /// Show a user
@@ -205,51 +213,51 @@ async fn change(
     call.require(Level::Admin)?;
     if_match.require(user.version)?;
     let change = body.value;
-    let before = user.rights.clone();
+    let before = user.clone();
     if let Some(new) = change.name {
         user.name = name(new)?;
     }
     if let Some(new) = change.email {
         user.email = new.map(email).transpose()?;
     }
-    let asked = change.scope.clone().unwrap_or_else(|| existing(&call, &user.rights.scope));
     user.rights.scope = change.scope.unwrap_or(user.rights.scope);
     user.rights.res = change.res.unwrap_or(user.rights.res);
-    require_no_loss_of_own(&call, &user, &before)?;
+    require_no_loss_of_own(&call, &user, &before.rights)?;
     // Whoever may not hand out the rights of a user may not become that user by a new e-mail address either.
-    call.require_handing_out(&Rights { scope: asked, res: user.rights.res.clone() })?;
-    save(&call, user, "user.changed").await
+    call.require_handing_out(&user.rights)?;
+    save(&call, &before, user, "user.changed").await
 }
 
 /// Disable a user: every key of every client they own stops at once
 #[utoipa::path(post, path = "/api/v1/users/{id}/disable", tag = "users", params(("id" = String, Path)),
     responses((status = 200, body = UserView), (status = "default", body = ProblemDetails)))]
 async fn disable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<UserView>, ApiError> {
-    let mut user = find(&call, &path).await?;
+    let user = find(&call, &path).await?;
     call.require(Level::Admin)?;
     if_match.require(user.version)?;
     require_another(&call, &user, "disable")?;
     if user.disabled_at.is_some() {
+        // Whoever did it may still be waiting for it to be in force.
+        call.app.catch_up_with_log().await?;
         return Ok(tagged(user, false));
     }
-    user.disabled_at = Some(call.now);
-    save(&call, user, "user.disabled").await
+    let disabled = User { disabled_at: Some(call.now), ..user.clone() };
+    save(&call, &user, disabled, "user.disabled").await
 }
 
 /// Enable a disabled user again
 #[utoipa::path(post, path = "/api/v1/users/{id}/enable", tag = "users", params(("id" = String, Path)),
     responses((status = 200, body = UserView), (status = "default", body = ProblemDetails)))]
 async fn enable(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<UserView>, ApiError> {
-    let mut user = find(&call, &path).await?;
+    let user = find(&call, &path).await?;
     call.require(Level::Admin)?;
-    let scope = existing(&call, &user.rights.scope);
-    call.require_handing_out(&Rights { scope, res: user.rights.res.clone() })?;
+    call.require_handing_out(&user.rights)?;
     if_match.require(user.version)?;
     if user.disabled_at.is_none() {
         return Ok(tagged(user, false));
     }
-    user.disabled_at = None;
-    save(&call, user, "user.enabled").await
+    let enabled = User { disabled_at: None, ..user.clone() };
+    save(&call, &user, enabled, "user.enabled").await
 }
 
 /// Delete a user who owns no clients
@@ -280,11 +288,12 @@ pub(super) async fn find(call: &Call, path: &str) -> Result<User, ApiError> {
     call.app.store.find_user(wanted).await?.ok_or_else(nobody)
 }
 
-async fn save(call: &Call, user: User, kind: &'static str) -> Result<Tagged<UserView>, ApiError> {
+async fn save(call: &Call, before: &User, user: User, kind: &'static str) -> Result<Tagged<UserView>, ApiError> {
     let user = User { updated_at: call.now, ..user };
     let mut tx = call.begin().await?;
     let Some(user) = tx.update_user(&user, user.version).await.map_err(taken)? else { return Err(stale()) };
-    tx.record(Draft { kind, subject: user.id.to_string(), data: describe(&user) });
+    let data = changes::between(&describe(before), &describe(&user));
+    tx.record(Draft { kind, subject: user.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(user, false))
 }
@@ -308,12 +317,6 @@ fn require_no_loss_of_own(call: &Call, user: &User, before: &Rights) -> Result<(
         ));
     }
     Ok(())
-}
-
-/// Scopes that have been deleted since they were given are worth nothing, and no reason to refuse another change.
-fn existing(call: &Call, scope: &ScopeSet) -> ScopeSet {
-    let registry = call.app.registry.load();
-    scope.iter().filter(|s| registry.catalogue.knows(s)).cloned().collect()
 }
 
 fn taken(error: StoreError) -> ApiError {

@@ -2,18 +2,18 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::{HeaderValue, header};
-use keyward_model::caller::{Caller, Network};
+use http::{HeaderName, HeaderValue, header};
+use keyward_model::caller::{Network, Shown};
 use keyward_model::form::Form;
 
 use crate::oauth::form::FormRequest;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// How a caller names itself: this header field, or the parameter `instance`.
-const INSTANCE: &str = "keyward-instance";
+const INSTANCE: HeaderName = HeaderName::from_static("keyward-instance");
 
 /// The caller, as it shows itself.
-pub(crate) fn of<'a>(request: &'a FormRequest, form: &'a Form<'_>) -> Result<Caller<'a>, OAuthError> {
+pub(crate) fn of<'a>(request: &'a FormRequest, form: &'a Form<'_>) -> Result<Shown<'a>, OAuthError> {
     // Without a listener, as in tests of a router, there is no address.
     let network = Network::from(request.address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     let user_agent = request.headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
@@ -24,11 +24,11 @@ pub(crate) fn of<'a>(request: &'a FormRequest, form: &'a Form<'_>) -> Result<Cal
         }
         (header, parameter) => header.or(parameter).unwrap_or_default(),
     };
-    Ok(Caller::new(network, user_agent, instance))
+    Ok(Shown { network, user_agent, instance })
 }
 
 fn named_in_header(request: &FormRequest) -> Result<Option<&str>, OAuthError> {
-    let mut values = request.headers.get_all(INSTANCE).iter();
+    let mut values = request.headers.get_all(&INSTANCE).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(ErrorCode::InvalidRequest.because("more than one Keyward-Instance header"));

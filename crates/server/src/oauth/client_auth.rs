@@ -38,7 +38,7 @@ pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'
     let outcome = verify(app, &presented, request.now).await?;
     if let (Err(Refusal::Ended(_)), Ok(key)) = (&outcome, Key::parse(presented.secret)) {
         // Whoever still comes with the right secret of an ended key is to be moved to another.
-        app.callers.refused(key.credential, &caller::of(request, form)?, request.now);
+        app.callers.refused(key.credential, caller::of(request, form)?, request.now);
     }
     outcome.map_err(|refusal| refuse(app, &presented, refusal, request))
 }
@@ -132,7 +132,9 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
     let address = request.address;
     let client = presented.client_id.parse::<ClientId>().ok();
     meter::AUTHENTICATION_FAILURES.increment();
-    if let Some(wait) = app.failures.charge(client, address, request.now) {
+    // A fleet that still holds its own ended key is to hear of it: only what proved nothing is charged to the client.
+    let tried = client.filter(|_| matches!(refusal, Refusal::Unproven));
+    if let Some(wait) = app.failures.charge(address, tried, request.now) {
         tracing::warn!(client = client.map(display), source = address.map(display), "too many failed authentications");
         return OAuthError {
             retry_after: Some(wait),

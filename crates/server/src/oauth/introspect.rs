@@ -28,7 +28,7 @@ pub async fn introspect(State(app): State<Arc<App>>, request: FormRequest) -> Re
     let from = caller::of(&request, &form)?;
     let caller = client_auth::authenticate(&app, &request, &form).await?;
     // An API that only ever asks about tokens uses its key too.
-    app.callers.accepted(caller.entry.credential.id, &from, now);
+    app.callers.accepted(caller.entry.credential.id, from, now);
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let answer = match active(&app, token, caller.client.id, now).await? {
         Some(claims) => json!({

@@ -3,7 +3,8 @@
 //! 1. Authenticate the client                                          §2.1
 //! 2. What is no valid token of ours needs no revoking: success        §2.2
 //! 3. Somebody else's token is refused                                 §2.1
-//! 4. Note the token's end and append the event; answer when in force
+//! 4. Charge the client's budget: each revocation stays in the log for ever
+//! 5. Note the token's end and append the event; answer when in force
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
     let (now, form) = (request.now, request.form()?);
     let from = caller::of(&request, &form)?;
     let caller = client_auth::authenticate(&app, &request, &form).await?;
-    app.callers.accepted(caller.entry.credential.id, &from, now);
+    app.callers.accepted(caller.entry.credential.id, from, now);
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let done = || Ok(no_store(json_response(StatusCode::OK, &json!({}))));
 
@@ -34,11 +35,25 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
     if claims.client_id != caller.client.id {
         return Err(ErrorCode::UnauthorizedClient.because("this token was issued to another client"));
     }
+    if app.revoked_tokens.contains(&app.store, claims.jti).await? {
+        return done();
+    }
+    if let Some(wait) = app.changes.charge(caller.client.id, now) {
+        return Err(OAuthError {
+            retry_after: Some(wait),
+            ..ErrorCode::TemporarilyUnavailable.because(
+                "this client has ended too many tokens; wait as long as Retry-After says, or revoke the credential",
+            )
+        });
+    }
     let credential = claims.cred.unwrap_or(caller.entry.credential.id);
     // Verifiers may be lenient about the end of a token; it must stay known as revoked as long.
     let known_until = claims.exp.plus(keyward_guard::MAX_LEEWAY);
+    let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
+    let origin = Origin { actor, source: request.address.map(|a| a.to_string()), now };
     let mut tx = app.store.begin().await?;
     if !tx.insert_revoked_token(claims.jti, credential, known_until, now).await? {
+        app.settle(tx, &origin).await?;
         return done();
     }
     tx.record(Draft {
@@ -46,8 +61,7 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
         subject: claims.jti.to_string(),
         data: json!({ "client": claims.client_id, "credential": credential, "expires_at": known_until }),
     });
-    let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
-    let seq = tx.commit(&Origin { actor, source: request.address.map(|a| a.to_string()), now }).await?;
+    let seq = tx.commit(&origin).await?;
     app.wait_until_applied(seq).await?;
     done()
 }

@@ -1,13 +1,16 @@
 //! The status list that tokens name (IETF Token Status List): one bit per credential, set once its tokens count no more.
 //!
 //! Whoever verifies offline learns from it that a credential was revoked or has expired, or that its client or owner
-//! was disabled, at the latest when their copy's `ttl` is over. The list is built from the database when something has
-//! changed, by one request for all that wait.
+//! was disabled, at the latest when their copy's `ttl` is over. The database is asked when an event may have changed
+//! the bits or a deadline may have passed, by one request for all that wait. The list is signed anew only when its bits
+//! are others or its term is over: until then it stays the same list, and whoever has it gets a 304.
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{self, SHA256};
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -16,7 +19,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use keyward_model::jws::SigningAlgorithm;
+use keyward_model::event::Event;
+use keyward_model::jws::{SigningAlgorithm, SigningKey};
 use keyward_model::time::Timestamp;
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -29,20 +33,33 @@ const MEDIA_TYPE: &str = "application/statuslist+jwt";
 const TYP: &str = "statuslist+jwt";
 /// For how long a verifier may keep its copy.
 const TTL: Duration = Duration::from_secs(60);
-/// After this time the list is built anew even if nothing was written: deadlines pass by themselves.
+/// After this time the bits are looked at anew even if nothing was written: deadlines pass by themselves.
 const FRESH_FOR: Duration = Duration::from_secs(15);
+/// Every list is signed anew when a term of the clock begins, so that all nodes do it at once. It is good for two.
+const TERM: Duration = Duration::from_secs(300);
+/// The list grows by so many places at a time: its length does not tell how many credentials there are.
+const STEP: usize = 65_536;
 /// The only list there is so far.
 const LIST: &str = "1";
 
-/// The list last built.
+/// The list last served.
 #[derive(Default)]
-pub struct StatusList(Mutex<Option<Arc<Built>>>);
+pub struct StatusList {
+    known: Mutex<Option<Known>>,
+    /// How many changes there were that may be seen in the list.
+    changes: AtomicU64,
+}
 
-struct Built {
+struct Known {
+    list: Arc<Signed>,
+    changes: u64,
+    looked_at: Timestamp,
+}
+
+struct Signed {
     jwt: String,
+    /// Names bits, term and key.
     etag: String,
-    place: i64,
-    at: Timestamp,
 }
 
 /// `GET /status-lists/{id}`
@@ -65,61 +82,93 @@ pub async fn status_list(
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=15"));
-    if let Ok(etag) = HeaderValue::from_str(&list.etag) {
+    // Weak, for another node says the same with a signature of its own (RFC 9110 §8.8.1).
+    if let Ok(etag) = HeaderValue::try_from(format!("W/{}", list.etag)) {
         headers.insert(header::ETAG, etag);
     }
     Ok(response)
 }
 
 impl StatusList {
-    async fn current(&self, app: &App) -> Result<Arc<Built>, OAuthError> {
-        let now = app.clock.now();
-        let mut last = self.0.lock().await;
-        let place = *app.applied.borrow();
-        if let Some(built) = last.as_ref()
-            && built.place == place
-            && now.since(built.at) < FRESH_FOR
-        {
-            return Ok(Arc::clone(built));
+    /// Notes events before they count as applied: the next list that is asked for has been looked at after them.
+    pub(crate) fn note(&self, events: &[Event]) {
+        // The keys are among them: a list is worth nothing once the key that signed it was withdrawn.
+        let seen = |event: &Event| {
+            ["credential.", "client.", "user.", "signing_key."].iter().any(|kinds| event.kind.starts_with(kinds))
+        };
+        if events.iter().any(seen) {
+            self.changes.fetch_add(1, Ordering::AcqRel);
         }
-        let built = Arc::new(build(app, place, now).await?);
-        *last = Some(Arc::clone(&built));
-        Ok(built)
+    }
+
+    async fn current(&self, app: &App) -> Result<Arc<Signed>, OAuthError> {
+        let now = app.clock.now();
+        let mut known = self.known.lock().await;
+        let changes = self.changes.load(Ordering::Acquire);
+        if let Some(known) = known.as_ref()
+            && known.changes == changes
+            && now.since(known.looked_at) < FRESH_FOR
+        {
+            return Ok(Arc::clone(&known.list));
+        }
+        let last = known.as_ref().map(|known| &known.list);
+        let list = look(app, last, now).await?;
+        *known = Some(Known { list: Arc::clone(&list), changes, looked_at: now });
+        Ok(list)
     }
 }
 
-async fn build(app: &App, place: i64, now: Timestamp) -> Result<Built, OAuthError> {
+/// The list as it must be now: the last one if that still says it.
+async fn look(app: &App, last: Option<&Arc<Signed>>, now: Timestamp) -> Result<Arc<Signed>, OAuthError> {
     let size = app.store.last_status_index().await?;
     let ended = app.store.list_ended_status_indices(now).await?;
-    let claims = json!({
-        "sub": app.status_list_uri,
-        "iss": app.issuer,
-        "iat": now.as_seconds(),
-        "exp": now.plus(TTL * 10).as_seconds(),
-        "ttl": TTL.as_secs(),
-        "status_list": { "bits": 1, "lst": encode(&ended, size) },
-    });
     let keys = app.key_ring.load_full();
     let Some(key) = keys.signer(SigningAlgorithm::Es256, now) else {
         return Err(ErrorCode::ServerError.because("there is no key yet that signs the list; try again in a moment"));
     };
-    let jwt = key.sign(TYP, claims.to_string().as_bytes())?;
-    Ok(Built { etag: format!("\"{place}-{}\"", now.as_millis()), jwt, place, at: now })
+    let bits = bits(&ended, size);
+    let etag = etag(&bits, key, now);
+    if let Some(last) = last.filter(|last| last.etag == etag) {
+        return Ok(Arc::clone(last));
+    }
+    let claims = json!({
+        "sub": app.status_list_uri,
+        "iss": app.issuer,
+        "iat": now.as_seconds(),
+        "exp": now.plus(TERM * 2).as_seconds(),
+        "ttl": TTL.as_secs(),
+        "status_list": { "bits": 1, "lst": compress(&bits) },
+    });
+    Ok(Arc::new(Signed { jwt: key.sign(TYP, claims.to_string().as_bytes())?, etag }))
 }
 
-/// The bits, the lowest of each byte first, compressed (Token Status List §4.1 and §4.2).
-fn encode(ended: &[i64], size: i64) -> String {
-    let len = usize::try_from(size / 8 + 1).unwrap_or(1);
-    let mut bits = vec![0u8; len];
+/// What makes two lists the same, on whatever node they were signed.
+fn etag(bits: &[u8], key: &SigningKey, now: Timestamp) -> String {
+    let term = now.as_seconds().div_euclid(i64::try_from(TERM.as_secs()).unwrap_or(i64::MAX));
+    let mut context = digest::Context::new(&SHA256);
+    context.update(format!("{} {term} ", key.kid()).as_bytes());
+    context.update(bits);
+    format!("\"{}\"", URL_SAFE_NO_PAD.encode(context.finish()))
+}
+
+/// The bits, the lowest of each byte first (Token Status List §4.1).
+fn bits(ended: &[i64], size: i64) -> Vec<u8> {
+    let steps = usize::try_from(size).unwrap_or_default() / STEP + 1;
+    let mut bits = vec![0u8; steps * STEP / 8];
     for index in ended {
         let at = usize::try_from(*index).unwrap_or(usize::MAX);
         if let Some(byte) = bits.get_mut(at / 8) {
             *byte |= 1 << (at % 8);
         }
     }
+    bits
+}
+
+/// Token Status List §4.2.
+fn compress(bits: &[u8]) -> String {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     // Writing to memory cannot fail.
-    let compressed = encoder.write_all(&bits).and_then(|()| encoder.finish()).unwrap_or_default();
+    let compressed = encoder.write_all(bits).and_then(|()| encoder.finish()).unwrap_or_default();
     URL_SAFE_NO_PAD.encode(compressed)
 }
 
@@ -128,7 +177,7 @@ mod tests {
     use super::*;
     use std::io::Read as _;
 
-    fn decode(lst: &str) -> Vec<u8> {
+    fn decompress(lst: &str) -> Vec<u8> {
         let mut bits = Vec::new();
         let compressed = URL_SAFE_NO_PAD.decode(lst).unwrap();
         flate2::read::ZlibDecoder::new(&*compressed).read_to_end(&mut bits).unwrap();
@@ -138,16 +187,19 @@ mod tests {
     #[test]
     fn the_bits_are_those_of_the_specifications_example() {
         // Token Status List §4.1: indices 0, 3, 4, 5, 7, 8, 9, 13, 15 set give the bytes B9 A3.
-        assert_eq!(decode(&encode(&[0, 3, 4, 5, 7, 8, 9, 13, 15], 15)), [0xb9, 0xa3]);
+        let bits = bits(&[0, 3, 4, 5, 7, 8, 9, 13, 15], 15);
+        assert_eq!(bits[..2], [0xb9, 0xa3]);
+        assert!(bits[2..].iter().all(|byte| *byte == 0));
+        assert_eq!(decompress(&compress(&bits)), bits);
         // Its compressed form there.
-        let compressed = URL_SAFE_NO_PAD.decode("eNrbuRgAAhcBXQ").unwrap();
-        let mut bits = Vec::new();
-        flate2::read::ZlibDecoder::new(&*compressed).read_to_end(&mut bits).unwrap();
-        assert_eq!(bits, [0xb9, 0xa3]);
+        assert_eq!(decompress("eNrbuRgAAhcBXQ"), [0xb9, 0xa3]);
     }
 
     #[test]
-    fn an_empty_list_has_a_byte_and_an_index_beyond_it_is_left_out() {
-        assert_eq!(decode(&encode(&[99], 0)), [0]);
+    fn the_list_grows_in_steps_and_an_index_beyond_it_is_left_out() {
+        let len = |size| bits(&[], size).len() * 8;
+        let step = i64::try_from(STEP).unwrap();
+        assert_eq!((len(0), len(1), len(step - 1), len(step)), (STEP, STEP, STEP, 2 * STEP));
+        assert!(bits(&[step, i64::MAX], 0).iter().all(|byte| *byte == 0));
     }
 }

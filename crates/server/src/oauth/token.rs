@@ -32,7 +32,7 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
     let call = grants::Call { app: &app, principal, now };
     let response = grants::exchange(grant, &call, asked).await?;
     meter::TOKENS_ISSUED.increment();
-    app.callers.accepted(credential, &caller, now);
+    app.callers.accepted(credential, caller, now);
     Ok(no_store(key_warning::beside(&response, &app, &call.principal, now)))
 }
 
