@@ -1,6 +1,6 @@
 //! The description as the page shows it: operations by group, and the objects they take and give.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
@@ -12,7 +12,7 @@ use super::document::operations;
 use crate::respond::Problem;
 
 /// All kinds of refusals of the REST API, by status.
-const PROBLEMS: [Problem; 12] = [
+const PROBLEMS: [Problem; 13] = [
     Problem::Malformed,
     Problem::Unauthorized,
     Problem::Forbidden,
@@ -20,6 +20,7 @@ const PROBLEMS: [Problem; 12] = [
     Problem::MethodNotAllowed,
     Problem::TooSlow,
     Problem::Conflict,
+    Problem::CallersRemain,
     Problem::Stale,
     Problem::TooLarge,
     Problem::MediaType,
@@ -122,7 +123,13 @@ type Schemas = BTreeMap<String, RefOr<Schema>>;
 pub(super) fn sections(document: &mut OpenApi) -> Vec<Section> {
     let schemas = document.components.as_ref().map(|c| c.schemas.clone()).unwrap_or_default();
     let tags = document.tags.clone().unwrap_or_default();
-    tags.into_iter().map(|tag| section(tag, document, &schemas)).collect()
+    let mut sections: Vec<_> = tags.into_iter().map(|tag| section(tag, document, &schemas)).collect();
+    // What several groups give is shown with the first of them; the others link to it.
+    let mut shown = BTreeSet::new();
+    for section in &mut sections {
+        section.objects.retain(|object| shown.insert(object.name.clone()));
+    }
+    sections
 }
 
 /// The kinds of refusals.
