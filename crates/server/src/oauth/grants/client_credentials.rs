@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use keyward_model::api::Api;
 use keyward_model::client::Subject;
-use keyward_model::credential::State;
 use keyward_model::id::TokenId;
 use keyward_model::jws::SigningAlgorithm;
 use keyward_model::rights::{self, Rights, ScopeSet};
-use keyward_model::time::Timestamp;
 use keyward_model::token::{AccessTokenClaims, Actor, SharedClaims, Status, StatusReference, Subject as Sub};
 
 use crate::oauth::grants::{Call, Request, TokenResponse};
@@ -168,17 +166,10 @@ fn issue(call: &Call<'_>, grant: &Grant) -> Result<TokenResponse, OAuthError> {
         );
     };
     let credential = &principal.entry.credential;
-    let expires_at = earliest(now.plus(grant.lifetime), credential.expires_at, credential.state);
+    // A token never outlives the credential it was got with: verifiers without a line to us would not notice.
+    let by_lifetime = now.plus(grant.lifetime);
+    let expires_at = credential.ends_at(*now).map_or(by_lifetime, |end| end.min(by_lifetime));
     let access_token = grant.claims.sign(key, *now, expires_at, TokenId::new(*now, &app.entropy)?)?;
     let expires_in = expires_at.as_seconds() - now.as_seconds();
     Ok(TokenResponse { access_token, token_type: "Bearer", expires_in, scope: grant.scope.clone() })
-}
-
-/// A token never outlives the credential it was got with: verifiers without a line to us would not notice.
-fn earliest(by_lifetime: Timestamp, expires_at: Option<Timestamp>, state: State) -> Timestamp {
-    let retire_at = match state {
-        State::Retiring { retire_at } => Some(retire_at),
-        _ => None,
-    };
-    [expires_at, retire_at].into_iter().flatten().fold(by_lifetime, Timestamp::min)
 }
