@@ -13,6 +13,7 @@ mod failure;
 mod key;
 mod master_key;
 mod names;
+mod notices;
 mod options;
 mod profile;
 mod progress;
@@ -27,6 +28,7 @@ mod terminal;
 mod token;
 mod user;
 mod watch;
+mod webhook;
 mod when;
 
 use std::process::ExitCode;
@@ -65,6 +67,9 @@ enum Command {
     Api(api::Api),
     #[command(subcommand)]
     Scope(scope::Scope),
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
+    Notices(notices::Notices),
     Token(token::Token),
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -96,6 +101,8 @@ fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             Command::User(user) => user.run(global).await,
             Command::Api(api) => api.run(global).await,
             Command::Scope(scope) => scope.run(global).await,
+            Command::Webhook(webhook) => webhook.run(global).await,
+            Command::Notices(notices) => notices.run(global).await,
             Command::Token(token) => token.run(global).await,
             Command::Audit(audit) => audit.run(global).await,
             Command::Key(key) => key.run(global).await,
