@@ -192,7 +192,7 @@ async fn reseal_webhook(
     new: &MasterKey,
 ) -> Result<usize, anyhow::Error> {
     let name = sealed_name(webhook.id);
-    let reseal = |sealed: &[u8]| new.seal(&name, &*old.open(&name, sealed)?);
+    let reseal = |sealed: &[u8]| new.seal(&name, &old.open(&name, sealed)?);
     let sealed = reseal(&webhook.sealed)?;
     let before = webhook.before.map(|(before, until)| Ok::<_, SealError>((reseal(&before)?, until))).transpose()?;
     let count = 1 + usize::from(before.is_some());
