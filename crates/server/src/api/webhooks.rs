@@ -232,7 +232,7 @@ async fn rotate(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
 }
 
 /// Send a webhook a test notice, whatever kinds it wants; the delivery tells what became of it
-#[utoipa::path(post, path = "/api/v1/webhooks/{id}/test", tag = "webhooks", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/v1/webhooks/{id}/test", tag = "notices", params(("id" = String, Path)),
     responses((status = 200, body = DeliveryView), (status = "default", body = ProblemDetails)))]
 async fn test(call: Call, Path(path): Path<String>) -> Result<axum::Json<DeliveryView>, ApiError> {
     call.require(Level::Admin)?;
