@@ -46,6 +46,20 @@ const FIXTURES: &[Fixture] = &[
                    JOIN credentials k ON k.id = c.credential",
         answer: "192.0.2.1 hall 3 old",
     },
+    Fixture {
+        version: 3,
+        rows: &[
+            "INSERT INTO webhooks (id, name, url, kinds, sealed, created_at, updated_at, version) VALUES \
+         ('webhook_01h455vb4pex5vsknk084sn02q', 'chat', 'https://hooks.example', '', 'x', 1, 1, 1)",
+            "INSERT INTO notices VALUES ('notice_01h455vb4pex5vsknk084sn02q', 'credential.ending', \
+         'cred_01h455vb4pex5vsknk084sn02q', 9, '7', '{}', 2)",
+            "INSERT INTO deliveries VALUES ('delivery_01h455vb4pex5vsknk084sn02q', 'notice_01h455vb4pex5vsknk084sn02q', \
+         'webhook', 'webhook_01h455vb4pex5vsknk084sn02q', 'waiting', 1, 3, 'it answered 500', NULL)",
+        ],
+        question: "SELECT w.name || ' ' || n.rung || ' ' || d.problem FROM deliveries d JOIN notices n ON n.id = d.notice \
+                   JOIN webhooks w ON w.id = d.target",
+        answer: "chat 7 it answered 500",
+    },
 ];
 
 async fn step_by_step(url: &str) {

@@ -43,6 +43,13 @@ pub async fn python(key: &Key) -> Seen {
     run_client(&clients().join("python/.venv/bin/python"), "python/client.py", key).await
 }
 
+/// A script of `tests/clients/python`, to be started.
+pub fn python_script(name: &str) -> Command {
+    let mut command = Command::new(clients().join("python/.venv/bin/python"));
+    command.arg(clients().join("python").join(name)).stdin(Stdio::null());
+    command
+}
+
 /// The directory of the clients, with the libraries that they import.
 fn clients() -> &'static Path {
     let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"));

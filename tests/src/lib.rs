@@ -8,8 +8,10 @@
 
 pub mod clients;
 pub mod keyward;
+pub mod mail;
 pub mod person;
 pub mod postgres;
+pub mod receiver;
 pub mod run;
 pub mod server;
 

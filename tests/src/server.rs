@@ -128,7 +128,12 @@ impl TestServer {
     }
 
     /// Stops in an orderly way and starts again on the same database and address.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         self.stop_serving().await;
         let (issuer, address) = (self.url(), self.address);
         let (database, directory, clock) = (self.database.clone(), self.directory.clone(), self.clock.clone());
@@ -136,6 +141,7 @@ impl TestServer {
         Self::launch(database, directory, clock, |config| {
             config.server.issuer = issuer;
             config.server.listen = address;
+            change(config);
         })
         .await
     }
@@ -149,6 +155,8 @@ impl TestServer {
         let mut config = Config::defaults().expect("the defaults are whole");
         config.server.listen = ([127, 0, 0, 1], 0).into();
         config.server.data.clone_from(&directory);
+        // Receivers of webhooks are on this machine here.
+        config.notices.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
         change(&mut config);
         let url = match &database {
             Database::Sqlite => format!("sqlite:{}", directory.join("keyward.db").display()),

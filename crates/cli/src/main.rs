@@ -14,6 +14,7 @@ mod health;
 mod key;
 mod master_key;
 mod names;
+mod notices;
 mod options;
 mod profile;
 mod progress;
@@ -28,6 +29,7 @@ mod terminal;
 mod token;
 mod user;
 mod watch;
+mod webhook;
 mod when;
 
 use std::process::ExitCode;
@@ -66,6 +68,9 @@ enum Command {
     Api(api::Api),
     #[command(subcommand)]
     Scope(scope::Scope),
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
+    Notices(notices::Notices),
     Token(token::Token),
     #[command(subcommand)]
     Profile(profile::command::ProfileCommand),
@@ -100,6 +105,8 @@ fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             Command::User(user) => user.run(global).await,
             Command::Api(api) => api.run(global).await,
             Command::Scope(scope) => scope.run(global).await,
+            Command::Webhook(webhook) => webhook.run(global).await,
+            Command::Notices(notices) => notices.run(global).await,
             Command::Token(token) => token.run(global).await,
             Command::Profile(profile) => profile.run(global),
             Command::Audit(audit) => audit.run(global).await,

@@ -156,6 +156,18 @@ identifier!(
     TokenId, "tok"
 );
 identifier!(
+    /// Something people are told; every delivery of it carries this id as `webhook-id`.
+    NoticeId, "notice"
+);
+identifier!(
+    /// One notice on its way to one receiver.
+    DeliveryId, "delivery"
+);
+identifier!(
+    /// A receiver of notices over HTTP.
+    WebhookId, "webhook"
+);
+identifier!(
     /// One HTTP request, for logs and error reports.
     RequestId, "req"
 );

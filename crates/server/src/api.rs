@@ -11,10 +11,12 @@ pub mod credentials;
 pub mod events;
 pub mod instant;
 pub mod list;
+pub mod notices;
 pub mod rotation;
 pub mod scopes;
 pub mod signing_keys;
 pub mod users;
+pub mod webhooks;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -42,12 +44,14 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(scopes::router())
         .merge(apis::router())
         .merge(signing_keys::router())
+        .merge(notices::router())
+        .merge(webhooks::router())
         .merge(events::router())
         .split_for_parts();
     document.info.title = "Keyward".to_owned();
     document.info.version = "v1".to_owned();
     document.info.description = Some(
-        "Manage users, clients, credentials, scopes, APIs and signing keys. Every request carries an access token for \
+        "Manage users, clients, credentials, scopes, APIs, signing keys and webhooks. Every request carries an access token for \
          the audience urn:keyward:api, got at /token; errors are problem details (RFC 9457)."
             .to_owned(),
     );

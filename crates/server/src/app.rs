@@ -17,11 +17,12 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::{Config, LimitsConfig, RotationConfig, SigningKeysConfig};
+use crate::config::{Config, ConfigError, LimitsConfig, RotationConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
 use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource, hashing_key};
+use crate::notices::Notices;
 use crate::oauth::status_list::StatusList;
 use crate::principals::Principals;
 use crate::registry::Registry;
@@ -39,6 +40,8 @@ pub enum StartError {
     Entropy(#[from] EntropyError),
     #[error("{0}: {1}")]
     Sealed(String, SealError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("signing key {0} is damaged")]
     SigningKey(KeyId),
     #[error("a signing key could not be made")]
@@ -71,6 +74,8 @@ pub struct App {
     pub(crate) principals: Principals,
     /// From where credentials are used.
     pub callers: Callers,
+    /// What people are told, and how.
+    pub(crate) notices: Notices,
     /// Tokens ended before their time.
     pub(crate) revoked_tokens: RevokedTokens,
     /// How many failures are borne.
@@ -120,6 +125,7 @@ impl App {
         surroundings: Surroundings,
     ) -> Result<(Arc<Self>, Option<Bootstrap>), StartError> {
         let Surroundings { store, clock, entropy, master_key } = surroundings;
+        let notices = Notices::new(config)?;
         let bootstrap = first_start::prepare(&store, &clock, &entropy, &master_key).await?;
         let (master, hashing_key) = unlock(&store, &master_key).await?;
         // The place in the log is read first: whatever changes while the rest is read is applied again.
@@ -130,6 +136,7 @@ impl App {
             revoked_tokens: RevokedTokens::load(&store, clock.now()).await?,
             principals: Principals::new(config.cache.entries),
             callers: Callers::new(store.clone(), &config.callers),
+            notices,
             failures: Failures::new(&config.limits),
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),

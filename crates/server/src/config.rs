@@ -31,6 +31,10 @@ pub struct Config {
     pub rotation: RotationConfig,
     /// How to keep count of callers.
     pub callers: CallersConfig,
+    /// What people are told.
+    pub notices: NoticesConfig,
+    /// How they are told by mail.
+    pub mail: MailConfig,
     /// How much to bear.
     pub limits: LimitsConfig,
     /// What to log.
@@ -150,6 +154,32 @@ fn days(days: u32) -> Duration {
 #[expect(missing_docs, reason = "defaults.toml explains every setting")]
 pub struct CallersConfig {
     pub flush_s: u32,
+}
+
+/// `[notices]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct NoticesConfig {
+    pub days: Vec<u16>,
+    pub allow_networks: Vec<IpNet>,
+}
+
+/// `[mail]`
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct MailConfig {
+    pub smtp_url: Zeroizing<String>,
+    pub from: String,
+    pub team: String,
+}
+
+impl std::fmt::Debug for MailConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("MailConfig");
+        shown.field("smtp_url", &"[redacted]").field("from", &self.from).field("team", &self.team).finish()
+    }
 }
 
 /// `[limits]`
@@ -287,6 +317,12 @@ impl Config {
         if self.callers.flush_s == 0 {
             return refuse("[callers] flush_s must not be 0");
         }
+        if self.notices.days.len() > 20 || self.notices.days.iter().any(|days| !(1..=366).contains(days)) {
+            return refuse("[notices] days must be at most 20 numbers from 1 to 366");
+        }
+        if is_password_in_the_open(&self.mail.smtp_url) {
+            return refuse("[mail] smtp_url would send its password unencrypted; write smtps:// or add ?tls=required");
+        }
         let LimitsConfig { failures_burst, failures_per_minute, changes_burst, changes_per_minute, .. } = self.limits;
         if [failures_burst, failures_per_minute, changes_burst, changes_per_minute].contains(&0) {
             return refuse("[limits] the bursts and the numbers per minute must not be 0");
@@ -310,6 +346,11 @@ fn is_contact(text: &str) -> bool {
     text.is_empty()
         || ["https://", "http://", "mailto:"].iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme))
             && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'<' | b'>'))
+}
+
+fn is_password_in_the_open(smtp_url: &str) -> bool {
+    let plain = smtp_url.strip_prefix("smtp://").filter(|rest| rest.contains('@'));
+    plain.is_some_and(|rest| !rest.contains("tls=required"))
 }
 
 fn is_issuer(text: &str) -> bool {
@@ -361,9 +402,15 @@ fn set_from_variable(settings: &mut Table, name: &str, text: &str) -> Result<(),
                 *value = match value {
                     Value::Integer(_) => Value::Integer(text.parse().map_err(|_| problem("must be a whole number"))?),
                     Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| problem("must be true or false"))?),
-                    Value::Array(_) => {
+                    Value::Array(default) => {
                         let items = text.split(',').map(str::trim).filter(|t| !t.is_empty());
-                        Value::Array(items.map(|t| Value::String(t.to_owned())).collect())
+                        // A list of numbers has some by default.
+                        let item = |t: &str| match default.first() {
+                            Some(Value::Integer(_)) => t.parse().map(Value::Integer),
+                            _ => Ok(Value::String(t.to_owned())),
+                        };
+                        let items: Result<_, _> = items.map(item).collect();
+                        Value::Array(items.map_err(|_| problem("must be whole numbers"))?)
                     }
                     _ => Value::String(text.to_owned()),
                 };
@@ -402,6 +449,14 @@ mod tests {
     }
 
     #[test]
+    fn numbers_in_a_list_come_from_the_environment_too() {
+        let config = Config::load(None, variables(&[("KEYWARD_NOTICES_DAYS", "60, 5")])).unwrap();
+        assert_eq!(config.notices.days, [60, 5]);
+        let error = Config::load(None, variables(&[("KEYWARD_NOTICES_DAYS", "soon")])).unwrap_err();
+        assert!(error.to_string().contains("KEYWARD_NOTICES_DAYS"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_setting_is_named_with_its_line() {
         let error = Config::load(Some("[server]\n\nlisten_on = \"x\"\n"), []).unwrap_err();
         assert!(error.to_string().starts_with("line 3: there is no setting [server] listen_on"), "{error}");
@@ -423,6 +478,9 @@ mod tests {
             "[limits]\nchanges_per_minute = 0",
             "[server]\nlisten = \"somewhere\"",
             "[callers]\nflush_s = 0",
+            "[notices]\ndays = [0]",
+            "[notices]\nallow_networks = [\"everything\"]",
+            "[mail]\nsmtp_url = \"smtp://user:hunter2@mail.example\"",
             "[log]\nlevel = \"loud\"",
             "[rotation]\noverlap_days = 0",
             "[rotation]\noverlap_days = 91",
@@ -441,6 +499,7 @@ mod tests {
         let set = variables(&[
             ("KEYWARD_DATABASE_URL", "postgres://u:hunter2@h/d"),
             ("KEYWARD_MASTER_KEY_VALUE", "kwm_hunter2"),
+            ("KEYWARD_MAIL_SMTP_URL", "smtps://u:hunter2@mail.example"),
         ]);
         assert!(!format!("{:?}", Config::load(None, set).unwrap()).contains("hunter2"));
     }

@@ -21,6 +21,7 @@ mod health;
 mod key_ring;
 mod listen;
 mod meter;
+mod notices;
 mod pages;
 mod principals;
 mod registry;
@@ -97,10 +98,14 @@ impl Server {
         let follower = tokio::spawn(follow::follow(Arc::clone(&self.app)));
         let worker = tokio::spawn(schedule::work(Arc::clone(&self.app)));
         let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
+        let lookout = tokio::spawn(notices::look_out(Arc::clone(&self.app)));
+        let sender = tokio::spawn(notices::keep_sending(Arc::clone(&self.app)));
         let finished = self.listener.serve(self.reception, stop).await;
         follower.abort();
         worker.abort();
         counter.abort();
+        lookout.abort();
+        sender.abort();
         self.app.callers.flush_at_the_end().await;
         self.app.store.close().await;
         finished

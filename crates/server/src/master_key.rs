@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use keyward_model::entropy::Entropy;
 use keyward_model::sealing::{MasterKey, SealError};
-use keyward_store::Store;
+use keyward_model::webhook::sealed_name;
+use keyward_store::{SealedWebhook, Store, Tx};
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -167,6 +168,9 @@ pub async fn rotate(
         tx.reseal_signing_key(row.key.id, new.seal(&name, &old.open(&name, &row.key.sealed)?)?).await?;
         resealed += 1;
     }
+    for webhook in tx.list_sealed_webhooks().await? {
+        resealed += reseal_webhook(&mut tx, webhook, &old, &new).await?;
+    }
     tx.record(keyward_model::event::Draft {
         kind: "master_key.rotated",
         subject: "master_key".to_owned(),
@@ -185,4 +189,20 @@ pub async fn rotate(
         write(path, &[&in_force])?;
     }
     Ok(resealed)
+}
+
+/// Seals the secrets of a webhook anew; gives how many.
+async fn reseal_webhook(
+    tx: &mut Tx,
+    webhook: SealedWebhook,
+    old: &MasterKey,
+    new: &MasterKey,
+) -> Result<usize, anyhow::Error> {
+    let name = sealed_name(webhook.id);
+    let reseal = |sealed: &[u8]| new.seal(&name, &old.open(&name, sealed)?);
+    let sealed = reseal(&webhook.sealed)?;
+    let before = webhook.before.map(|(before, until)| Ok::<_, SealError>((reseal(&before)?, until))).transpose()?;
+    let count = 1 + usize::from(before.is_some());
+    tx.reseal_webhook(&SealedWebhook { sealed, before, ..webhook }).await?;
+    Ok(count)
 }

@@ -352,7 +352,7 @@ impl From<EntropyError> for ApiError {
 
 impl From<crate::app::StartError> for ApiError {
     fn from(error: crate::app::StartError) -> Self {
-        tracing::error!(%error, "a signing key could not be made or opened");
+        tracing::error!(%error, "a key could not be made or opened");
         Problem::Unavailable.because("the server's keys cannot be used at the moment; its log says why")
     }
 }

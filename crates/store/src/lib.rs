@@ -10,10 +10,12 @@ mod apis;
 mod callers;
 mod clients;
 mod credentials;
+mod deliveries;
 mod events;
 mod idempotency;
 mod listing;
 mod migrations;
+mod notices;
 mod principals;
 mod revoked_tokens;
 mod rotation;
@@ -21,21 +23,25 @@ mod scopes;
 mod sealed_secrets;
 mod signing_keys;
 mod users;
+mod webhooks;
 
 use keyward_model::event::Draft;
 
 pub use callers::{CallerCount, CallerFilter, CallerPlace, SeenCaller};
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
+pub use deliveries::DeliveryFilter;
 pub use engine::{Changes, DatabaseUrl, Options};
 pub use error::StoreError;
 pub use events::{EventFilter, Origin};
 pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
+pub use notices::{Concerned, NoticeFilter, Stretch};
 pub use rotation::Finish;
 pub use signing_keys::{KeyRow, NewKey};
 pub use users::UserFilter;
+pub use webhooks::SealedWebhook;
 
 use engine::{Engine, Row, Value};
 

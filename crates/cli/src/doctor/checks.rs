@@ -106,7 +106,8 @@ fn issuer(config: &Config) -> Finding {
 fn secrets_in_the_file(config: &Config, files: &Settings) -> Option<Finding> {
     let path = files.path()?;
     let mode = mode(&path)?;
-    let holds_secrets = !config.master_key.value.is_empty() || config.database.url.contains('@');
+    let urls = [&config.database.url, &config.mail.smtp_url];
+    let holds_secrets = !config.master_key.value.is_empty() || urls.iter().any(|url| url.contains('@'));
     (holds_secrets && mode & 0o077 != 0).then(|| {
         risk(
             format!("{} may hold secrets, and others may read it (mode {mode:03o})", path.display()),

@@ -72,7 +72,7 @@ fn plain(value: &Value) -> String {
 /// Without secrets.
 fn presentable(name: &str, value: String) -> String {
     match name {
-        "master_key.value" if !value.is_empty() => "(hidden)".to_owned(),
+        "master_key.value" | "mail.smtp_url" if !value.is_empty() => "(hidden)".to_owned(),
         "database.url" if !value.is_empty() => {
             value.parse::<DatabaseUrl>().map_or_else(|_| "(hidden: not understood)".to_owned(), |url| url.to_string())
         }
@@ -98,6 +98,7 @@ mod tests {
     fn secrets_are_not_shown() {
         for (name, value) in [
             ("master_key.value", "kwm_hunter2"),
+            ("mail.smtp_url", "smtps://keyward:hunter2@mail"),
             ("database.url", "postgres://keyward:hunter2@db/keyward"),
             ("database.url", "postgers://keyward:hunter2@db/keyward"),
         ] {

@@ -11,7 +11,7 @@ use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 use super::oauth;
 
 /// The groups of operations in the order in which somebody needs them, with a name and a word of explanation.
-const TAGS: [(&str, &str, &str); 9] = [
+const TAGS: [(&str, &str, &str); 11] = [
     (
         "oauth",
         "Tokens and discovery",
@@ -39,6 +39,8 @@ const TAGS: [(&str, &str, &str); 9] = [
         "APIs",
         "Resource servers, each known by its audience, with the scopes it knows and the lifetime of its tokens.",
     ),
+    ("notices", "Notices", "What people are told of keys, and what became of telling them."),
+    ("webhooks", "Webhooks", "Who is told over HTTP, signed as Standard Webhooks says."),
     ("signing keys", "Signing keys", "Of each algorithm one key signs and one waits, published long before its turn."),
     ("events", "Events", "Everything that changed, in one order, each entry holding the hash of the one before."),
 ];

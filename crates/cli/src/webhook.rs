@@ -1,0 +1,172 @@
+//! `keyward webhook`: receivers of notices over HTTP.
+
+use clap::{Args, Subcommand};
+use keyward_model::id::{DeliveryId, WebhookId};
+use keyward_model::notice::{DeliveryState, NoticeKind};
+use keyward_server::api::list::List;
+use keyward_server::api::notices::{DeliveryQuery, DeliveryView};
+use keyward_server::api::webhooks::{IssuedWebhook, NewWebhook, WebhookView};
+
+use crate::options::{Global, Limit, Sure, one_of, words};
+use crate::remote::Remote;
+use crate::table::{self, spare, text, whole};
+use crate::terminal::{self, Paint};
+use crate::when;
+
+/// The kinds of notices that can be chosen.
+pub(crate) const KINDS: &[&str] = &["credential.ending", "credential.revoked_in_use", "credential.new_network"];
+
+/// Manage webhooks: who is told over HTTP that something is up with a key
+#[derive(Subcommand)]
+#[command(after_help = "\
+Examples:
+  keyward webhook create chat https://hooks.example.org/keyward
+  keyward webhook test webhook_…
+  keyward webhook deliveries --state dead")]
+pub(crate) enum Webhook {
+    /// List webhooks
+    List {
+        #[command(flatten)]
+        limit: Limit,
+    },
+    Create(CreateWebhook),
+    /// Give a webhook another secret; for a day, both sign
+    Rotate {
+        webhook: WebhookId,
+    },
+    /// Send a webhook a test notice
+    Test {
+        webhook: WebhookId,
+    },
+    Deliveries(ListDeliveries),
+    /// Send a delivery again that was sent or given up
+    Resend {
+        delivery: DeliveryId,
+    },
+    /// Delete a webhook, with what is on its way to it
+    Delete {
+        webhook: WebhookId,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+/// Add a webhook; its secret is shown this once
+#[derive(Args)]
+pub(crate) struct CreateWebhook {
+    /// What people call it.
+    name: String,
+    /// Where notices are sent.
+    #[arg(value_name = "URL")]
+    to: String,
+    /// What it is told, everything if absent; the option several times for several.
+    #[arg(long = "kind", value_name = "KIND", value_parser = one_of::<NoticeKind>(KINDS))]
+    kinds: Vec<NoticeKind>,
+}
+
+/// List deliveries, the newest first, those by mail too
+#[derive(Args)]
+pub(crate) struct ListDeliveries {
+    /// Only those to this receiver: the id of a webhook, or an address.
+    #[arg(long)]
+    target: Option<String>,
+    /// Only those in this state; dead ones were given up.
+    #[arg(long, value_parser = one_of::<DeliveryState>(&["waiting", "sent", "dead"]))]
+    state: Option<DeliveryState>,
+    #[command(flatten)]
+    limit: Limit,
+}
+
+impl Webhook {
+    /// Does it.
+    pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let remote = global.remote().await?;
+        match self {
+            Self::List { limit } => {
+                let found: List<WebhookView> = remote.list("webhooks", &(), limit.most()).await?;
+                global.answer(&found, |found| rows(&found.items))
+            }
+            Self::Create(CreateWebhook { name, to, kinds }) => {
+                let issued: IssuedWebhook = remote.post("webhooks", &NewWebhook { name, url: to, kinds }).await?;
+                global.answer(&issued, show)
+            }
+            Self::Rotate { webhook } => {
+                let issued: IssuedWebhook = remote.act(&format!("webhooks/{webhook}/rotate")).await?;
+                global.answer(&issued, show)
+            }
+            Self::Test { webhook } => {
+                let delivery: DeliveryView = remote.act(&format!("webhooks/{webhook}/test")).await?;
+                terminal::note(&format!("`keyward webhook deliveries --target {webhook}` tells what became of it"));
+                global.answer(&delivery, show_delivery)
+            }
+            Self::Deliveries(list) => list.run(global, &remote).await,
+            Self::Resend { delivery } => {
+                let delivery: DeliveryView = remote.act(&format!("deliveries/{delivery}/resend")).await?;
+                global.answer(&delivery, show_delivery)
+            }
+            Self::Delete { webhook, sure } => {
+                terminal::confirm(&format!("Delete the webhook {webhook}?"), sure.yes)?;
+                remote.delete(&format!("webhooks/{webhook}")).await?;
+                terminal::note(&format!("deleted {webhook}"));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl ListDeliveries {
+    async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        let filter = DeliveryQuery { target: self.target, state: self.state, ..DeliveryQuery::default() };
+        let found: List<DeliveryView> = remote.list("deliveries", &filter, self.limit.most()).await?;
+        global.answer(&found, |found| delivery_rows(&found.items))
+    }
+}
+
+fn rows(webhooks: &[WebhookView]) -> String {
+    let columns = [text("NAME"), whole("ID"), text("URL"), spare("KINDS"), spare("CREATED")];
+    let now = when::now();
+    let row = |webhook: &WebhookView| {
+        let created = when::relative(webhook.created_at.0, now);
+        vec![webhook.name.clone(), webhook.id.to_string(), webhook.url.clone(), words(&webhook.kinds), created]
+    };
+    table::render(&columns, webhooks.iter().map(row).collect(), terminal::width(), Paint::stdout())
+}
+
+fn delivery_rows(deliveries: &[DeliveryView]) -> String {
+    let columns =
+        [whole("ID"), text("TO"), whole("STATE"), whole("TRIED"), whole("WHEN"), text("PROBLEM"), spare("NOTICE")];
+    let now = when::now();
+    let row = |delivery: &DeliveryView| {
+        let at = delivery.due_at.or(delivery.ended_at).map(|at| when::relative(at.0, now));
+        vec![
+            delivery.id.to_string(),
+            delivery.target.clone(),
+            delivery.state.to_string(),
+            delivery.attempts.to_string(),
+            at.unwrap_or_default(),
+            delivery.problem.clone(),
+            delivery.notice.to_string(),
+        ]
+    };
+    table::render(&columns, deliveries.iter().map(row).collect(), terminal::width(), Paint::stdout())
+}
+
+fn show(issued: &IssuedWebhook) -> String {
+    let webhook = &issued.webhook;
+    table::properties(&[
+        ("webhook", webhook.id.to_string()),
+        ("name", webhook.name.clone()),
+        ("url", webhook.url.clone()),
+        ("kinds", words(&webhook.kinds)),
+        ("secret", issued.secret.clone().unwrap_or_default()),
+    ])
+}
+
+fn show_delivery(delivery: &DeliveryView) -> String {
+    table::properties(&[
+        ("delivery", delivery.id.to_string()),
+        ("notice", delivery.notice.to_string()),
+        ("to", delivery.target.clone()),
+        ("state", delivery.state.to_string()),
+    ])
+}

@@ -1,0 +1,182 @@
+//! Notices, and their deliveries to whoever is told.
+
+use std::sync::Arc;
+
+use axum::extract::Path;
+use keyward_model::event::Draft;
+use keyward_model::id::{CredentialId, DeliveryId, NoticeId};
+use keyward_model::notice::{Channel, Delivery, DeliveryState, Notice, NoticeKind};
+use keyward_store::{DeliveryFilter, NoticeFilter};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::call::{Call, Level};
+use crate::api::instant::Instant;
+use crate::api::list::{List, page};
+use crate::api::{Query, id};
+use crate::app::App;
+use crate::respond::{ApiError, Problem, ProblemDetails};
+
+/// Something people are told.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Notice)]
+pub struct NoticeView {
+    /// `notice_…`: the `webhook-id` of each of its deliveries.
+    #[schema(value_type = String)]
+    pub id: NoticeId,
+    /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network` or `webhook.test`.
+    #[schema(value_type = String)]
+    pub kind: NoticeKind,
+    /// Which key it is about; none for a test.
+    #[schema(value_type = Option<String>)]
+    pub credential: Option<CredentialId>,
+    /// What receivers get.
+    #[schema(value_type = Object)]
+    pub body: Value,
+    /// When it became due.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Instant,
+}
+
+/// A notice on its way to one receiver.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Delivery)]
+pub struct DeliveryView {
+    /// `delivery_…`
+    #[schema(value_type = String)]
+    pub id: DeliveryId,
+    /// What is delivered.
+    #[schema(value_type = String)]
+    pub notice: NoticeId,
+    /// `webhook` or `mail`.
+    #[schema(value_type = String)]
+    pub channel: Channel,
+    /// To whom: the id of a webhook, or an address.
+    pub target: String,
+    /// `waiting`, `sent` or `dead`.
+    #[schema(value_type = String)]
+    pub state: DeliveryState,
+    /// How often it was tried since it last began to wait.
+    pub attempts: u16,
+    /// When it is tried next, while it waits.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub due_at: Option<Instant>,
+    /// Why the last attempt failed; empty if none did.
+    pub problem: String,
+    /// When it was sent or given up.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub ended_at: Option<Instant>,
+}
+
+/// Which notices to list.
+#[derive(Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeQuery {
+    /// The most entries to give: 1 to 200, 50 if absent.
+    pub limit: Option<u16>,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// About this key.
+    #[param(value_type = Option<String>)]
+    pub credential: Option<CredentialId>,
+    /// Of this kind.
+    #[param(value_type = Option<String>)]
+    pub kind: Option<NoticeKind>,
+}
+
+/// Which deliveries to list.
+#[derive(Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryQuery {
+    /// The most entries to give: 1 to 200, 50 if absent.
+    pub limit: Option<u16>,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// To this receiver: the id of a webhook, or an address.
+    pub target: Option<String>,
+    /// `waiting`, `sent` or `dead`.
+    #[param(value_type = Option<String>)]
+    pub state: Option<DeliveryState>,
+    /// Of this notice.
+    #[param(value_type = Option<String>)]
+    pub notice: Option<NoticeId>,
+}
+
+impl From<Notice> for NoticeView {
+    fn from(notice: Notice) -> Self {
+        Self {
+            id: notice.id,
+            kind: notice.kind,
+            credential: notice.credential,
+            body: serde_json::from_str(&notice.body).unwrap_or_default(),
+            created_at: Instant(notice.created_at),
+        }
+    }
+}
+
+impl From<Delivery> for DeliveryView {
+    fn from(delivery: Delivery) -> Self {
+        Self {
+            id: delivery.id,
+            notice: delivery.notice,
+            channel: delivery.channel,
+            target: delivery.target,
+            state: delivery.state,
+            attempts: delivery.attempts,
+            due_at: (delivery.state == DeliveryState::Waiting).then_some(Instant(delivery.due_at)),
+            problem: delivery.problem,
+            ended_at: delivery.ended_at.map(Instant),
+        }
+    }
+}
+
+pub(super) fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(deliveries)).routes(routes!(resend))
+}
+
+/// List notices, the newest first
+#[utoipa::path(get, path = "/api/v1/notices", tag = "notices", params(NoticeQuery),
+    responses((status = 200, body = List<NoticeView>), (status = "default", body = ProblemDetails)))]
+async fn list(call: Call, Query(query): Query<NoticeQuery>) -> Result<axum::Json<List<NoticeView>>, ApiError> {
+    call.require(Level::Support)?;
+    let page = page(query.limit, query.cursor.as_deref())?;
+    let filter = NoticeFilter { credential: query.credential, kind: query.kind };
+    let found = call.app.store.list_notices(&filter, &page).await?;
+    Ok(axum::Json(List::of(found, &page, |notice| notice.id.to_string(), NoticeView::from)))
+}
+
+/// List deliveries, the newest first: those with the state `dead` were given up
+#[utoipa::path(get, path = "/api/v1/deliveries", tag = "notices", params(DeliveryQuery),
+    responses((status = 200, body = List<DeliveryView>), (status = "default", body = ProblemDetails)))]
+async fn deliveries(
+    call: Call,
+    Query(query): Query<DeliveryQuery>,
+) -> Result<axum::Json<List<DeliveryView>>, ApiError> {
+    call.require(Level::Support)?;
+    let page = page(query.limit, query.cursor.as_deref())?;
+    let filter = DeliveryFilter { target: query.target, state: query.state, notice: query.notice };
+    let found = call.app.store.list_deliveries(&filter, &page).await?;
+    Ok(axum::Json(List::of(found, &page, |delivery| delivery.id.to_string(), DeliveryView::from)))
+}
+
+/// Send a delivery again that was sent or given up
+#[utoipa::path(post, path = "/api/v1/deliveries/{id}/resend", tag = "notices", params(("id" = String, Path)),
+    responses((status = 200, body = DeliveryView), (status = "default", body = ProblemDetails)))]
+async fn resend(call: Call, Path(path): Path<String>) -> Result<axum::Json<DeliveryView>, ApiError> {
+    call.require(Level::Admin)?;
+    let id = id(&path)?;
+    let mut tx = call.begin().await?;
+    let Some(delivery) = tx.resend_delivery(id, call.now).await? else {
+        return Err(match call.app.store.find_delivery(id).await? {
+            Some(_) => Problem::Conflict.because("this delivery still waits to be sent"),
+            None => Problem::NotFound.because("there is no such delivery"),
+        });
+    };
+    let data = json!({ "notice": delivery.notice, "channel": delivery.channel });
+    tx.record(Draft { kind: "delivery.resent", subject: delivery.id.to_string(), data });
+    call.commit(tx).await?;
+    Ok(axum::Json(delivery.into()))
+}

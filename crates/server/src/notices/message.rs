@@ -1,0 +1,130 @@
+//! What a notice says: JSON for programs, and a letter for people made of the same.
+
+use keyward_model::credential::StateName;
+use keyward_model::entropy::{Entropy, EntropyError};
+use keyward_model::id::{ClientId, CredentialId, NoticeId, UserId};
+use keyward_model::notice::{Notice, NoticeKind, Occasion};
+use keyward_model::time::Timestamp;
+use keyward_store::{Concerned, SeenCaller};
+use serde::{Deserialize, Serialize};
+
+use crate::api::instant::Instant;
+
+/// A notice, and to whom it goes.
+pub(crate) struct Message {
+    /// What is noted and sent.
+    pub(crate) notice: Notice,
+    /// Whose key it is about, if it is about one.
+    pub(crate) client: Option<ClientId>,
+    /// The owner's address, if they have one.
+    pub(crate) email: Option<String>,
+}
+
+/// The body that receivers get.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Body {
+    #[serde(rename = "type")]
+    pub(super) kind: NoticeKind,
+    pub(super) timestamp: Instant,
+    pub(super) data: Data,
+}
+
+/// Everything that a notice of any kind may hold; what does not apply is left out.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Data {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) credential: Option<Named<CredentialId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state: Option<StateName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client: Option<Named<ClientId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<Named<UserId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ends_at: Option<Instant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revoked_at: Option<Instant>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) network: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) callers: Vec<NamedCaller>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+}
+
+/// An id, and what people call it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Named<T> {
+    pub(super) id: T,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NamedCaller {
+    pub(super) instance: String,
+    pub(super) user_agent: String,
+    pub(super) network: String,
+    pub(super) last_seen_at: Instant,
+}
+
+impl Message {
+    /// What is to be told of a key.
+    pub(super) fn new(
+        kind: NoticeKind,
+        concerned: &Concerned,
+        callers: &[SeenCaller],
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<Self, EntropyError> {
+        let occasion = concerned.occasion.clone();
+        let about = Instant(Timestamp::from_millis(occasion.deadline));
+        let data = Data {
+            credential: Some(Named { id: concerned.credential, name: concerned.label.clone() }),
+            state: Some(concerned.state),
+            client: Some(Named { id: concerned.client, name: concerned.client_name.clone() }),
+            owner: Some(Named { id: concerned.owner, name: concerned.owner_name.clone() }),
+            ends_at: (kind == NoticeKind::Ending).then_some(about),
+            revoked_at: (kind == NoticeKind::RevokedInUse).then_some(about),
+            network: (kind == NoticeKind::NewNetwork).then(|| occasion.rung.clone()),
+            callers: callers.iter().map(named).collect(),
+            next: Some(next(kind, concerned)),
+        };
+        let id = NoticeId::new(now, entropy)?;
+        let body = body(&Body { kind, timestamp: Instant(now), data });
+        let notice = Notice { id, kind, credential: Some(concerned.credential), occasion, body, created_at: now };
+        Ok(Self { notice, client: Some(concerned.client), email: concerned.email.clone() })
+    }
+
+    /// What tells a webhook that it can be reached. Every test is an occasion of its own.
+    pub(crate) fn test(now: Timestamp, entropy: &Entropy) -> Result<Notice, EntropyError> {
+        let (kind, id) = (NoticeKind::Test, NoticeId::new(now, entropy)?);
+        let body = body(&Body { kind, timestamp: Instant(now), data: Data::default() });
+        let occasion = Occasion { deadline: 0, rung: id.to_string() };
+        Ok(Notice { id, kind, credential: None, occasion, body, created_at: now })
+    }
+}
+
+fn body(body: &Body) -> String {
+    // Our own types always serialise; an empty body would be noticed at once.
+    serde_json::to_string(body).unwrap_or_default()
+}
+
+fn named(caller: &SeenCaller) -> NamedCaller {
+    NamedCaller {
+        instance: caller.instance.clone(),
+        user_agent: caller.user_agent.clone(),
+        network: caller.network.clone(),
+        last_seen_at: Instant(caller.sightings.last_seen_at),
+    }
+}
+
+/// The command that helps on.
+fn next(kind: NoticeKind, concerned: &Concerned) -> String {
+    let key = concerned.credential;
+    match (kind, concerned.state) {
+        (NoticeKind::Ending, StateName::Active) => format!("keyward credential rotate {key}"),
+        (NoticeKind::Ending, _) => format!("keyward credential watch {key}"),
+        (NoticeKind::RevokedInUse, _) => format!("keyward credential callers {key} --outcome refused"),
+        (NoticeKind::NewNetwork | NoticeKind::Test, _) => format!("keyward credential callers {key}"),
+    }
+}

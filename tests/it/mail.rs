@@ -1,0 +1,118 @@
+//! Notices by mail, to a real mail server.
+
+use std::time::Duration;
+
+use keyward_server::config::Config;
+use keyward_tests::mail::MailServer;
+use keyward_tests::server::{Db, Secrets, TestServer};
+use serde_json::json;
+
+use crate::callers::ask;
+
+fn settings(url: String) -> impl FnOnce(&mut Config) {
+    move |config| {
+        *config.mail.smtp_url = url;
+        config.mail.from = "Keyward <keyward@plant.example>".to_owned();
+        config.mail.team = "team@plant.example".to_owned();
+    }
+}
+
+/// Something to tell: somebody tries a revoked key.
+async fn something_happens(server: &TestServer, label: &str) -> (String, Secrets) {
+    let admin = server.admin().await;
+    let me = admin.get("/api/v1/users/me").await.ok();
+    let user = format!("/api/v1/users/{}", me["id"].as_str().unwrap());
+    admin.patch(&user, &json!({ "email": "olga@plant.example" })).await.ok();
+    let first = admin.orders_key().await;
+    let name = json!({ "name": "Förderband \"Nord\", <x@y.example>" });
+    admin.patch(&format!("/api/v1/clients/{}", first.client_id), &name).await.ok();
+    let key = admin.issue(&first.client_id, &json!({ "label": label })).await;
+    admin.revoke(&key).await;
+    ask(server, &key, "press 7").await;
+    server.app.callers.flush().await.unwrap();
+    server.app.find_notices().await.unwrap();
+    (key.credential(), admin.secrets.clone())
+}
+
+async fn owner_and_team_get_a_mail(db: Db) {
+    let mail = MailServer::start().await;
+    let server = TestServer::start_with(db, settings(mail.url())).await;
+    let (key, _) = something_happens(&server, "hall 3").await;
+    let mails = mail.mails(2).await;
+    let mut to: Vec<_> = mails.iter().map(|mail| mail["to"][0].as_str().unwrap()).collect();
+    to.sort_unstable();
+    assert_eq!(to, ["olga@plant.example", "team@plant.example"]);
+    let headers = &mails[0]["headers"];
+    assert_eq!(headers["from"], "Keyward <keyward@plant.example>");
+    assert_eq!(headers["subject"], "A revoked key of Förderband \"Nord\", <x@y.example> is still tried");
+    let mut names: Vec<_> = headers.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let expected =
+        ["content-transfer-encoding", "content-type", "date", "from", "message-id", "mime-version", "subject", "to"];
+    assert_eq!(names, expected, "no name becomes a header");
+    let text = mails[0]["text"].as_str().unwrap().replace("\r\n", "\n");
+    for line in [
+        format!("key       hall 3 ({key})"),
+        "revoked   2026-11-23 12:00 UTC".to_owned(),
+        "  press 7, press/2, 127.0.0.1, last seen 2026-11-23 12:00 UTC".to_owned(),
+        format!("  keyward credential callers {key} --outcome refused"),
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owner_and_team_get_a_mail_on_sqlite() {
+    owner_and_team_get_a_mail(Db::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owner_and_team_get_a_mail_on_postgresql() {
+    owner_and_team_get_a_mail(Db::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_server_that_is_away_loses_nothing() {
+    let down = MailServer::start().await;
+    let url = down.url();
+    drop(down);
+    let server = TestServer::start_with(Db::Sqlite, settings(url)).await;
+    let (_, secrets) = something_happens(&server, "").await;
+    let admin = server.api(&secrets).await;
+    let both_failed = async {
+        loop {
+            let found = admin.get("/api/v1/deliveries?state=waiting").await.ok()["items"].as_array().unwrap().clone();
+            if found.len() == 2 && found.iter().all(|delivery| delivery["problem"] != "") {
+                return found;
+            }
+            server.app.send_notices().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waiting = tokio::time::timeout(Duration::from_secs(30), both_failed).await.expect("both are tried");
+    let problem = "the mail server cannot be reached, or does not speak SMTP";
+    assert!(waiting.iter().all(|delivery| delivery["problem"] == problem), "{waiting:?}");
+
+    // The same server with another mail server sends what waits.
+    let mail = MailServer::start().await;
+    let server = server.restart_with(settings(mail.url())).await;
+    server.clock.advance(Duration::from_secs(10));
+    server.app.send_notices().await.unwrap();
+    mail.mails(2).await;
+    let admin = server.api(&secrets).await;
+    let all_sent = async {
+        while admin.get("/api/v1/deliveries?state=sent").await.ok()["items"].as_array().map(Vec::len) != Some(2) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_sent).await.expect("both are noted as sent");
+}
+
+#[tokio::test]
+async fn no_password_of_a_mail_server_gets_into_the_log_or_an_error() {
+    let set = |url: &str| [("KEYWARD_MAIL_SMTP_URL".to_owned(), url.to_owned())];
+    let refused = Config::load(None, set("smtp://u:hunter2@mail.example")).unwrap_err().to_string();
+    assert!(refused.contains("unencrypted") && !refused.contains("hunter2"), "{refused}");
+    let config = Config::load(None, set("smtps://u:hunter2@mail.example")).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

@@ -1,0 +1,215 @@
+//! Notices: who is told what of a key, when, and how often.
+
+use std::time::Duration;
+
+use keyward_tests::on_both_databases;
+use keyward_tests::receiver::Receiver;
+use keyward_tests::server::{Api, Db, Secrets, TestServer};
+use serde_json::{Value, json};
+
+use crate::callers::uses;
+use crate::webhooks::{arrived, new_webhook};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const LADDER: [&str; 5] = ["30", "14", "7", "3", "1"];
+
+/// A key that ends after so many days.
+async fn key_for(admin: &Api<'_>, server: &TestServer, days: u32) -> Secrets {
+    let first = admin.orders_key().await;
+    admin.issue(&first.client_id, &json!({ "label": "hall 3", "expires_at": instant(server, days) })).await
+}
+
+/// The instant so many days from now, by the server's clock.
+fn instant(server: &TestServer, days: u32) -> String {
+    let at = server.clock.now().plus(DAY * days);
+    keyward_server::api::instant::Instant(at).to_string()
+}
+
+/// The rungs that the log says a key was told of.
+async fn rungs(admin: &Api<'_>, key: &Secrets) -> Vec<String> {
+    let path = format!("/api/v1/events?kind=notice.due&subject={}", key.credential());
+    let events = admin.get(&path).await.ok()["items"].as_array().unwrap().clone();
+    events.iter().map(|event| event["data"]["rung"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What a key's notices say, the oldest first.
+async fn notices(admin: &Api<'_>, key: &Secrets) -> Vec<Value> {
+    let path = format!("/api/v1/notices?credential={}", key.credential());
+    let mut found = admin.get(&path).await.ok()["items"].as_array().unwrap().clone();
+    found.reverse();
+    found
+}
+
+/// A day goes by, on which the key is used.
+async fn day_of_use(server: &TestServer, key: &Secrets) {
+    server.clock.advance(DAY);
+    uses(server, key, "press 7").await;
+    server.app.callers.flush().await.unwrap();
+}
+
+/// Tells Keyward, as a gateway would, that a key was used from this network just now.
+async fn seen_from(server: &TestServer, admin: &Api<'_>, key: &Secrets, network: &str) {
+    let now = instant(server, 0);
+    let entry = json!({ "credential": key.credential(), "network": network, "last_seen_at": now, "count": 1 });
+    admin.post("/api/v1/callers", &json!({ "callers": [entry] })).await.ok();
+    server.app.callers.flush().await.unwrap();
+}
+
+on_both_databases! {
+    async fn each_rung_of_the_ladder_is_told_once_and_a_restart_changes_nothing(server: TestServer) {
+        let receiver = Receiver::start().await;
+        let (secrets, key) = {
+            let admin = server.admin().await;
+            new_webhook(&admin, &receiver, &[]).await;
+            (admin.secrets.clone(), key_for(&admin, &server, 40).await)
+        };
+        uses(&server, &key, "press 7").await;
+        let mut server = server;
+        for day in 1..=39 {
+            day_of_use(&server, &key).await;
+            for _ in 0..2 {
+                server.app.find_notices().await.unwrap();
+            }
+            if day == 20 {
+                server = server.restart().await;
+            }
+        }
+        let admin = server.api(&secrets).await;
+        assert_eq!(rungs(&admin, &key).await, LADDER);
+
+        let received = arrived(&server, &receiver, 5).await;
+        let body: Value = serde_json::from_str(&received[0].body).unwrap();
+        assert_eq!(body["type"], "credential.ending");
+        assert_eq!(body["timestamp"], "2026-12-03T12:00:00Z");
+        assert_eq!(body["data"]["ends_at"], "2027-01-02T12:00:00Z");
+        assert_eq!(body["data"]["credential"], json!({ "id": key.credential(), "name": "hall 3" }));
+        assert_eq!(body["data"]["client"]["name"], "orders-sync");
+        assert_eq!(body["data"]["next"], format!("keyward credential rotate {}", key.credential()));
+        let caller = &body["data"]["callers"][0];
+        assert_eq!((&caller["instance"], &caller["user_agent"]), (&json!("press 7"), &json!("press/2")));
+        for received in &received {
+            assert!(!received.body.contains(&key.client_secret), "a secret is told");
+        }
+    }
+
+    async fn a_key_that_nobody_uses_ends_in_silence(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, never) = (admin.secrets.clone(), key_for(&admin, &server, 40).await);
+        let long_ago = admin.issue(&never.client_id, &json!({ "expires_at": instant(&server, 80) })).await;
+        uses(&server, &long_ago, "press 7").await;
+        server.app.callers.flush().await.unwrap();
+        for _ in 0..79 {
+            server.clock.advance(DAY);
+            server.app.find_notices().await.unwrap();
+        }
+        let admin = server.api(&secrets).await;
+        assert_eq!(rungs(&admin, &never).await, [""; 0]);
+        assert_eq!(rungs(&admin, &long_ago).await, [""; 0], "last used 31 days before anything could be told");
+        uses(&server, &long_ago, "press 7").await;
+        server.app.callers.flush().await.unwrap();
+        server.app.find_notices().await.unwrap();
+        assert_eq!(rungs(&admin, &long_ago).await, ["1"], "whoever comes back is told at once");
+    }
+
+    async fn a_deadline_that_moves_starts_its_ladder_anew(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), key_for(&admin, &server, 20).await);
+        for _ in 0..7 {
+            day_of_use(&server, &key).await;
+            server.app.find_notices().await.unwrap();
+        }
+        let admin = server.api(&secrets).await;
+        assert_eq!(rungs(&admin, &key).await, ["14"], "the 30 days were over when it was issued");
+        let change = json!({ "expires_at": instant(&server, 14) });
+        admin.patch(&format!("/api/v1/credentials/{}", key.credential()), &change).await.ok();
+        for _ in 0..2 {
+            server.app.find_notices().await.unwrap();
+        }
+        assert_eq!(rungs(&admin, &key).await, ["14", "14"]);
+    }
+
+    async fn keys_that_cannot_be_used_are_told_to_nobody(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), key_for(&admin, &server, 15).await);
+        day_of_use(&server, &key).await;
+        let admin = server.api(&secrets).await;
+        admin.act(&format!("/api/v1/clients/{}/disable", key.client_id)).await.ok();
+        server.app.find_notices().await.unwrap();
+        assert_eq!(rungs(&admin, &key).await, [""; 0]);
+        admin.act(&format!("/api/v1/clients/{}/enable", key.client_id)).await.ok();
+        server.app.find_notices().await.unwrap();
+        assert_eq!(rungs(&admin, &key).await, ["14"]);
+    }
+
+    async fn whoever_still_tries_a_revoked_key_is_told_of_once_a_day(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        admin.revoke(&key).await;
+        server.app.find_notices().await.unwrap();
+        assert_eq!(notices(&admin, &key).await.len(), 0, "nobody tried it");
+        for _ in 0..2 {
+            crate::callers::ask(&server, &key, "press 7").await;
+            server.app.callers.flush().await.unwrap();
+            server.app.find_notices().await.unwrap();
+        }
+        let told = notices(&admin, &key).await;
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["kind"], "credential.revoked_in_use");
+        assert_eq!(told[0]["body"]["data"]["revoked_at"], "2026-11-23T12:00:00Z");
+        assert_eq!(told[0]["body"]["data"]["callers"][0]["instance"], "press 7");
+        server.clock.advance(DAY);
+        crate::callers::ask(&server, &key, "press 7").await;
+        server.app.callers.flush().await.unwrap();
+        server.app.find_notices().await.unwrap();
+        let admin = server.api(&secrets).await;
+        assert_eq!(notices(&admin, &key).await.len(), 2);
+    }
+
+    async fn a_new_network_is_told_of_once_the_key_has_a_history(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        for network in ["192.0.2.1", "192.0.2.2"] {
+            seen_from(&server, &admin, &key, network).await;
+        }
+        server.app.find_notices().await.unwrap();
+        assert_eq!(notices(&admin, &key).await.len(), 0, "on its first day every network is new");
+        server.clock.advance(2 * DAY);
+        let admin = server.api(&secrets).await;
+        seen_from(&server, &admin, &key, "192.0.2.1").await;
+        server.app.find_notices().await.unwrap();
+        assert_eq!(notices(&admin, &key).await.len(), 0, "a known network");
+        for network in ["198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"] {
+            server.clock.advance(Duration::from_secs(1));
+            seen_from(&server, &admin, &key, network).await;
+            for _ in 0..2 {
+                server.app.find_notices().await.unwrap();
+            }
+        }
+        let networks: Vec<_> =
+            notices(&admin, &key).await.iter().map(|notice| notice["body"]["data"]["network"].clone()).collect();
+        assert_eq!(networks, ["198.51.100.1", "198.51.100.2", "198.51.100.3"], "a roaming key does not flood");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_at_once_tell_and_send_each_rung_once() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let receiver = Receiver::start().await;
+    let admin = one.admin().await;
+    new_webhook(&admin, &receiver, &[]).await;
+    let (secrets, key) = (admin.secrets.clone(), key_for(&admin, &one, 31).await);
+    for _ in 0..30 {
+        day_of_use(&one, &key).await;
+        let (first, second) = tokio::join!(one.app.find_notices(), two.app.find_notices());
+        first.and(second).unwrap();
+        let (first, second) = tokio::join!(one.app.send_notices(), two.app.send_notices());
+        first.and(second).unwrap();
+    }
+    assert_eq!(rungs(&one.api(&secrets).await, &key).await, LADDER);
+    let received = arrived(&one, &receiver, 5).await;
+    let mut ids: Vec<_> = received.iter().map(|received| received.headers["webhook-id"].clone()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 5, "each was sent by one node only");
+}
