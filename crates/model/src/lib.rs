@@ -19,5 +19,6 @@ pub mod sealing;
 pub mod secret;
 pub mod time;
 pub mod token;
+pub mod transfer;
 pub mod user;
 pub mod words;

@@ -46,6 +46,8 @@ pub struct CallerFilter {
     pub since: Option<Timestamp>,
     /// Let in, or refused, at least once.
     pub outcome: Option<Outcome>,
+    /// With credentials that authenticate.
+    pub authenticated: bool,
 }
 
 /// A caller, and the credential it was seen with.
@@ -161,6 +163,11 @@ impl Store {
             None => {}
             Some(Outcome::Accepted) => drop(listing.only("accepted > 0")),
             Some(Outcome::Refused) => drop(listing.only("refused > 0")),
+        }
+        if filter.authenticated {
+            listing.only(
+                "ended_at IS NULL AND (expires_at IS NULL OR expires_at > $1) AND (retire_at IS NULL OR retire_at > $1)",
+            );
         }
         if let Some(after) = after {
             let at = listing.value(after.last_seen_at.as_millis());

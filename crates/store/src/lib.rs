@@ -14,11 +14,13 @@ mod events;
 mod idempotency;
 mod listing;
 mod migrations;
+mod owners;
 mod principals;
 mod revoked_tokens;
 mod scopes;
 mod sealed_secrets;
 mod signing_keys;
+mod transfers;
 mod users;
 
 use keyward_model::event::Draft;
@@ -32,7 +34,9 @@ pub use events::{EventFilter, Origin};
 pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
+pub use owners::Belongings;
 pub use signing_keys::{KeyRow, NewKey};
+pub use transfers::{OpenTransfer, TransferFilter};
 pub use users::UserFilter;
 
 use engine::{Engine, Row, Value};
@@ -119,6 +123,11 @@ impl Tx {
     ) -> Result<Option<T>, StoreError> {
         self.tx.query(sql, args).await?.first().map(read).transpose()
     }
+}
+
+/// Columns of one table among several.
+fn columns_of(table: &str, columns: &str) -> String {
+    columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A stored text as what it must be.

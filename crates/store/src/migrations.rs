@@ -6,4 +6,5 @@ use crate::engine::Migration;
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("../migrations/0001_initial.sql") },
     Migration { version: 2, name: "callers", sql: include_str!("../migrations/0002_callers.sql") },
+    Migration { version: 3, name: "transfers", sql: include_str!("../migrations/0003_transfers.sql") },
 ];
