@@ -456,7 +456,11 @@ mod tests {
     fn beyond_is_what_is_written_and_not_allowed() {
         let rights = |scope: &str, paths: &str| Rights { scope: scopes(scope), res: res(paths) };
         let beyond = rights("Admin Worker Gone", "plant/7 office").beyond(&rights("Supervisor", "plant"), &ladder());
-        assert_eq!(beyond, rights("Admin", "office"), "what the ceiling implies is allowed, what does not exist is nothing");
+        assert_eq!(
+            beyond,
+            rights("Admin", "office"),
+            "what the ceiling implies is allowed, what does not exist is nothing"
+        );
         assert!(rights("Worker", "plant/7").beyond(&rights("Admin", "*"), &ladder()).is_empty());
         assert_eq!(rights("Worker", "*").beyond(&rights("Worker", "plant"), &ladder()), rights("", "*"));
     }

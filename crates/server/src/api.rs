@@ -7,10 +7,13 @@ pub mod callers;
 pub mod clients;
 pub mod credentials;
 pub mod events;
+pub mod impact;
 pub mod instant;
 pub mod list;
+pub mod reports;
 pub mod scopes;
 pub mod signing_keys;
+pub mod transfers;
 pub mod users;
 
 use std::str::FromStr;
@@ -35,6 +38,9 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(clients::router())
         .merge(credentials::router())
         .merge(callers::router())
+        .merge(transfers::router())
+        .merge(impact::router())
+        .merge(reports::router())
         .merge(scopes::router())
         .merge(apis::router())
         .merge(signing_keys::router())

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::{Config, SigningKeysConfig};
+use crate::config::{Config, LeaksConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
@@ -72,6 +72,8 @@ pub struct App {
     pub callers: Callers,
     /// Tokens ended before their time.
     pub(crate) revoked_tokens: RevokedTokens,
+    /// What a reported leak does.
+    pub(crate) leaks: LeaksConfig,
     /// How many failures are borne.
     pub(crate) failures: Failures,
     /// When signing keys change.
@@ -123,6 +125,7 @@ impl App {
             revoked_tokens: RevokedTokens::load(&store, clock.now()).await?,
             principals: Principals::new(config.cache.entries),
             callers: Callers::new(store.clone(), &config.callers),
+            leaks: config.leaks.clone(),
             failures: Failures::new(&config.limits),
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),

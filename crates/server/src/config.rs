@@ -28,6 +28,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How to keep count of callers.
     pub callers: CallersConfig,
+    /// What a reported leak does.
+    pub leaks: LeaksConfig,
     /// How many failures to bear.
     pub limits: LimitsConfig,
     /// What to log.
@@ -108,6 +110,26 @@ pub struct CacheConfig {
 #[expect(missing_docs, reason = "defaults.toml explains every setting")]
 pub struct CallersConfig {
     pub flush_s: u32,
+}
+
+/// `[leaks]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct LeaksConfig {
+    pub on_report: OnReport,
+}
+
+/// What happens to a key that is reported as leaked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReport {
+    /// It ends at once.
+    Revoke,
+    /// It ends within an hour.
+    Retire,
+    /// It goes on; the report is in the log.
+    Note,
 }
 
 /// `[limits]`
@@ -355,6 +377,7 @@ mod tests {
             "[server]\nmax_connections = 0",
             "[server]\nlisten = \"somewhere\"",
             "[callers]\nflush_s = 0",
+            "[leaks]\non_report = \"ignore\"",
             "[log]\nlevel = \"loud\"",
         ] {
             assert!(Config::load(Some(file), []).is_err(), "{file}");

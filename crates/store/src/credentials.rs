@@ -169,8 +169,7 @@ impl Tx {
         let mut moved = Vec::with_capacity(rows.len());
         for row in &rows {
             let place = self.next_status_index().await?;
-            let sql =
-                "UPDATE credentials SET status_index = $2, updated_at = $3, version = version + 1 WHERE id = $1";
+            let sql = "UPDATE credentials SET status_index = $2, updated_at = $3, version = version + 1 WHERE id = $1";
             self.execute(sql, &[row.text(0)?.into(), place.into(), now.as_millis().into()]).await?;
             moved.push(parsed(row.str(0)?, "credentials.id")?);
         }

@@ -91,12 +91,7 @@ impl Store {
              (SELECT count(*) FROM apis a JOIN clients k ON k.id = a.client WHERE k.owner = $1)";
         let args: [Value; 3] = [owner.to_string().into(), since.as_millis().into(), now.as_millis().into()];
         let read = |row: &crate::engine::Row| {
-            Ok(Belongings {
-                clients: row.int(0)?,
-                credentials: row.int(1)?,
-                callers: row.int(2)?,
-                apis: row.int(3)?,
-            })
+            Ok(Belongings { clients: row.int(0)?, credentials: row.int(1)?, callers: row.int(2)?, apis: row.int(3)? })
         };
         self.find(sql, &args, read).await?.ok_or_else(|| StoreError::Corrupt("a count without a row".to_owned()))
     }

@@ -152,7 +152,8 @@ pub struct CredentialQuery {
     pub state: Option<StateName>,
 }
 
-fn view(credential: Credential, now: Timestamp) -> CredentialView {
+/// A credential as it stands at `now`.
+pub(super) fn view(credential: Credential, now: Timestamp) -> CredentialView {
     let state = credential.state_at(now);
     CredentialView {
         state: state.name(),
