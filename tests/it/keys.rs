@@ -193,7 +193,7 @@ async fn the_status_list_tells_verifiers_offline() {
 }
 
 /// Reads one bit as a verifier does that has only the token and the key set.
-async fn bit(server: &TestServer, uri: &str, index: u64) -> bool {
+pub(crate) async fn bit(server: &TestServer, uri: &str, index: u64) -> bool {
     let answer = server.http.get(uri).send().await.unwrap();
     assert_eq!(answer.headers()["content-type"], "application/statuslist+jwt");
     let jwt = answer.text().await.unwrap();

@@ -46,6 +46,17 @@ const FIXTURES: &[Fixture] = &[
                    JOIN credentials k ON k.id = c.credential",
         answer: "192.0.2.1 hall 3 old",
     },
+    Fixture {
+        version: 3,
+        rows: &[
+            "INSERT INTO users VALUES ('user_01h455vb4pex5vsknk084sn02r', 'sam', NULL, '', '', NULL, 1, 1, 1)",
+            "INSERT INTO transfers VALUES ('client_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02q', \
+             'user_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02r', 1, 5, 9)",
+        ],
+        question: "SELECT o.name || ' ' || n.name || ' ' || c.name FROM transfers t JOIN clients c ON c.id = t.client \
+                   JOIN users o ON o.id = t.owner JOIN users n ON n.id = t.offered_to",
+        answer: "olga sam orders",
+    },
 ];
 
 async fn step_by_step(url: &str) {

@@ -18,6 +18,7 @@ mod profile;
 mod progress;
 mod recover;
 mod remote;
+mod report;
 mod scope;
 mod serve;
 mod settings;
@@ -65,6 +66,8 @@ enum Command {
     Api(api::Api),
     #[command(subcommand)]
     Scope(scope::Scope),
+    #[command(subcommand)]
+    Report(report::Report),
     Token(token::Token),
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -96,6 +99,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             Command::User(user) => user.run(global).await,
             Command::Api(api) => api.run(global).await,
             Command::Scope(scope) => scope.run(global).await,
+            Command::Report(report) => report.run(global).await,
             Command::Token(token) => token.run(global).await,
             Command::Audit(audit) => audit.run(global).await,
             Command::Key(key) => key.run(global).await,

@@ -91,6 +91,11 @@ impl Paint {
         Self(io::stdout().is_terminal() && wanted && able)
     }
 
+    /// For what may go anywhere.
+    pub(crate) const fn plain() -> Self {
+        Self(false)
+    }
+
     /// For tests, wherever they run.
     #[cfg(test)]
     pub(crate) const fn never() -> Self {

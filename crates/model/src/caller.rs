@@ -162,6 +162,7 @@ mod tests {
     use crate::entropy::Entropy;
     use crate::id::CredentialId;
     use crate::key::Key;
+    use crate::legible::is_unseen;
     use proptest::prelude::*;
 
     fn caller<'a>(user_agent: &'a str, instance: &'a str) -> Caller<'a> {
