@@ -53,7 +53,9 @@ on_both_databases! {
         let event = last_event(&admin, &key).await;
         assert_eq!((&event["kind"], &event["source"]), (&json!("credential.revoked"), &json!("127.0.0.1")));
         assert_eq!(event["actor"], json!({ "system": "leaks" }));
-        let told = json!({ "client": key.client_id, "was": "active", "because": "leak_reported", "where": place });
+        let told = json!({
+            "client": key.client_id, "was": "active", "because": "leak_reported", "where": place, "retire_at": null,
+        });
         assert_eq!(event["data"], told);
         report(&server, &json!({ "key": key.client_secret })).await;
         assert_eq!(last_event(&admin, &key).await["seq"], event["seq"], "a second report tells nothing new");
@@ -136,6 +138,7 @@ async fn where_it_is_set_a_reported_key_is_retired_or_only_noted() {
         report(&server, &json!({ "key": key.client_secret })).await;
         let event = last_event(&admin, &key).await;
         assert_eq!((&event["kind"], &event["data"]["was"]), (&json!("credential.leak_reported"), &json!("active")));
+        assert_eq!(event["data"]["retire_at"], START.plus(Duration::from_secs(3600)).as_millis());
         server.clock.advance(Duration::from_secs(600));
         assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::OK, "callers have an hour");
         report(&server, &json!({ "key": key.client_secret })).await;

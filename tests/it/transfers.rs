@@ -63,6 +63,17 @@ async fn offers(api: &Api<'_>, query: &str) -> usize {
     api.get(&format!("/api/v1/transfers{query}")).await.ok()["items"].as_array().unwrap().len()
 }
 
+/// Where a client changed hands and one of the two was disabled, the log has it in the order in which both are allowed.
+async fn assert_in_order(admin: &Api<'_>, key: &Secrets, user: &Value) {
+    let place = async |subject: &str, kind: &str| {
+        let events = admin.get(&format!("/api/v1/events?subject={subject}&kind={kind}")).await.ok();
+        events["items"][0]["seq"].as_i64()
+    };
+    let accepted = place(&key.client_id, "client.transfer_accepted").await;
+    let disabled = place(user["id"].as_str().unwrap(), "user.disabled").await.unwrap();
+    assert!(accepted.is_none_or(|accepted| accepted < disabled), "{accepted:?} after {disabled}");
+}
+
 on_both_databases! {
     async fn an_accepted_client_acts_as_its_new_owner_and_the_tokens_of_before_end(server: TestServer) {
         let admin = server.admin().await;
@@ -306,6 +317,23 @@ on_both_databases! {
             let count = |kind: &str| told.iter().filter(|told| *told == kind).count();
             assert_eq!(count("client.transfer_accepted"), successes, "{told:?}");
             assert_eq!(count("client.transfer_withdrawn"), withdrawals, "{told:?}");
+            assert_in_order(&admin, &key, &olga).await;
+        }
+    }
+
+    async fn nobody_accepts_after_they_were_disabled(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        for round in 0..6 {
+            let (sam, his) = person(&admin, &server, &format!("sam {round}"), "keyward:self").await;
+            let members = json!({ "owner": olga["id"], "scope": "Worker", "res": ["plant/7"] });
+            let key = Secrets { client_id: admin.new_client(members).await, client_secret: String::new() };
+            offer(&hers, &key, &sam).await.created();
+            let (accepted, disabled) = tokio::join!(accept(&his, &key), act(&admin, &sam, "disable"));
+            assert_eq!(disabled.status, StatusCode::OK);
+            let expected = if accepted.status == StatusCode::OK { &sam["id"] } else { &olga["id"] };
+            assert_eq!(owner(&admin, &key).await, *expected, "{accepted:?}");
+            assert_in_order(&admin, &key, &sam).await;
         }
     }
 }

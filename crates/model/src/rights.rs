@@ -569,6 +569,16 @@ mod tests {
 
     proptest! {
         #[test]
+        fn nothing_is_beyond_exactly_where_all_of_it_may_be_granted(
+            catalogue in any_catalogue(), rights in any_rights(), ceiling in any_rights()
+        ) {
+            let allowed = catalogue.expand(&rights.scope).first_beyond(&catalogue.expand(&ceiling.scope)).is_none()
+                && rights.res.first_beyond(&ceiling.res).is_none();
+            prop_assert_eq!(rights.beyond(&ceiling, &catalogue).is_empty(), allowed);
+            prop_assert!(rights.intersect(&ceiling, &catalogue).beyond(&ceiling, &catalogue).is_empty());
+        }
+
+        #[test]
         fn nothing_is_granted_that_any_of_the_three_lacks(
             catalogue in any_catalogue(), credential in any_rights(), client in any_rights(), owner in any_rights(),
             scope in prop::option::of(any_scopes()), paths in prop::option::of(any_res()), probe in "[ab](/[ab]){0,4}"

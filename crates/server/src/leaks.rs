@@ -119,20 +119,24 @@ async fn act(app: &App, holder: &Principal, report: &Report) -> Result<bool, Api
     let credential = &holder.entry.credential;
     let (id, was) = (credential.id, credential.state_at(report.now).name());
     let mut tx = app.store.begin().await?;
-    let mut data = json!({ "client": holder.client.id, "was": was, "because": "leak_reported", "where": report.place });
+    let retire_at = (app.leaks.on_report == OnReport::Retire).then(|| report.now.plus(RETIRES_IN));
     let kind = match app.leaks.on_report {
         OnReport::Revoke => {
             let Some(_) = tx.revoke_credential(id, report.now).await? else { return Ok(false) };
             "credential.revoked"
         }
-        OnReport::Retire => {
-            let retire_at = report.now.plus(RETIRES_IN);
-            let Some(_) = tx.hasten_credential(id, retire_at, report.now).await? else { return Ok(false) };
-            data["retire_at"] = json!(retire_at);
+        OnReport::Retire | OnReport::Note => {
+            if let Some(retire_at) = retire_at
+                && tx.hasten_credential(id, retire_at, report.now).await?.is_none()
+            {
+                return Ok(false);
+            }
             "credential.leak_reported"
         }
-        OnReport::Note => "credential.leak_reported",
     };
+    let data = json!({
+        "client": holder.client.id, "was": was, "because": "leak_reported", "where": report.place, "retire_at": retire_at,
+    });
     tx.record(Draft { kind, subject: id.to_string(), data });
     let origin =
         Origin { actor: Actor::system("leaks"), source: report.source.map(|a| a.to_string()), now: report.now };

@@ -10,7 +10,7 @@ use keyward_model::time::Timestamp;
 
 use crate::engine::{Row, Value};
 use crate::listing::Listing;
-use crate::{Store, StoreError, Tx, parsed};
+use crate::{Store, StoreError, Tx, credentials, parsed};
 
 const COLUMNS: &str =
     "credential, fingerprint, reporter, network, user_agent, instance, first_seen_at, last_seen_at, accepted, refused";
@@ -165,9 +165,7 @@ impl Store {
             Some(Outcome::Refused) => drop(listing.only("refused > 0")),
         }
         if filter.authenticated {
-            listing.only(
-                "ended_at IS NULL AND (expires_at IS NULL OR expires_at > $1) AND (retire_at IS NULL OR retire_at > $1)",
-            );
+            listing.only(&credentials::authenticates("", "$1"));
         }
         if let Some(after) = after {
             let at = listing.value(after.last_seen_at.as_millis());

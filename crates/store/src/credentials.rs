@@ -29,6 +29,15 @@ pub struct CredentialFilter {
     pub authenticates_at: Option<Timestamp>,
 }
 
+/// Whether the credential in these columns (`c.`, or nothing before their names) authenticates at the value `now`.
+/// Deadlines count as soon as they pass, whatever was last written; see `Credential::state_at`.
+pub(crate) fn authenticates(of: &str, now: &str) -> String {
+    format!(
+        "{of}ended_at IS NULL AND ({of}expires_at IS NULL OR {of}expires_at > {now}) \
+         AND ({of}retire_at IS NULL OR {of}retire_at > {now})"
+    )
+}
+
 pub(crate) fn read(row: &Row) -> Result<Credential, StoreError> {
     let instant = |column| Ok::<_, StoreError>(row.opt_int(column)?.map(Timestamp::from_millis));
     let corrupt = |what: &str| StoreError::Corrupt(format!("credentials: {what}"));
@@ -100,10 +109,8 @@ impl Store {
             }
         }
         if let Some(now) = filter.authenticates_at {
-            let now = Some(now.as_millis());
-            listing.only("ended_at IS NULL");
-            listing.and("expires_at IS NULL OR expires_at > ?", now);
-            listing.and("retire_at IS NULL OR retire_at > ?", now);
+            let now = listing.value(now.as_millis());
+            listing.only(&authenticates("", &now));
         }
         listing.run(self, "id", page, read).await
     }

@@ -61,12 +61,11 @@ impl Store {
         (first, last): (ClientId, ClientId),
         now: Timestamp,
     ) -> Result<Vec<Credential>, StoreError> {
-        let columns = credentials::COLUMNS;
+        let (columns, authenticates) = (credentials::COLUMNS, credentials::authenticates("", "$3"));
         let sql = format!(
             "SELECT {columns} FROM (SELECT {columns}, row_number() OVER (PARTITION BY client ORDER BY id) AS place \
              FROM credentials WHERE client >= $1 AND client <= $2 AND (scope IS NOT NULL OR res IS NOT NULL) \
-             AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > $3) AND (retire_at IS NULL OR retire_at > $3) \
-             ) AS narrowed WHERE place <= $4 ORDER BY id"
+             AND {authenticates}) AS narrowed WHERE place <= $4 ORDER BY id"
         );
         let args: [Value; 4] =
             [first.to_string().into(), last.to_string().into(), now.as_millis().into(), MOST_NARROWED.into()];
@@ -80,20 +79,21 @@ impl Store {
         since: Timestamp,
         now: Timestamp,
     ) -> Result<Belongings, StoreError> {
-        let sql = "SELECT (SELECT count(*) FROM clients WHERE owner = $1), \
+        let authenticates = credentials::authenticates("c.", "$3");
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM clients WHERE owner = $1), \
              (SELECT count(*) FROM credentials c JOIN clients k ON k.id = c.client WHERE k.owner = $1 \
-              AND c.ended_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $3) \
-              AND (c.retire_at IS NULL OR c.retire_at > $3)), \
+              AND {authenticates}), \
              (SELECT count(*) FROM callers s JOIN credentials c ON c.id = s.credential \
               JOIN clients k ON k.id = c.client WHERE k.owner = $1 AND s.accepted > 0 AND s.last_seen_at >= $2 \
-              AND c.ended_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $3) \
-              AND (c.retire_at IS NULL OR c.retire_at > $3)), \
-             (SELECT count(*) FROM apis a JOIN clients k ON k.id = a.client WHERE k.owner = $1)";
+              AND {authenticates}), \
+             (SELECT count(*) FROM apis a JOIN clients k ON k.id = a.client WHERE k.owner = $1)"
+        );
         let args: [Value; 3] = [owner.to_string().into(), since.as_millis().into(), now.as_millis().into()];
         let read = |row: &crate::engine::Row| {
             Ok(Belongings { clients: row.int(0)?, credentials: row.int(1)?, callers: row.int(2)?, apis: row.int(3)? })
         };
-        self.find(sql, &args, read).await?.ok_or_else(|| StoreError::Corrupt("a count without a row".to_owned()))
+        self.find(&sql, &args, read).await?.ok_or_else(|| StoreError::Corrupt("a count without a row".to_owned()))
     }
 
     /// The APIs whose own client belongs to this user, the first `most` of them.
