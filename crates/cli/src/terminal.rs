@@ -92,12 +92,6 @@ impl Paint {
     }
 
     /// For what may go anywhere.
-    pub(crate) const fn plain() -> Self {
-        Self(false)
-    }
-
-    /// For tests, wherever they run.
-    #[cfg(test)]
     pub(crate) const fn never() -> Self {
         Self(false)
     }

@@ -78,7 +78,7 @@ fn told(impact: &Impact, to: Option<&UserView>) -> String {
         ]
     });
     out.push('\n');
-    out.push_str(&table::render(&columns, rows.collect(), terminal::width(), Paint::plain()));
+    out.push_str(&table::render(&columns, rows.collect(), terminal::width(), Paint::never()));
     let unseen = clients.total - i64::try_from(clients.items.len()).unwrap_or(0);
     if unseen > 0 {
         out.push_str(&format!("and {unseen} more\n"));

@@ -22,7 +22,7 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
     revoke,
     jwks,
     status_list,
-    leaks,
+    report,
     oauth_authorization_server,
     openid_configuration
 ))]
@@ -177,7 +177,7 @@ fn openid_configuration() {}
 #[utoipa::path(post, path = "/leaks", tag = "leaks", security(()),
     request_body(content((LeakReport = "application/json"), (LeakReport = "application/x-www-form-urlencoded"))),
     responses((status = 202, body = LeakReceived), (status = "4XX", body = crate::respond::ProblemDetails)))]
-fn leaks() {}
+fn report() {}
 
 /// A key, and where it was found.
 #[derive(ToSchema)]

@@ -1,6 +1,6 @@
 //! The description as the page shows it: operations by group, and the objects they take and give.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
@@ -122,7 +122,13 @@ type Schemas = BTreeMap<String, RefOr<Schema>>;
 pub(super) fn sections(document: &mut OpenApi) -> Vec<Section> {
     let schemas = document.components.as_ref().map(|c| c.schemas.clone()).unwrap_or_default();
     let tags = document.tags.clone().unwrap_or_default();
-    tags.into_iter().map(|tag| section(tag, document, &schemas)).collect()
+    let mut sections: Vec<_> = tags.into_iter().map(|tag| section(tag, document, &schemas)).collect();
+    // What several groups give is shown with the first of them; links lead there from all.
+    let mut shown = BTreeSet::new();
+    for section in &mut sections {
+        section.objects.retain(|object| shown.insert(object.name.clone()));
+    }
+    sections
 }
 
 /// The kinds of refusals.
