@@ -98,7 +98,7 @@ async fn things_are_made_changed_stopped_and_deleted_by_name() {
     assert_eq!(person.json(&["client", "change", "hers", "--name", "his", "--subject", "client"])["subject"], "client");
     assert!(person.json(&["client", "disable", "his"])["disabled_at"].is_string());
     assert!(person.json(&["client", "enable", "his"])["disabled_at"].is_null());
-    assert!(person.json(&["user", "disable", "alice"])["disabled_at"].is_string());
+    assert!(person.json(&["user", "disable", "alice", "--yes"])["disabled_at"].is_string());
     let api = person.json(&["api", "change", "plant", "--lifetime", "5m", "--client", "press"]);
     assert_eq!(api["token_lifetime_seconds"], 300);
     let credential = text(&person.json(&["credential", "issue", "press", "--expires", "2099-01-31"])["id"]);

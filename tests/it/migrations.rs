@@ -60,6 +60,17 @@ const FIXTURES: &[Fixture] = &[
                    JOIN webhooks w ON w.id = d.target",
         answer: "chat 7 it answered 500",
     },
+    Fixture {
+        version: 4,
+        rows: &[
+            "INSERT INTO users VALUES ('user_01h455vb4pex5vsknk084sn02r', 'sam', NULL, '', '', NULL, 1, 1, 1)",
+            "INSERT INTO transfers VALUES ('client_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02q', \
+             'user_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02r', 1, 5, 9)",
+        ],
+        question: "SELECT o.name || ' ' || n.name || ' ' || c.name FROM transfers t JOIN clients c ON c.id = t.client \
+                   JOIN users o ON o.id = t.owner JOIN users n ON n.id = t.offered_to",
+        answer: "olga sam orders",
+    },
 ];
 
 async fn step_by_step(url: &str) {

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 /// A verified list.
-struct List {
+pub(crate) struct List {
     etag: String,
     signer: String,
     claims: Value,
@@ -18,7 +18,7 @@ struct List {
 }
 
 impl List {
-    async fn of(server: &TestServer) -> Self {
+    pub(crate) async fn of(server: &TestServer) -> Self {
         let uri = format!("{}/status-lists/1", server.url());
         let answer = server.http.get(&uri).send().await.unwrap();
         assert_eq!(answer.headers()["content-type"], "application/statuslist+jwt");
@@ -43,7 +43,7 @@ impl List {
         Self { etag, signer, claims, bits }
     }
 
-    fn refuses(&self, index: usize) -> bool {
+    pub(crate) fn refuses(&self, index: usize) -> bool {
         self.bits[index / 8] >> (index % 8) & 1 == 1
     }
 }

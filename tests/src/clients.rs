@@ -50,6 +50,17 @@ pub fn python_script(name: &str) -> Command {
     command
 }
 
+/// What detect-secrets finds in a directory with the plugin of `deploy/leaks`.
+pub async fn detect_secrets(directory: &Path) -> Value {
+    let mut command = Command::new(clients().join("scanner/.venv/bin/detect-secrets"));
+    command.args(["scan", "--all-files", "--plugin"]);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/leaks/detect_secrets.py"));
+    command.arg(".").current_dir(directory);
+    let output = run_command(command).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
 /// The directory of the clients, with the libraries that they import.
 fn clients() -> &'static Path {
     let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"));

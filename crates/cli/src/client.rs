@@ -1,5 +1,7 @@
 //! `keyward client`: applications.
 
+pub(crate) mod transfer;
+
 use clap::{Args, Subcommand};
 use keyward_model::client::{ClientKind, Subject};
 use keyward_server::api::clients::{ClientChange, ClientQuery, ClientView, NewClient};
@@ -24,6 +26,7 @@ use crate::when;
 Examples:
   keyward client create press-7 --scope Worker --res plant/7 --api https://plant.example/api
   keyward client list --owner alice
+  keyward client transfer press-7 --to bob
   keyward client disable press-7")]
 pub(crate) enum Client {
     List(ListClients),
@@ -38,6 +41,17 @@ pub(crate) enum Client {
         client: String,
         #[command(flatten)]
         options: CallerOptions,
+    },
+    Transfer(transfer::Transfer),
+    /// List the clients on offer: to you, by you, or all if you may see them
+    Transfers,
+    /// Accept a client that is offered to you
+    Accept {
+        client: String,
+    },
+    /// Decline a client that is offered to you
+    Decline {
+        client: String,
     },
     /// Stop a client: none of its keys and tokens work until it is enabled
     Disable {
@@ -122,6 +136,10 @@ impl Client {
                 let client = remote.client(&client).await?;
                 options.list(global, &remote, &format!("clients/{}", client.id)).await
             }
+            Self::Transfer(transfer) => transfer.run(global, &remote).await,
+            Self::Transfers => transfer::list(global, &remote).await,
+            Self::Accept { client } => transfer::accept(global, &remote, &client).await,
+            Self::Decline { client } => transfer::decline(&remote, &client).await,
             Self::Disable { client } => act(global, &remote, &client, "disable").await,
             Self::Enable { client } => act(global, &remote, &client, "enable").await,
             Self::Delete { client, sure } => {

@@ -1,6 +1,7 @@
 //! `keyward credential`: API keys.
 
 pub(crate) mod rotation;
+mod scan;
 
 use clap::{Args, Subcommand};
 use keyward_model::credential::StateName;
@@ -53,6 +54,7 @@ pub(crate) enum Credential {
         options: CallerOptions,
     },
     Watch(Watch),
+    Scan(scan::Scan),
     /// End credentials at once; their tokens end with them
     Revoke {
         #[arg(required = true, value_name = "CREDENTIAL")]
@@ -116,8 +118,14 @@ pub(crate) struct ChangeCredential {
 impl Credential {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
+        let command = match self {
+            // It also works where there is no server.
+            Self::Scan(scan) => return scan.run(global).await,
+            command => command,
+        };
         let remote = global.remote().await?;
-        match self {
+        match command {
+            Self::Scan(scan) => scan.run(global).await,
             Self::List(list) => list.run(global, &remote).await,
             Self::Show { credential } => {
                 let view = remote.get(&format!("credentials/{credential}")).await?;

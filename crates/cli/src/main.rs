@@ -20,6 +20,7 @@ mod profile;
 mod progress;
 mod recover;
 mod remote;
+mod report;
 mod scope;
 mod serve;
 mod settings;
@@ -69,6 +70,8 @@ enum Command {
     #[command(subcommand)]
     Scope(scope::Scope),
     #[command(subcommand)]
+    Report(report::Report),
+    #[command(subcommand)]
     Webhook(webhook::Webhook),
     Notices(notices::Notices),
     Token(token::Token),
@@ -105,6 +108,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             Command::User(user) => user.run(global).await,
             Command::Api(api) => api.run(global).await,
             Command::Scope(scope) => scope.run(global).await,
+            Command::Report(report) => report.run(global).await,
             Command::Webhook(webhook) => webhook.run(global).await,
             Command::Notices(notices) => notices.run(global).await,
             Command::Token(token) => token.run(global).await,

@@ -133,6 +133,11 @@ impl Remote {
         self.read(self.request(Method::POST, path)).await
     }
 
+    /// Does something of which nothing is left to be told.
+    pub(crate) async fn done(&self, path: &str) -> anyhow::Result<()> {
+        self.send(self.request(Method::POST, path)).await.map(drop)
+    }
+
     /// Changes something.
     pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         self.read(self.request(Method::PATCH, path).json(body)).await
@@ -141,6 +146,14 @@ impl Remote {
     /// Deletes something.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.send(self.request(Method::DELETE, path)).await.map(drop)
+    }
+
+    /// Reports a leaked key, which takes no signing in.
+    pub(crate) async fn report_leak(http: &reqwest::Client, url: &str, key: &str, place: &str) -> anyhow::Result<()> {
+        let report = serde_json::json!({ "key": key, "where": place });
+        let sent = http.post(format!("{url}/leaks")).json(&report).send().await;
+        let response = sent.map_err(|e| unreachable(url, &e))?;
+        if response.status().is_success() { Ok(()) } else { Err(refusal(url, response).await.into()) }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

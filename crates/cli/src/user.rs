@@ -1,5 +1,7 @@
 //! `keyward user`: people, whose rights bound every key they own.
 
+mod disable;
+
 use clap::{Args, Subcommand};
 use keyward_server::api::list::List;
 use keyward_server::api::users::{NewUser, UserChange, UserQuery, UserView};
@@ -20,7 +22,7 @@ use crate::when;
 Examples:
   keyward user create alice --email alice@plant.example --scope 'Supervisor keyward:self' --res plant/7
   keyward user change alice --scope Worker
-  keyward user disable alice")]
+  keyward user disable alice --transfer-to bob")]
 pub(crate) enum User {
     List(ListUsers),
     /// Show one user
@@ -37,10 +39,7 @@ pub(crate) enum User {
         #[command(flatten)]
         options: CallerOptions,
     },
-    /// Stop a user: every key and token of every client they own stops at once
-    Disable {
-        user: String,
-    },
+    Disable(disable::Disable),
     /// Let a disabled user's clients work again
     Enable {
         user: String,
@@ -116,7 +115,7 @@ impl User {
                 let user = remote.user(&user).await?;
                 options.list(global, &remote, &format!("users/{}", user.id)).await
             }
-            Self::Disable { user } => act(global, &remote, &user, "disable").await,
+            Self::Disable(disable) => disable.run(global, &remote).await,
             Self::Enable { user } => act(global, &remote, &user, "enable").await,
             Self::Delete { user, sure } => {
                 let user = remote.user(&user).await?;

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::id::ClientId;
-use crate::legible::{is_unseen, legible};
+use crate::legible::kept;
 use crate::time::Timestamp;
 use crate::words::words;
 
@@ -117,26 +117,6 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// The text without what is unseen or secret, cut to `most` bytes. What needs no change is not copied.
-fn kept(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
-    let is_clean = text.len() <= most && text == text.trim() && !text.chars().any(is_unseen);
-    // Secrets first: a key whose end is cut off would no longer look like one.
-    let text = match (is_clean, text) {
-        (true, Cow::Borrowed(text)) => legible(text),
-        (_, text) => {
-            let seen: String = text.chars().filter(|c| !is_unseen(*c)).collect();
-            Cow::Owned(legible(seen.trim()).into_owned())
-        }
-    };
-    if text.len() <= most {
-        return text;
-    }
-    let mut text = text.into_owned();
-    text.truncate(text.floor_char_boundary(most));
-    text.truncate(text.trim_end().len());
-    Cow::Owned(text)
-}
-
 /// The network a caller is in: one customer's line is one IPv4 address or one IPv6 /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
@@ -209,6 +189,7 @@ mod tests {
     use crate::entropy::Entropy;
     use crate::id::CredentialId;
     use crate::key::Key;
+    use crate::legible::is_unseen;
     use proptest::prelude::*;
 
     fn caller<'a>(user_agent: &'a str, instance: &'a str) -> Caller<'a> {

@@ -79,6 +79,15 @@ impl Key {
     }
 }
 
+/// Every whole key among these bytes, with the place where it begins. The checksum tells a key from what looks like one,
+/// so it does not matter what stands around it.
+pub fn find_all(bytes: &[u8]) -> impl Iterator<Item = (usize, Key)> {
+    memchr::memmem::find_iter(bytes, PREFIX.as_bytes()).filter_map(move |at| {
+        let text = std::str::from_utf8(bytes.get(at..at + LEN)?).ok()?;
+        Some((at, Key::parse(text).ok()?))
+    })
+}
+
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({}, [redacted])", self.credential)
@@ -185,6 +194,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_key_is_found_among_whatever_stands_around_it(before: Vec<u8>, after: Vec<u8>, secret: [u8; 32]) {
+            let key = key(7, secret);
+            let bytes = [&before, key.reveal().as_bytes(), &after].concat();
+            let found: Vec<_> = find_all(&bytes).map(|(at, key)| (at, *key.secret.expose())).collect();
+            prop_assert_eq!(found, [(before.len(), secret)]);
+        }
+
         #[test]
         fn every_key_survives_the_round_trip(id: u128, secret: [u8; 32]) {
             let text = key(id, secret).reveal();

@@ -56,6 +56,26 @@ fn no_word(c: char) -> bool {
     !c.is_ascii_alphanumeric() && c != '-' && c != '_'
 }
 
+/// The text without what is unseen or secret, cut to `most` bytes. What needs no change is not copied.
+pub fn kept(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
+    let is_clean = text.len() <= most && text == text.trim() && !text.chars().any(is_unseen);
+    // Secrets first: a key whose end is cut off would no longer look like one.
+    let text = match (is_clean, text) {
+        (true, Cow::Borrowed(text)) => legible(text),
+        (_, text) => {
+            let seen: String = text.chars().filter(|c| !is_unseen(*c)).collect();
+            Cow::Owned(legible(seen.trim()).into_owned())
+        }
+    };
+    if text.len() <= most {
+        return text;
+    }
+    let mut text = text.into_owned();
+    text.truncate(text.floor_char_boundary(most));
+    text.truncate(text.trim_end().len());
+    Cow::Owned(text)
+}
+
 /// Characters that do something to the text around them instead of being seen: controls, marks of direction, zero
 /// width, separators of lines. In a table or a log they would pass for what they are not.
 pub fn is_unseen(c: char) -> bool {

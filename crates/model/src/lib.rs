@@ -20,6 +20,7 @@ pub mod sealing;
 pub mod secret;
 pub mod time;
 pub mod token;
+pub mod transfer;
 pub mod user;
 pub mod webhook;
 pub mod words;

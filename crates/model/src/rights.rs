@@ -365,6 +365,19 @@ impl Rights {
             res: self.res.intersect(&other.res),
         }
     }
+
+    /// What of this, as it is written, the ceiling does not allow. Scopes that do not exist are worth nothing.
+    #[must_use]
+    pub fn beyond(&self, ceiling: &Self, catalogue: &Catalogue) -> Self {
+        let allowed = catalogue.expand(&ceiling.scope);
+        let scope = self.scope.iter().filter(|s| catalogue.knows(s) && !allowed.0.contains(*s)).cloned().collect();
+        Self { scope, res: self.res.iter().filter(|r| !ceiling.res.covers(r)).cloned().collect() }
+    }
+
+    /// Whether it names no scope and no resource.
+    pub fn is_empty(&self) -> bool {
+        self.scope.is_empty() && self.res.is_empty()
+    }
 }
 
 /// What a token request asks for; `None` asks for all that may be had.
@@ -437,6 +450,19 @@ mod tests {
     fn ladder() -> Catalogue {
         let entry = |name: &str, implies: &str| (name.parse().unwrap(), scopes(implies));
         Catalogue::new([entry("Admin", "Supervisor"), entry("Supervisor", "Worker"), entry("Worker", "")]).unwrap()
+    }
+
+    #[test]
+    fn beyond_is_what_is_written_and_not_allowed() {
+        let rights = |scope: &str, paths: &str| Rights { scope: scopes(scope), res: res(paths) };
+        let beyond = rights("Admin Worker Gone", "plant/7 office").beyond(&rights("Supervisor", "plant"), &ladder());
+        assert_eq!(
+            beyond,
+            rights("Admin", "office"),
+            "what the ceiling implies is allowed, what does not exist is nothing"
+        );
+        assert!(rights("Worker", "plant/7").beyond(&rights("Admin", "*"), &ladder()).is_empty());
+        assert_eq!(rights("Worker", "*").beyond(&rights("Worker", "plant"), &ladder()), rights("", "*"));
     }
 
     fn rights(scope: &str, paths: &str) -> Rights {
@@ -542,6 +568,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn nothing_is_beyond_exactly_where_all_of_it_may_be_granted(
+            catalogue in any_catalogue(), rights in any_rights(), ceiling in any_rights()
+        ) {
+            let allowed = catalogue.expand(&rights.scope).first_beyond(&catalogue.expand(&ceiling.scope)).is_none()
+                && rights.res.first_beyond(&ceiling.res).is_none();
+            prop_assert_eq!(rights.beyond(&ceiling, &catalogue).is_empty(), allowed);
+            prop_assert!(rights.intersect(&ceiling, &catalogue).beyond(&ceiling, &catalogue).is_empty());
+        }
+
         #[test]
         fn nothing_is_granted_that_any_of_the_three_lacks(
             catalogue in any_catalogue(), credential in any_rights(), client in any_rights(), owner in any_rights(),

@@ -9,12 +9,15 @@ pub mod clients;
 pub mod condition;
 pub mod credentials;
 pub mod events;
+pub mod impact;
 pub mod instant;
 pub mod list;
 pub mod notices;
+pub mod reports;
 pub mod rotation;
 pub mod scopes;
 pub mod signing_keys;
+pub mod transfers;
 pub mod users;
 pub mod webhooks;
 
@@ -41,6 +44,9 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(credentials::router())
         .merge(rotation::router())
         .merge(callers::router())
+        .merge(transfers::router())
+        .merge(impact::router())
+        .merge(reports::router())
         .merge(scopes::router())
         .merge(apis::router())
         .merge(signing_keys::router())

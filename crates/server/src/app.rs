@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, LimitsConfig, RotationConfig, SigningKeysConfig};
+use crate::config::{Config, ConfigError, LeaksConfig, LimitsConfig, RotationConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
@@ -78,6 +78,8 @@ pub struct App {
     pub(crate) notices: Notices,
     /// Tokens ended before their time.
     pub(crate) revoked_tokens: RevokedTokens,
+    /// What a reported leak does.
+    pub(crate) leaks: LeaksConfig,
     /// How many failures are borne.
     pub(crate) failures: Failures,
     /// How much one client may change.
@@ -137,6 +139,7 @@ impl App {
             principals: Principals::new(config.cache.entries),
             callers: Callers::new(store.clone(), &config.callers),
             notices,
+            leaks: config.leaks.clone(),
             failures: Failures::new(&config.limits),
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),

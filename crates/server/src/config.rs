@@ -31,6 +31,8 @@ pub struct Config {
     pub rotation: RotationConfig,
     /// How to keep count of callers.
     pub callers: CallersConfig,
+    /// What a reported leak does.
+    pub leaks: LeaksConfig,
     /// What people are told.
     pub notices: NoticesConfig,
     /// How they are told by mail.
@@ -180,6 +182,26 @@ impl std::fmt::Debug for MailConfig {
         let mut shown = f.debug_struct("MailConfig");
         shown.field("smtp_url", &"[redacted]").field("from", &self.from).field("team", &self.team).finish()
     }
+}
+
+/// `[leaks]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct LeaksConfig {
+    pub on_report: OnReport,
+}
+
+/// What happens to a key that is reported as leaked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReport {
+    /// It ends at once.
+    Revoke,
+    /// It ends within an hour.
+    Retire,
+    /// It goes on; the report is in the log.
+    Note,
 }
 
 /// `[limits]`
@@ -481,6 +503,7 @@ mod tests {
             "[notices]\ndays = [0]",
             "[notices]\nallow_networks = [\"everything\"]",
             "[mail]\nsmtp_url = \"smtp://user:hunter2@mail.example\"",
+            "[leaks]\non_report = \"ignore\"",
             "[log]\nlevel = \"loud\"",
             "[rotation]\noverlap_days = 0",
             "[rotation]\noverlap_days = 91",

@@ -67,6 +67,7 @@ routes! {
     Jwks = "jwks",
     Metadata = "metadata",
     StatusList = "status_list",
+    Leaks = "leaks",
     Api = "api",
     Health = "health",
     Other = "other",
@@ -80,6 +81,7 @@ impl Route {
             "/introspect" => Self::Introspect,
             "/revoke" => Self::Revoke,
             "/jwks" => Self::Jwks,
+            "/leaks" => Self::Leaks,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
@@ -97,6 +99,7 @@ impl Route {
             Self::Jwks => Some("/jwks"),
             Self::Metadata => Some("/.well-known/{document}"),
             Self::StatusList => Some("/status-lists/{id}"),
+            Self::Leaks => Some("/leaks"),
             Self::Api | Self::Health | Self::Other => None,
         }
     }

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use crate::app::App;
 use crate::oauth::{introspect, jwks, metadata, revoke, status_list, token};
 use crate::request::name_route;
-use crate::{api, health, pages, respond};
+use crate::{api, health, leaks, pages, respond};
 
 /// All paths of the server.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -23,6 +23,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/status-lists/{id}", get(status_list::status_list)) //                     Token Status List §8
         .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
         .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
+        .route("/leaks", post(leaks::report))
         .merge(rest.route_layer(from_fn(name_route))) //                                   /api/v1/…
         .merge(reference.routes()) //                                                      /openapi.json, /docs
         .route("/healthz", get(health::alive))

@@ -11,6 +11,7 @@ use keyward_model::time::Timestamp;
 use keyward_store::{Origin, Tx};
 use serde_json::json;
 
+use crate::api::transfers;
 use crate::app::{App, StartError};
 use crate::meter;
 use crate::signing_keys::{self, Fresh, Turn};
@@ -38,6 +39,7 @@ impl App {
         let now = self.clock.now();
         while self.end_credentials(now).await? {}
         self.forget(now).await?;
+        while self.expire_transfers(now).await? {}
         while self.forget_callers(now).await? {}
         for algorithm in SigningAlgorithm::ALL {
             self.rotate_when_due(algorithm, now).await?;
@@ -77,6 +79,17 @@ impl App {
         tx.make_place_for_callers(now.minus(PLACE_KEPT)).await?;
         tx.commit(&origin(now)).await?;
         Ok(forgotten == u64::from(BATCH))
+    }
+
+    /// One batch of offers that nobody accepted in time; true if there may be more.
+    async fn expire_transfers(&self, now: Timestamp) -> Result<bool, StartError> {
+        let mut tx = self.store.begin().await?;
+        let expired = tx.expire_transfers(now, BATCH).await?;
+        for transfer in &expired {
+            tx.record(transfers::draft("client.transfer_expired", transfer));
+        }
+        tx.commit(&origin(now)).await?;
+        Ok(expired.len() == usize::from(BATCH))
     }
 
     async fn rotate_when_due(&self, algorithm: SigningAlgorithm, now: Timestamp) -> Result<(), StartError> {

@@ -70,6 +70,12 @@ fn judge(app: &App, claims: &AccessTokenClaims, principal: &Principal, now: Time
     if matches!(claims.sub, Subject::User(user) if user != principal.owner.id) {
         return Err(Lapse::OwnerChanged);
     }
+    // A transfer gives its credentials new places: also what a client got in its own name, or its owner got before they
+    // gave it away and got it back, ends with the old ones.
+    let place = claims.status.as_ref().map(|status| status.status_list.idx);
+    if place.is_some_and(|place| i64::try_from(place) != Ok(principal.entry.credential.status_index)) {
+        return Err(Lapse::OwnerChanged);
+    }
     let registry = app.registry.load_full();
     let apis = claims.aud.iter().map(|audience| registry.api_by_audience(audience));
     if !apis.into_iter().all(|api| api.is_some_and(|api| principal.client.apis.contains(&api.id))) {

@@ -10,7 +10,7 @@ use keyward_model::time::Timestamp;
 
 use crate::engine::{Row, Value};
 use crate::listing::Listing;
-use crate::{Store, StoreError, Tx, parsed};
+use crate::{Store, StoreError, Tx, credentials, parsed};
 
 const COLUMNS: &str =
     "credential, fingerprint, reporter, network, user_agent, instance, first_seen_at, last_seen_at, accepted, refused";
@@ -46,6 +46,8 @@ pub struct CallerFilter {
     pub since: Option<Timestamp>,
     /// Let in, or refused, at least once.
     pub outcome: Option<Outcome>,
+    /// With credentials that authenticate.
+    pub authenticated: bool,
 }
 
 /// A caller, and the credential it was seen with.
@@ -161,6 +163,9 @@ impl Store {
             None => {}
             Some(Outcome::Accepted) => drop(listing.only("accepted > 0")),
             Some(Outcome::Refused) => drop(listing.only("refused > 0")),
+        }
+        if filter.authenticated {
+            listing.only(&credentials::authenticates("", "$1"));
         }
         if let Some(after) = after {
             let at = listing.value(after.last_seen_at.as_millis());

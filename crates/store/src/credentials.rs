@@ -29,6 +29,17 @@ pub struct CredentialFilter {
     pub owner: Option<UserId>,
     /// In this state at this instant.
     pub state: Option<(StateName, Timestamp)>,
+    /// That authenticate at this instant.
+    pub authenticates_at: Option<Timestamp>,
+}
+
+/// Whether the credential in these columns (`c.`, or nothing before their names) authenticates at the value `now`.
+/// Deadlines count as soon as they pass, whatever was last written; see `Credential::state_at`.
+pub(crate) fn authenticates(of: &str, now: &str) -> String {
+    format!(
+        "{of}ended_at IS NULL AND ({of}expires_at IS NULL OR {of}expires_at > {now}) \
+         AND ({of}retire_at IS NULL OR {of}retire_at > {now})"
+    )
 }
 
 pub(crate) fn read(row: &Row) -> Result<Credential, StoreError> {
@@ -101,6 +112,10 @@ impl Store {
                 StateName::Revoked | StateName::Purged => drop(listing.and("state = ?", Some(state.as_str()))),
             }
         }
+        if let Some(now) = filter.authenticates_at {
+            let now = listing.value(now.as_millis());
+            listing.only(&authenticates("", &now));
+        }
         listing.run(self, "id", page, read).await
     }
 
@@ -153,6 +168,29 @@ impl Tx {
         let sql = "INSERT INTO ended_status_indices (status_index, known_until) \
                    SELECT status_index, CAST($2 AS BIGINT) FROM credentials WHERE client = $1";
         self.execute(sql, &[client.to_string().into(), known_until.as_millis().into()]).await
+    }
+
+    /// Gives the credentials of a client that have not ended new places in the status list, and keeps the old ones: the
+    /// tokens that name those are over, the next ones are not. Gives the credentials.
+    pub async fn move_status_indices(
+        &mut self,
+        client: ClientId,
+        known_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<CredentialId>, StoreError> {
+        let keep = "INSERT INTO ended_status_indices (status_index, known_until) SELECT status_index, \
+                    CAST($2 AS BIGINT) FROM credentials WHERE client = $1 AND ended_at IS NULL";
+        self.execute(keep, &[client.to_string().into(), known_until.as_millis().into()]).await?;
+        let select = "SELECT id FROM credentials WHERE client = $1 AND ended_at IS NULL ORDER BY id";
+        let rows = self.tx.query(select, &[client.to_string().into()]).await?;
+        let mut moved = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let place = self.next_status_index().await?;
+            let sql = "UPDATE credentials SET status_index = $2, updated_at = $3, version = version + 1 WHERE id = $1";
+            self.execute(sql, &[row.text(0)?.into(), place.into(), now.as_millis().into()]).await?;
+            moved.push(parsed(row.str(0)?, "credentials.id")?);
+        }
+        Ok(moved)
     }
 
     /// Forgets the kept places whose last token is dead.
@@ -223,6 +261,22 @@ impl Tx {
              WHERE id = $1 AND {AUTHENTICATES} RETURNING {COLUMNS}"
         );
         self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
+    }
+
+    /// Gives a credential that still authenticates a hard end, if it has no earlier one; `None` otherwise.
+    pub async fn hasten_credential(
+        &mut self,
+        id: CredentialId,
+        retire_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Credential>, StoreError> {
+        let sql = format!(
+            "UPDATE credentials SET state = 'retiring', retire_at = $2, updated_at = $3, version = version + 1 \
+             WHERE id = $1 AND state IN ('active', 'retiring') AND (expires_at IS NULL OR expires_at > $2) \
+             AND (retire_at IS NULL OR retire_at > $2) RETURNING {COLUMNS}"
+        );
+        let args = [id.to_string().into(), retire_at.as_millis().into(), now.as_millis().into()];
+        self.find(&sql, &args, read).await
     }
 
     /// Ends the bootstrap credential because it has done what it was for; `false` if it had already ended, so that of

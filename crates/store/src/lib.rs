@@ -16,12 +16,14 @@ mod idempotency;
 mod listing;
 mod migrations;
 mod notices;
+mod owners;
 mod principals;
 mod revoked_tokens;
 mod rotation;
 mod scopes;
 mod sealed_secrets;
 mod signing_keys;
+mod transfers;
 mod users;
 mod webhooks;
 
@@ -38,8 +40,10 @@ pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
 pub use notices::{Concerned, NoticeFilter, Stretch};
+pub use owners::Belongings;
 pub use rotation::Finish;
 pub use signing_keys::{KeyRow, NewKey};
+pub use transfers::{OpenTransfer, TransferFilter};
 pub use users::UserFilter;
 pub use webhooks::SealedWebhook;
 
@@ -132,6 +136,11 @@ impl Tx {
         let count = self.find(sql, args, |row| row.int(0)).await?.unwrap_or_default();
         Ok(u64::try_from(count).unwrap_or_default())
     }
+}
+
+/// Columns of one table among several.
+fn columns_of(table: &str, columns: &str) -> String {
+    columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
 }
 
 /// A stored text as what it must be.

@@ -7,4 +7,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("../migrations/0001_initial.sql") },
     Migration { version: 2, name: "callers", sql: include_str!("../migrations/0002_callers.sql") },
     Migration { version: 3, name: "notices", sql: include_str!("../migrations/0003_notices.sql") },
+    Migration { version: 4, name: "transfers", sql: include_str!("../migrations/0004_transfers.sql") },
 ];

@@ -7,19 +7,16 @@ use keyward_model::credential::Credential;
 use keyward_model::id::CredentialId;
 use keyward_model::user::User;
 
-use crate::{Store, StoreError, clients, credentials, users};
+use crate::{Store, StoreError, clients, columns_of, credentials, users};
 
 static FIND: LazyLock<String> = LazyLock::new(|| {
-    let of = |table: &str, columns: &str| {
-        columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
-    };
     format!(
         "SELECT {}, {}, {}, {} FROM credentials JOIN clients ON clients.id = credentials.client \
          JOIN users ON users.id = clients.owner WHERE credentials.id = $1",
-        of("credentials", credentials::COLUMNS),
-        of("clients", clients::COLUMNS),
+        columns_of("credentials", credentials::COLUMNS),
+        columns_of("clients", clients::COLUMNS),
         clients::APIS,
-        of("users", users::COLUMNS),
+        columns_of("users", users::COLUMNS),
     )
 });
 

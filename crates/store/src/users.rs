@@ -10,6 +10,8 @@ use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
 
 pub(crate) const COLUMNS: &str = "id, name, email, scope, res, disabled_at, created_at, updated_at, version";
+/// How many columns that is.
+pub(crate) const WIDTH: usize = 9;
 
 /// Which users to list.
 #[derive(Debug, Clone, Default)]

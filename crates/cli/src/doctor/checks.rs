@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header;
 use keyward_model::time::Timestamp;
-use keyward_server::config::Config;
+use keyward_server::config::{Config, OnReport};
 use keyward_server::master_key::MasterKeySource;
 use serde::Serialize;
 use serde_json::Value;
@@ -52,10 +52,19 @@ impl Finding {
 
 /// The settings by themselves.
 pub(crate) fn settings(config: &Config, files: &Settings) -> Vec<Finding> {
-    [Some(transport(config)), Some(issuer(config)), secrets_in_the_file(config, files), database(config)]
+    [Some(transport(config)), Some(issuer(config)), secrets_in_the_file(config, files), database(config), leaks(config)]
         .into_iter()
         .flatten()
         .collect()
+}
+
+fn leaks(config: &Config) -> Option<Finding> {
+    (config.leaks.on_report == OnReport::Note).then(|| {
+        note(
+            "keys that are reported as leaked go on working",
+            "set [leaks] on_report to revoke or retire, or see to it that somebody acts on credential.leak_reported at any hour",
+        )
+    })
 }
 
 fn transport(config: &Config) -> Finding {

@@ -1,12 +1,14 @@
 //! Bodies and repetitions: what the REST API reads besides its parameters.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{self, SHA256};
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use keyward_store::{Made, Tx};
@@ -38,20 +40,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         let repeat_key = repeat_key(&request)?;
         let path = request.uri().path().to_owned();
-        let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let essence = content_type.split(|b| *b == b';').next().unwrap_or_default();
-        if !essence.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+        if essence(&request) != "application/json" {
             return Err(Problem::MediaType.because("send Content-Type: application/json"));
         }
-        let collected = Limited::new(request.into_body(), MAX_BODY).collect();
-        let body = match tokio::time::timeout(app.body_timeout, collected).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(Problem::TooLarge.because("no body here is larger than 64 KiB"));
-            }
-            Ok(Err(_)) => return Err(Problem::Malformed.because("the body could not be read to its end")),
-            Err(_) => return Err(Problem::TooSlow.because("send the whole body at once")),
-        };
+        let body = collect(request, MAX_BODY, app.body_timeout).await?;
         let value = serde_json::from_slice(&body).map_err(|error| {
             let kind = if error.is_data() { Problem::Invalid } else { Problem::Malformed };
             kind.because(error.to_string())
@@ -61,6 +53,26 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         context.update(b"\0");
         context.update(&body);
         Ok(Self { value, digest: URL_SAFE_NO_PAD.encode(context.finish()), repeat_key })
+    }
+}
+
+/// The content type without its parameters, in lower case.
+pub(crate) fn essence(request: &Request) -> String {
+    let content_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let essence = content_type.split(|b| *b == b';').next().unwrap_or_default();
+    String::from_utf8_lossy(essence.trim_ascii()).to_ascii_lowercase()
+}
+
+/// A whole body of at most so many bytes.
+pub(crate) async fn collect(request: Request, most: usize, within: Duration) -> Result<Bytes, ApiError> {
+    let collected = Limited::new(request.into_body(), most).collect();
+    match tokio::time::timeout(within, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Problem::TooLarge.because(format!("no body here is larger than {} KiB", most / 1024)))
+        }
+        Ok(Err(_)) => Err(Problem::Malformed.because("the body could not be read to its end")),
+        Err(_) => Err(Problem::TooSlow.because("send the whole body at once")),
     }
 }
 

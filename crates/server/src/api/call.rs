@@ -38,7 +38,8 @@ pub enum Level {
 }
 
 impl Level {
-    const fn scope(self) -> &'static str {
+    /// The scope that reaches so far.
+    pub const fn scope(self) -> &'static str {
         match self {
             Self::Own => "keyward:self",
             Self::Support => "keyward:support",

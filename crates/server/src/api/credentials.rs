@@ -153,7 +153,8 @@ pub struct CredentialQuery {
     pub state: Option<StateName>,
 }
 
-fn view(credential: Credential, now: Timestamp) -> CredentialView {
+/// A credential as it stands at `now`.
+pub(super) fn view(credential: Credential, now: Timestamp) -> CredentialView {
     let state = credential.state_at(now);
     CredentialView {
         state: state.name(),
@@ -221,6 +222,7 @@ async fn listed(call: &Call, query: CredentialQuery) -> Result<axum::Json<List<C
         client: query.client,
         owner: call.only_of().or(query.owner),
         state: query.state.map(|state| (state, call.now)),
+        ..CredentialFilter::default()
     };
     let found = call.app.store.list_credentials(&filter, &page).await?;
     Ok(axum::Json(List::of(found, &page, |c| c.id.to_string(), |c| view(c, call.now))))

@@ -66,7 +66,7 @@ pub struct ActorSchema {
     /// With which credential.
     #[schema(required = false)]
     pub credential: String,
-    /// Which part of the server: `start`, `schedule` or `console`.
+    /// Which part of the server: `start`, `schedule`, `console` or `leaks`.
     #[schema(required = false)]
     pub system: String,
 }

@@ -11,7 +11,6 @@ use keyward_model::client::ClientKind;
 use keyward_model::form::Form;
 use keyward_model::id::ClientId;
 use keyward_model::key::Key;
-use keyward_model::secret::{Secret, SecretHash};
 use keyward_model::time::Timestamp;
 
 use crate::app::App;
@@ -20,6 +19,7 @@ use crate::oauth::caller;
 use crate::oauth::form::FormRequest;
 use crate::oauth::key_warning::EndedKey;
 use crate::principals::Principal;
+use crate::proof::prove;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// The authentication methods, as the metadata names them (RFC 8414 §2).
@@ -96,20 +96,8 @@ async fn verify(
     presented: &Presented<'_>,
     now: Timestamp,
 ) -> Result<Result<Principal, Refusal>, OAuthError> {
-    let key = Key::parse(presented.secret).ok();
-    let principal = match &key {
-        Some(key) => app.principals.find(&app.store, key.credential).await?,
-        None => None,
-    };
-    // Whoever there is or is not, one secret is hashed and one hash compared.
-    let secret = key.map_or_else(|| Secret::new([0; 32]), |key| key.secret);
-    let stored = principal.as_ref().and_then(|p| p.entry.credential.secret_hash.clone());
-    let nobody = || SecretHash::from_bytes(&[0; 32]);
-    let (Some(stored), known) = (stored.clone().or_else(nobody), stored.is_some()) else {
-        return Ok(Err(Refusal::Unproven));
-    };
-    let right = app.hashing_key.matches(&secret, &stored) && known;
-    let Some(principal) = principal.filter(|p| right && names(p, presented.client_id)) else {
+    let proven = prove(app, presented.secret).await?;
+    let Some(principal) = proven.filter(|principal| names(principal, presented.client_id)) else {
         return Ok(Err(Refusal::Unproven));
     };
     if let Some(ended) = EndedKey::of(app, &principal, now) {

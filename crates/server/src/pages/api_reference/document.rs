@@ -11,7 +11,7 @@ use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 use super::oauth;
 
 /// The groups of operations in the order in which somebody needs them, with a name and a word of explanation.
-const TAGS: [(&str, &str, &str); 11] = [
+const TAGS: [(&str, &str, &str); 14] = [
     (
         "oauth",
         "Tokens and discovery",
@@ -29,6 +29,13 @@ const TAGS: [(&str, &str, &str); 11] = [
         "The keys of clients. A client has several at once; each is shown once, when it is issued.",
     ),
     ("callers", "Callers", "From where credentials are used: as Keyward sees it, and as gateways and APIs report it."),
+    (
+        "transfers",
+        "Transfers",
+        "Clients offered to another owner: what the offer says of rights, and who accepts, declines or withdraws it.",
+    ),
+    ("reports", "Reports", "What deserves a look: clients whose owner is disabled, or has less than they ask for."),
+    ("leaks", "Leaked keys", "Where whoever finds a key reports it; the key itself is the proof."),
     (
         "scopes",
         "Scopes",

@@ -16,7 +16,16 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(token, introspect, revoke, jwks, status_list, oauth_authorization_server, openid_configuration))]
+#[openapi(paths(
+    token,
+    introspect,
+    revoke,
+    jwks,
+    status_list,
+    report,
+    oauth_authorization_server,
+    openid_configuration
+))]
 struct Endpoints;
 
 /// A token request (RFC 6749 §4.4.2).
@@ -202,3 +211,31 @@ fn oauth_authorization_server() {}
 #[utoipa::path(get, path = "/.well-known/openid-configuration", tag = "oauth", security(()),
     responses((status = 200, body = Object)))]
 fn openid_configuration() {}
+
+/// Report a leaked key
+///
+/// Nobody needs to authenticate: the whole key proves that there is something to report. The answer is the same whatever
+/// the key is. A key that works ends as the setting `[leaks] on_report` says.
+#[utoipa::path(post, path = "/leaks", tag = "leaks", security(()),
+    request_body(content((LeakReport = "application/json"), (LeakReport = "application/x-www-form-urlencoded"))),
+    responses((status = 202, body = LeakReceived), (status = "4XX", body = crate::respond::ProblemDetails)))]
+fn report() {}
+
+/// A key, and where it was found.
+#[derive(ToSchema)]
+struct LeakReport {
+    /// The whole key, `kw_…`.
+    key: String,
+    /// Where it was found: a URL or a file, for its owner. The first 200 bytes are kept.
+    #[schema(rename = "where")]
+    place: Option<String>,
+}
+
+/// What everybody is answered.
+#[derive(ToSchema)]
+struct LeakReceived {
+    /// `received`.
+    status: String,
+    /// The same each time.
+    detail: String,
+}

@@ -1,0 +1,147 @@
+//! Leaked keys: whoever finds one may report it, and proves by the key itself that there is something to report.
+//!
+//! 1. The report: a key, and where it was found, in JSON or as a form of bearable size
+//! 2. The key is proven as at the token endpoint, the same work whatever it is
+//! 3. The right key of a credential that authenticates ends as `[leaks] on_report` says, with one event
+//! 4. Everybody gets the same answer; who reports what is none is charged to the failure budget of their network
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequest, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderValue, StatusCode, header};
+use keyward_model::event::{Actor, Draft};
+use keyward_model::form::Form;
+use keyward_model::legible::kept;
+use keyward_model::time::Timestamp;
+use keyward_store::Origin;
+use serde::Deserialize;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::api::body;
+use crate::app::App;
+use crate::config::OnReport;
+use crate::principals::Principal;
+use crate::proof::prove;
+use crate::request::Arrival;
+use crate::respond::{ApiError, ErrorCode, OAuthError, Problem, json_response};
+
+/// The largest report, in bytes.
+const MAX_BODY: usize = 4 * 1024;
+/// What is kept of where a key was found, in bytes.
+const MOST_WHERE: usize = 200;
+/// How long a reported key may go on where it is retired.
+const RETIRES_IN: Duration = Duration::from_secs(3600);
+
+/// What a finder says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    #[serde(borrow, default, rename = "where")]
+    place: Cow<'a, str>,
+}
+
+/// A report of a leaked key. Holds a secret: never shown.
+pub(crate) struct Report {
+    now: Timestamp,
+    source: Option<IpAddr>,
+    key: Zeroizing<String>,
+    place: String,
+}
+
+impl FromRequest<Arc<App>> for Report {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let now = app.clock.now();
+        let source = Arrival::address(request.extensions());
+        if request.uri().query().is_some() {
+            return Err(Problem::Malformed.because("a key belongs into the body, not into the URL"));
+        }
+        let essence = body::essence(&request);
+        let collected = body::collect(request, MAX_BODY, app.body_timeout).await?;
+        let (key, place) = match essence.as_str() {
+            "application/json" => {
+                // What the parser quotes of a report could be the key.
+                let said: Said<'_> = serde_json::from_slice(&collected)
+                    .map_err(|_| Problem::Malformed.because("send {\"key\": \"kw_…\", \"where\": \"…\"}"))?;
+                (said.key.into_owned(), said.place.into_owned())
+            }
+            "application/x-www-form-urlencoded" => {
+                let unreadable = |_| Problem::Malformed.because("the form cannot be read: send key=kw_…&where=…");
+                let form = Form::parse(&collected).map_err(unreadable)?;
+                let text = |name| form.get(name).map(|value| value.unwrap_or_default().to_owned()).map_err(unreadable);
+                (text("key")?, text("where")?)
+            }
+            _ => return Err(Problem::MediaType.because("send a report as application/json or as a form")),
+        };
+        let (key, place) = (Zeroizing::new(key), kept(place.into(), MOST_WHERE).into_owned());
+        Ok(Self { now, source, key, place })
+    }
+}
+
+/// `POST /leaks`
+pub(crate) async fn report(State(app): State<Arc<App>>, report: Report) -> Result<Response, ApiError> {
+    let holder = prove(&app, &report.key).await?;
+    let live = holder.filter(|holder| holder.entry.credential.state_at(report.now).authenticates());
+    // What is only noted can be reported again and again; then it costs as much as a guess.
+    let ends = match &live {
+        Some(holder) if app.leaks.on_report != OnReport::Note => act(&app, holder, &report).await?,
+        _ => false,
+    };
+    if !ends {
+        if let Some(wait) = app.failures.charge(report.source, None, report.now) {
+            tracing::warn!(source = report.source.map(tracing::field::display), "too many reports of what is no key");
+            let error = OAuthError {
+                retry_after: Some(wait),
+                ..ErrorCode::TemporarilyUnavailable.because("too many reports; wait as long as Retry-After says")
+            };
+            return Ok(error.into_response());
+        }
+        if let Some(holder) = live.filter(|_| app.leaks.on_report == OnReport::Note) {
+            act(&app, &holder, &report).await?;
+        }
+    }
+    let answer = json!({ "status": "received", "detail": "if this is a key that works, its owner is told" });
+    let mut response = json_response(StatusCode::ACCEPTED, &answer);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Does to a proven key what the settings say; false if somebody else had done so before.
+async fn act(app: &App, holder: &Principal, report: &Report) -> Result<bool, ApiError> {
+    let credential = &holder.entry.credential;
+    let (id, was) = (credential.id, credential.state_at(report.now).name());
+    let mut tx = app.store.begin().await?;
+    let retire_at = (app.leaks.on_report == OnReport::Retire).then(|| report.now.plus(RETIRES_IN));
+    let kind = match app.leaks.on_report {
+        OnReport::Revoke => {
+            let Some(_) = tx.revoke_credential(id, report.now).await? else { return Ok(false) };
+            "credential.revoked"
+        }
+        OnReport::Retire | OnReport::Note => {
+            if let Some(retire_at) = retire_at
+                && tx.hasten_credential(id, retire_at, report.now).await?.is_none()
+            {
+                return Ok(false);
+            }
+            "credential.leak_reported"
+        }
+    };
+    let data = json!({
+        "client": holder.client.id, "was": was, "because": "leak_reported", "where": report.place, "retire_at": retire_at,
+    });
+    tx.record(Draft { kind, subject: id.to_string(), data });
+    let origin =
+        Origin { actor: Actor::system("leaks"), source: report.source.map(|a| a.to_string()), now: report.now };
+    let seq = tx.commit(&origin).await?;
+    app.wait_until_applied(seq).await?;
+    tracing::warn!(credential = %id, kind, source = origin.source, "a leaked key was reported");
+    Ok(true)
+}

@@ -1,0 +1,306 @@
+//! Leaked keys: found by whoever looks, reported without an account, ended.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use keyward_model::entropy::Entropy;
+use keyward_model::id::CredentialId;
+use keyward_model::key::Key;
+use keyward_server::config::OnReport;
+use keyward_tests::keyward::Process;
+use keyward_tests::person::{Person, said, text};
+use keyward_tests::server::{Answer, Api, Db, START, Secrets, TestServer};
+use keyward_tests::{clients, on_both_databases, run};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+async fn report(server: &TestServer, body: &Value) -> Answer {
+    Answer::of(server.http.post(format!("{}/leaks", server.url())).json(body)).await
+}
+
+/// The newest event about the credential of a key.
+async fn last_event(admin: &Api<'_>, key: &Secrets) -> Value {
+    let events = admin.get(&format!("/api/v1/events?subject={}", key.credential())).await.ok();
+    events["items"].as_array().unwrap().last().unwrap().clone()
+}
+
+fn received() -> Value {
+    json!({ "status": "received", "detail": "if this is a key that works, its owner is told" })
+}
+
+/// A key of the same credential with another secret, and one of a credential that does not exist.
+fn guesses(key: &Secrets) -> [String; 2] {
+    let entropy = Entropy::system();
+    let credential = Key::parse(&key.client_secret).unwrap().credential;
+    let other = CredentialId::new(START, &entropy).unwrap();
+    [credential, other].map(|id| Key::generate(id, &entropy).unwrap().reveal().to_string())
+}
+
+on_both_databases! {
+    async fn a_reported_key_ends_at_once_with_one_event(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let token = server.token(&key, &[]).await;
+        let place = "https://git.example/orders/blob/main/settings.py#L7";
+        let answer = report(&server, &json!({ "key": key.client_secret, "where": place })).await;
+        assert_eq!((answer.status, &answer.body), (StatusCode::ACCEPTED, &received()));
+        assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::UNAUTHORIZED);
+        let witness = admin.issue(&key.client_id, &json!({})).await;
+        assert_eq!(server.introspect(&witness, &token).await, json!({ "active": false }));
+        let event = last_event(&admin, &key).await;
+        assert_eq!((&event["kind"], &event["source"]), (&json!("credential.revoked"), &json!("127.0.0.1")));
+        assert_eq!(event["actor"], json!({ "system": "leaks" }));
+        let told = json!({
+            "client": key.client_id, "was": "active", "because": "leak_reported", "where": place, "retire_at": null,
+        });
+        assert_eq!(event["data"], told);
+        report(&server, &json!({ "key": key.client_secret })).await;
+        assert_eq!(last_event(&admin, &key).await["seq"], event["seq"], "a second report tells nothing new");
+    }
+
+    async fn whatever_is_reported_the_answer_is_the_same(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let ended = admin.issue(&key.client_id, &json!({})).await;
+        admin.revoke(&ended).await;
+        let [wrong, unknown] = guesses(&key);
+        for guess in [&wrong, &unknown, &ended.client_secret, "kw_", "", &"kw_".repeat(1000)] {
+            let answer = report(&server, &json!({ "key": guess })).await;
+            assert_eq!((answer.status, answer.body), (StatusCode::ACCEPTED, received()));
+        }
+        assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::OK, "a guess ends nobody's key");
+        let form = [("key", key.client_secret.as_str()), ("where", "paste bin")];
+        let answer = Answer::of(server.http.post(format!("{}/leaks", server.url())).form(&form)).await;
+        assert_eq!((answer.status, answer.body), (StatusCode::ACCEPTED, received()));
+        assert_eq!(last_event(&admin, &key).await["data"]["where"], "paste bin");
+    }
+
+    async fn a_key_of_a_disabled_owner_ends_too(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        admin.act(&format!("/api/v1/clients/{}/disable", key.client_id)).await.ok();
+        report(&server, &json!({ "key": key.client_secret })).await;
+        assert_eq!(last_event(&admin, &key).await["kind"], "credential.revoked", "enabled again, it would work");
+    }
+
+    async fn where_it_was_found_holds_no_secret_and_nothing_unseen(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let place = format!("\u{202e}x.py\n{} {}", key.client_secret, "y ".repeat(300));
+        report(&server, &json!({ "key": key.client_secret, "where": place })).await;
+        let event = last_event(&admin, &key).await;
+        let kept = event["data"]["where"].as_str().unwrap();
+        assert!(kept.starts_with("x.pykw_") && kept.len() <= 200, "{kept}");
+        assert!(!event.to_string().contains(&key.client_secret[16..]), "{event}");
+    }
+
+    async fn what_is_no_report_is_refused(server: TestServer) {
+        let url = format!("{}/leaks", server.url());
+        let post = || server.http.post(&url);
+        for (request, status) in [
+            (post().json(&json!({ "where": "x" })), StatusCode::BAD_REQUEST),
+            (post().json(&json!({ "key": "x", "why": "y" })), StatusCode::BAD_REQUEST),
+            (post().json(&json!({ "key": 7 })), StatusCode::BAD_REQUEST),
+            (post().form(&[("key", "x"), ("key", "y")]), StatusCode::BAD_REQUEST),
+            (post().query(&[("key", "x")]).json(&json!({ "key": "x" })), StatusCode::BAD_REQUEST),
+            (post().body("kw_x"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            (post().json(&json!({ "key": "x".repeat(5000) })), StatusCode::PAYLOAD_TOO_LARGE),
+            (server.http.get(&url), StatusCode::METHOD_NOT_ALLOWED),
+        ] {
+            let answer = Answer::of(request).await;
+            assert_eq!(answer.status, status, "{}", answer.body);
+        }
+    }
+
+    async fn who_guesses_is_told_to_wait_and_who_holds_a_key_is_heard(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let [_, unknown] = guesses(&key);
+        for _ in 0..30 {
+            assert_eq!(report(&server, &json!({ "key": unknown })).await.status, StatusCode::ACCEPTED);
+        }
+        let refused = report(&server, &json!({ "key": unknown })).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, "6"));
+        assert_eq!(report(&server, &json!({ "key": key.client_secret })).await.status, StatusCode::ACCEPTED);
+        assert_eq!(last_event(&admin, &key).await["kind"], "credential.revoked");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_it_is_set_a_reported_key_is_retired_or_only_noted() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = TestServer::start_with(db, |config| config.leaks.on_report = OnReport::Retire).await;
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        report(&server, &json!({ "key": key.client_secret })).await;
+        let event = last_event(&admin, &key).await;
+        assert_eq!((&event["kind"], &event["data"]["was"]), (&json!("credential.leak_reported"), &json!("active")));
+        assert_eq!(event["data"]["retire_at"], START.plus(Duration::from_secs(3600)).as_millis());
+        server.clock.advance(Duration::from_secs(600));
+        assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::OK, "callers have an hour");
+        report(&server, &json!({ "key": key.client_secret })).await;
+        server.clock.advance(Duration::from_secs(3000));
+        assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::UNAUTHORIZED, "nobody prolongs it");
+
+        let server = TestServer::start_with(db, |config| config.leaks.on_report = OnReport::Note).await;
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let mut answers = Vec::new();
+        for _ in 0..32 {
+            answers.push(report(&server, &json!({ "key": key.client_secret })).await.status);
+        }
+        assert_eq!(
+            answers.iter().filter(|status| **status == StatusCode::ACCEPTED).count(),
+            30,
+            "the log does not grow at will"
+        );
+        assert_eq!(last_event(&admin, &key).await["kind"], "credential.leak_reported");
+        assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::OK);
+    }
+}
+
+/// A whole key that no server knows.
+fn any_key() -> String {
+    let entropy = Entropy::system();
+    Key::generate(CredentialId::new(START, &entropy).unwrap(), &entropy).unwrap().reveal().to_string()
+}
+
+/// The same with another last character: it looks like a key, and its checksum is wrong.
+fn near_miss(key: &str) -> String {
+    let (rest, last) = key.split_at(key.len() - 1);
+    format!("{rest}{}", if last == "A" { "B" } else { "A" })
+}
+
+fn write(directory: &Path, files: &[(&str, &[u8])]) {
+    for (name, content) in files {
+        let path = directory.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn detect_secrets_finds_all_real_keys_with_the_published_plugin_and_nothing_else() {
+    let tree = run::subdirectory("tree");
+    let [one, two, three] = [(); 3].map(|()| any_key());
+    write(
+        &tree,
+        &[
+            ("settings.py", format!("DEBUG = True\nKEY = \"{one}\"\n").as_bytes()),
+            ("deep/er/config.yaml", format!("client_secret: {two}\n").as_bytes()),
+            (
+                "notes.txt",
+                format!("curl -u client_01h455vb4pex5vsknk084sn02q:{three} https://iam.example/token\n").as_bytes(),
+            ),
+            ("misses.txt", format!("{}\n{}\nkw_short\n", near_miss(&one), &two[..73]).as_bytes()),
+            ("clean.py", b"KEY = os.environ['KEY']\n"),
+        ],
+    );
+    let found = clients::detect_secrets(&tree).await;
+    let places: BTreeSet<(String, i64)> = found["results"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|secrets| secrets.as_array().unwrap())
+        .filter(|secret| secret["type"] == "Keyward API key")
+        .map(|secret| (text(&secret["filename"]), secret["line_number"].as_i64().unwrap()))
+        .collect();
+    let expected = [("deep/er/config.yaml", 1), ("notes.txt", 1), ("settings.py", 2)];
+    assert_eq!(places, expected.map(|(file, line)| (file.to_owned(), line)).into(), "{found}");
+}
+
+#[test]
+fn every_published_pattern_is_the_one_of_the_key_format() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let pattern = r"\bkw_[0-9A-Za-z]{71}\b";
+    assert_eq!(keyward_model::key::LEN, "kw_".len() + 71);
+    for file in [
+        "docs/key-format.md",
+        "deploy/leaks/README.md",
+        "deploy/leaks/gitleaks.toml",
+        "deploy/leaks/trufflehog.yaml",
+        "deploy/leaks/detect_secrets.py",
+    ] {
+        assert!(read(file).contains(pattern), "{file}");
+    }
+    let readme = read("deploy/leaks/README.md");
+    let example = readme.split('`').find_map(|text| text.strip_prefix("key = ")).expect("GitHub's test string");
+    assert!(Key::parse(example).is_ok(), "{example}");
+}
+
+#[tokio::test]
+async fn a_scan_finds_keys_and_tells_whose_they_are_but_never_the_keys() {
+    let server = Process::serve(&[]).await;
+    let admin = Person::administrator(&server);
+    admin.registers("press");
+    let issue = || admin.json(&["credential", "issue", "press"]);
+    let (live, ended, strange) = (issue(), issue(), any_key());
+    let secret = |issued: &Value| text(&issued["client_secret"]);
+    admin.does(&["credential", "revoke", ended["id"].as_str().unwrap()]);
+    let tree = admin.home.join("tree");
+    write(
+        &tree,
+        &[
+            (".gitignore", b".env\n"),
+            (".env", format!("A=1\nKEY={}\n", secret(&live)).as_bytes()),
+            (".git/config", format!("url = https://x:{strange}@iam.example\n").as_bytes()),
+            (".git/objects/aa/bb", secret(&live).as_bytes()),
+            ("old.bin", &[&b"\0\xff\n\n"[..], secret(&ended).as_bytes(), b"\xff"].concat()),
+            ("misses.txt", format!("{} kw_\n", near_miss(&secret(&live))).as_bytes()),
+        ],
+    );
+    std::os::unix::fs::symlink(&tree, tree.join("circle")).unwrap();
+
+    let scan = admin.tries(&["credential", "scan", "tree", "--json"]);
+    assert_eq!(scan.code, 1, "{}", scan.err);
+    let found: Value = serde_json::from_str(&scan.out).unwrap();
+    let told: BTreeSet<String> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| {
+            format!(
+                "{}:{} {} {}",
+                text(&f["place"]),
+                f["line"],
+                text(&f["credential"]),
+                f["state"].as_str().unwrap_or("-")
+            )
+        })
+        .collect();
+    let id = Key::parse(&strange).unwrap().credential;
+    assert_eq!(
+        told,
+        BTreeSet::from([
+            format!("tree/.env:2 {} active", text(&live["id"])),
+            format!("tree/.git/config:1 {id} -"),
+            format!("tree/old.bin:3 {} revoked", text(&ended["id"])),
+        ])
+    );
+    let table = admin.tries(&["credential", "scan", "tree"]);
+    assert!(table.err.contains("2 of 3 keys found may work"), "{}", table.err);
+    for key in [secret(&live), secret(&ended), strange.clone()] {
+        assert!(table.out.contains(&key[..12]), "{}", table.out);
+        assert!(![&scan.out, &scan.err, &table.out, &table.err].iter().any(|said| said.contains(&key[..14])));
+    }
+
+    let reported = admin.tries(&["credential", "scan", "--report", "tree/.env"]);
+    assert_eq!(reported.code, 1, "{}", reported.err);
+    assert_eq!(admin.json(&["credential", "show", live["id"].as_str().unwrap()])["state"], "revoked");
+    let events = admin.does(&["audit", "tail", "-n", "1", "--subject", live["id"].as_str().unwrap(), "--json"]);
+    assert!(events.contains("tree/.env:2") && events.contains("leak_reported"), "{events}");
+    assert_eq!(admin.tries(&["credential", "scan", "tree/.env", "tree/old.bin"]).code, 0, "ended keys are no alarm");
+    assert!(!server.log().contains(&secret(&live)[..20]), "{}", server.log());
+
+    // Without a profile nobody knows whether they work, and a pipe is read like a file.
+    let mut alone = admin.command(&["credential", "scan", "-"]);
+    alone.env("HOME", run::subdirectory("home")).stdin(Stdio::from(fs::File::open(tree.join("old.bin")).unwrap()));
+    let alone = said(&mut alone);
+    assert_eq!(alone.code, 1, "{}", alone.err);
+    assert!(alone.out.contains("-:3") && alone.out.contains("unknown"), "{}", alone.out);
+    assert_eq!(admin.tries(&["credential", "scan", "nowhere"]).code, 2);
+}
