@@ -252,6 +252,30 @@ on_both_databases! {
         assert!(!listed.to_string().contains("kw_"), "never a secret again");
     }
 
+    async fn a_body_that_is_no_object_changes_nothing(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let path = format!("/api/v1/credentials/{}", key.credential());
+        for body in ["[]", "[\"label\"]", " [true]", "\"x\"", "1", "null", ""] {
+            for action in ["rotate", "finish"] {
+                let request = admin.request(Method::POST, &format!("{path}/{action}"));
+                let answer = Answer::of(request.header("content-type", "application/json").body(body)).await;
+                assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{action} {body}");
+            }
+        }
+        assert_eq!(admin.get(&path).await.ok()["state"], "active");
+    }
+
+    async fn a_key_written_into_a_label_by_mistake_is_refused_and_kept_nowhere(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let path = format!("/api/v1/clients/{}/credentials", key.client_id);
+        let refused = admin.post(&path, &json!({ "label": format!("key {}", key.client_secret) })).await;
+        assert_eq!((refused.status, &refused.body["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("label")));
+        assert!(!refused.body.to_string().contains(&key.client_secret));
+        assert!(!admin.get("/api/v1/events?limit=200").await.ok().to_string().contains(&key.client_secret));
+    }
+
     async fn lists_come_page_by_page(server: TestServer) {
         let admin = server.admin().await;
         for n in 0..7 {

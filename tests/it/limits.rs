@@ -114,3 +114,22 @@ async fn a_client_has_no_more_working_keys_than_one_may_however_many_are_issued_
         olga.issue(&client, &json!({})).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_as_many_keys_as_one_may_can_still_rotate_each_of_them() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = narrow(db).await;
+        let admin = server.admin().await;
+        let (_, olga) = person(&admin, &server, "olga", "keyward:self").await;
+        let client = olga.new_client(json!({ "name": "mine" })).await;
+        let keys = [olga.issue(&client, &json!({})).await, olga.issue(&client, &json!({})).await];
+        for key in &keys {
+            olga.post(&format!("/api/v1/credentials/{}/rotate", key.credential()), &json!({})).await.created();
+        }
+        let third = olga.get(&format!("/api/v1/clients/{client}/credentials?state=active")).await.ok();
+        let third = third["items"][0]["id"].as_str().unwrap().to_owned();
+        let refused = olga.post(&format!("/api/v1/credentials/{third}/rotate"), &json!({})).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "retiring keys have a bound too");
+        assert!(refused.body["detail"].as_str().unwrap().contains("as many retiring keys"), "{}", refused.body);
+    }
+}

@@ -105,3 +105,16 @@ async fn many_networks_that_try_one_client_are_slowed_as_one_and_its_key_still_w
     assert_eq!(from(&wrong, "198.51.100.3".to_owned()).await, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(from(&key, "198.51.100.3".to_owned()).await, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_fleet_with_an_ended_key_behind_one_address_hears_what_became_of_it() {
+    let server = behind(&["127.0.0.0/8"]).await;
+    let admin = server.admin().await;
+    let key = admin.orders_key().await;
+    admin.revoke(&key).await;
+    for _ in 0..10 {
+        let form = server.form("/token", &key, &[("grant_type", "client_credentials")]);
+        let answer = Answer::of(form.header("x-forwarded-for", "198.51.100.7")).await;
+        assert_eq!((answer.status, &answer.body["error"]), (StatusCode::UNAUTHORIZED, &json!("invalid_client")));
+    }
+}

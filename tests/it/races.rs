@@ -201,4 +201,28 @@ on_both_databases! {
         assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
         assert!(!answer.contains("kw_"));
     }
+
+    async fn a_key_narrowed_while_it_is_rotated_has_no_wider_successor(server: TestServer) {
+        let admin = server.admin().await;
+        let client = admin.orders_key().await.client_id;
+        for _ in 0..10 {
+            let key = admin.issue(&client, &json!({})).await;
+            let path = format!("/api/v1/credentials/{}", key.credential());
+            let (rotate, narrower) = (format!("{path}/rotate"), json!({ "res": ["plant/7/line/1"] }));
+            let nothing = json!({});
+            let narrow = Answer::of(admin.request(Method::PATCH, &path).json(&narrower));
+            let (narrowed, rotated) = tokio::join!(narrow, admin.post(&rotate, &nothing));
+            let may_lose = |answer: &Answer| [StatusCode::CONFLICT, StatusCode::PRECONDITION_FAILED].contains(&answer.status);
+            assert!(rotated.status == StatusCode::CREATED || may_lose(&rotated), "{rotated:?}");
+            assert!(narrowed.status == StatusCode::OK || may_lose(&narrowed), "{narrowed:?}");
+            let events = admin.get(&format!("/api/v1/events?subject={}", key.credential())).await.ok();
+            let kinds: Vec<_> = events["items"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+            let at = |kind| kinds.iter().position(|other| *other == kind);
+            if let (Some(changed), Some(turned)) = (at("credential.changed"), at("credential.rotated"))
+                && changed < turned
+            {
+                assert_eq!(rotated.body["res"], narrower["res"], "{kinds:?}");
+            }
+        }
+    }
 }

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
+use keyward_model::key::find_all;
 use keyward_model::legible::is_unseen;
 use serde::de::DeserializeOwned;
 use utoipa::openapi::OpenApi;
@@ -104,6 +105,10 @@ fn line(text: String, field: &'static str) -> Result<String, ApiError> {
     let text = text.trim();
     if text.chars().count() > MOST || text.chars().any(is_unseen) {
         return Err(ApiError::field(field, format!("at most {MOST} characters, all of them visible")));
+    }
+    // What is written here is shown to many and kept in the log for ever.
+    if find_all(text.as_bytes()).next().is_some() {
+        return Err(ApiError::field(field, "holds an API key: a key belongs into no name or label"));
     }
     Ok(text.to_owned())
 }

@@ -205,10 +205,15 @@ impl Tx {
     }
 
     /// How many credentials of a client authenticate at this instant, as this transaction sees it.
-    pub async fn count_working_credentials(&mut self, client: ClientId, now: Timestamp) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM credentials WHERE client = $1 AND ended_at IS NULL \
+    pub async fn count_working_credentials(
+        &mut self,
+        client: ClientId,
+        state: StateName,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM credentials WHERE client = $1 AND state = $3 AND ended_at IS NULL \
                    AND (expires_at IS NULL OR expires_at > $2) AND (retire_at IS NULL OR retire_at > $2)";
-        self.count(sql, &[client.to_string().into(), now.as_millis().into()]).await
+        self.count(sql, &[client.to_string().into(), now.as_millis().into(), state.as_str().into()]).await
     }
 
     /// The next free place in the status list.

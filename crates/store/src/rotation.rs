@@ -25,10 +25,11 @@ pub struct Finish {
 }
 
 impl Tx {
-    /// Rotation: gives an active credential its successor and its hard end, or its expiry if that is earlier.
+    /// Rotation: gives an active credential its successor and its hard end, or its expiry if that is earlier. Its
+    /// successor was made after its likeness: nothing of it may have changed since it was read.
     pub async fn retire_credential(
         &mut self,
-        id: CredentialId,
+        old: &Credential,
         successor: CredentialId,
         retire_at: Timestamp,
         now: Timestamp,
@@ -36,43 +37,55 @@ impl Tx {
         let sql = format!(
             "UPDATE credentials SET state = 'retiring', successor = $3, updated_at = $2, version = version + 1, \
              retire_at = CASE WHEN expires_at < $4 THEN expires_at ELSE $4 END \
-             WHERE id = $1 AND state = 'active' AND purpose <> 'bootstrap' AND {AUTHENTICATES} RETURNING {COLUMNS}"
+             WHERE id = $1 AND version = $5 AND state = 'active' AND purpose <> 'bootstrap' AND {AUTHENTICATES} \
+             RETURNING {COLUMNS}"
         );
-        let args =
-            [id.to_string().into(), now.as_millis().into(), successor.to_string().into(), retire_at.as_millis().into()];
+        let args = [
+            old.id.to_string().into(),
+            now.as_millis().into(),
+            successor.to_string().into(),
+            retire_at.as_millis().into(),
+            old.version.into(),
+        ];
         self.find(&sql, &args, read).await
     }
 
-    /// Makes a retiring credential active again, if its successor is this one and was not rotated in its turn.
+    /// Makes a retiring credential active again, if its successor is this one and was not rotated in its turn. What it
+    /// holds was judged: nothing of it may have changed since it was read.
     pub async fn cancel_retirement(
         &mut self,
-        id: CredentialId,
+        old: &Credential,
         successor: CredentialId,
         now: Timestamp,
     ) -> Result<Option<Credential>, StoreError> {
         let sql = format!(
             "UPDATE credentials SET state = 'active', successor = NULL, retire_at = NULL, updated_at = $2, \
-             version = version + 1 WHERE id = $1 AND state = 'retiring' AND successor = $3 AND {AUTHENTICATES} \
+             version = version + 1 WHERE id = $1 AND version = $4 AND state = 'retiring' AND successor = $3 \
+             AND {AUTHENTICATES} \
              AND NOT EXISTS (SELECT 1 FROM credentials AS s WHERE s.id = $3 AND s.successor IS NOT NULL) \
              RETURNING {COLUMNS}"
         );
-        let args = [id.to_string().into(), now.as_millis().into(), successor.to_string().into()];
+        let args =
+            [old.id.to_string().into(), now.as_millis().into(), successor.to_string().into(), old.version.into()];
         self.find(&sql, &args, read).await
     }
 
-    /// Moves the hard end of a retiring credential, no further than its expiry.
+    /// Moves the hard end of a retiring credential, no further than its expiry, if nothing of it has changed since it was
+    /// read and judged.
     pub async fn extend_retirement(
         &mut self,
-        id: CredentialId,
+        old: &Credential,
         retire_at: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Credential>, StoreError> {
         let sql = format!(
             "UPDATE credentials SET updated_at = $2, version = version + 1, \
              retire_at = CASE WHEN expires_at < $3 THEN expires_at ELSE $3 END \
-             WHERE id = $1 AND state = 'retiring' AND {AUTHENTICATES} RETURNING {COLUMNS}"
+             WHERE id = $1 AND version = $4 AND state = 'retiring' AND {AUTHENTICATES} RETURNING {COLUMNS}"
         );
-        self.find(&sql, &[id.to_string().into(), now.as_millis().into(), retire_at.as_millis().into()], read).await
+        let args =
+            [old.id.to_string().into(), now.as_millis().into(), retire_at.as_millis().into(), old.version.into()];
+        self.find(&sql, &args, read).await
     }
 
     /// Ends a retirement before its time, if nobody uses the credential any more; with `force` whoever does. Gives the

@@ -44,6 +44,10 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             return Err(Problem::MediaType.because("send Content-Type: application/json"));
         }
         let body = collect(request, MAX_BODY, app.body_timeout).await?;
+        // An array would be read as the members of an object in their order.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::Malformed.because("the body must be a JSON object"));
+        }
         let value = serde_json::from_slice(&body).map_err(|error| {
             let kind = if error.is_data() { Problem::Invalid } else { Problem::Malformed };
             kind.because(error.to_string())

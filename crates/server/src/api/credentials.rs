@@ -250,6 +250,7 @@ async fn issue(
         Begun::First(tx) => tx,
         Begun::Again(made) => return again(&call, &made).await,
     };
+    require_room(&call, &mut tx, client.id, StateName::Active).await?;
     let (credential, key) = make(&call, &mut tx, &client, body.value.clone()).await?;
     body.note_made(&call, &mut tx, &credential.id.to_string()).await?;
     tx.record(Draft { kind: "credential.issued", subject: credential.id.to_string(), data: describe(&credential) });
@@ -284,10 +285,15 @@ pub(super) async fn make(
     };
     require_narrower(call, client, &credential)?;
     use_up_bootstrap(call, tx).await?;
-    let working = tx.count_working_credentials(client.id, call.now).await?;
-    call.require_room(working, call.app.limits.credentials_per_client, "this client has as many keys as one may")?;
     tx.insert_credential(&credential).await.map_err(conflict)?;
     Ok((credential, key))
+}
+
+/// Active and retiring keys count apart: whoever has as many active ones as one may can still replace each of them.
+pub(super) async fn require_room(call: &Call, tx: &mut Tx, client: ClientId, state: StateName) -> Result<(), ApiError> {
+    let working = tx.count_working_credentials(client, state, call.now).await?;
+    let what = format!("this client has as many {state} keys as one may");
+    call.require_room(working, call.app.limits.credentials_per_client, &what)
 }
 
 /// The answer to a repetition: the secret was shown to the first.

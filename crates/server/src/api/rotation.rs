@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::extract::Path;
 use keyward_model::caller::Outcome;
-use keyward_model::credential::{Credential, EndReason, Refused, State, hard_end};
+use keyward_model::credential::{Credential, EndReason, Refused, State, StateName, hard_end};
 use keyward_model::event::Draft;
 use keyward_model::id::CredentialId;
 use keyward_model::rights::{ResSet, ScopeSet};
@@ -25,7 +25,8 @@ use crate::api::body::{Begun, Json, Tagged, present, stale};
 use crate::api::call::Call;
 use crate::api::callers::CallerView;
 use crate::api::credentials::{
-    CredentialView, IssuedCredential, NewCredential, again, describe, find, issued, make, require_handing_out, tagged,
+    CredentialView, IssuedCredential, NewCredential, again, describe, find, issued, make, require_handing_out,
+    require_room, tagged,
 };
 use crate::api::id;
 use crate::api::instant::Instant;
@@ -116,9 +117,10 @@ async fn rotate(
         Begun::First(tx) => tx,
         Begun::Again(made) => return again(&call, &made).await,
     };
+    require_room(&call, &mut tx, client.id, StateName::Retiring).await?;
     let (successor, key) = make(&call, &mut tx, &client, successor_of(&call, &old, body.value.clone())).await?;
     body.note_made(&call, &mut tx, &successor.id.to_string()).await?;
-    let Some(old) = tx.retire_credential(old.id, successor.id, retire_at, call.now).await? else {
+    let Some(old) = tx.retire_credential(&old, successor.id, retire_at, call.now).await? else {
         return Err(refusal(&mut tx, old.id, |old| old.retire(retire_at, call.now)).await);
     };
     let data = json!({ "client": client.id, "successor": successor.id, "retire_at": hard_end_of(&old) });
@@ -141,7 +143,7 @@ async fn cancel(call: Call, Path(path): Path<String>) -> Result<Tagged<Credentia
         return Err(old.cancel(None, call.now).map_or_else(Into::into, |_| stale()));
     };
     let mut tx = call.begin().await?;
-    let Some(old) = tx.cancel_retirement(old.id, successor, call.now).await? else {
+    let Some(old) = tx.cancel_retirement(&old, successor, call.now).await? else {
         let successor = tx.find_credential(successor).await?;
         return Err(refusal(&mut tx, old.id, |old| old.cancel(successor.as_ref(), call.now)).await);
     };
@@ -171,7 +173,7 @@ async fn extend(
     require_handing_out(&call, &client, &old)?;
     let retire_at = checked(&call, body.value.retire_at.0, "retire_at")?;
     let mut tx = call.begin().await?;
-    let Some(old) = tx.extend_retirement(old.id, retire_at, call.now).await? else {
+    let Some(old) = tx.extend_retirement(&old, retire_at, call.now).await? else {
         return Err(refusal(&mut tx, old.id, |old| old.extend(retire_at, call.now)).await);
     };
     let data = json!({ "client": client.id, "successor": old.successor, "retire_at": hard_end_of(&old) });

@@ -120,9 +120,9 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
     let address = request.address;
     let client = presented.client_id.parse::<ClientId>().ok();
     meter::AUTHENTICATION_FAILURES.increment();
-    // A fleet that still holds its own ended key is to hear of it: only what proved nothing is charged to the client.
-    let tried = client.filter(|_| matches!(refusal, Refusal::Unproven));
-    if let Some(wait) = app.failures.charge(address, tried, request.now) {
+    // Whoever has the right secret is no guesser: a whole fleet is to hear what became of its key.
+    let guessed = matches!(refusal, Refusal::Unproven);
+    if let Some(wait) = guessed.then(|| app.failures.charge(address, client, request.now)).flatten() {
         tracing::warn!(client = client.map(display), source = address.map(display), "too many failed authentications");
         return OAuthError {
             retry_after: Some(wait),
