@@ -144,6 +144,10 @@ identifier!(
     CredentialId, "cred"
 );
 identifier!(
+    /// What a user's login left behind, on a device or in a terminal; this is the `sid` of its identity tokens.
+    DeviceSessionId, "session"
+);
+identifier!(
     /// A registered resource server.
     ApiId, "api"
 );

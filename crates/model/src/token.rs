@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::id::{ClientId, CredentialId, TokenId, UserId};
+use crate::id::{ClientId, CredentialId, DeviceSessionId, TokenId, UserId};
 use crate::jws::{ACCESS_TOKEN, JwsError, SigningKey};
 use crate::rights::{ResSet, ScopeSet};
 use crate::time::Timestamp;
@@ -55,6 +55,12 @@ pub struct AccessTokenClaims {
     /// Who acts, wherever `sub` is the owner: nobody may mistake a key for the present user (RFC 8693 §4.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<Actor>,
+    /// The device session of an identity token; no client token has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<DeviceSessionId>,
+    /// When the user of an identity token proved who they are (RFC 9068 §2.2.1).
+    #[serde(with = "numeric_date::option", default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<Timestamp>,
     /// Where its revocation can be looked up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
@@ -66,6 +72,16 @@ impl AccessTokenClaims {
         let mut payload = Vec::with_capacity(USUAL_LEN);
         serde_json::to_writer(&mut payload, self).map_err(|_| JwsError::Signing)?;
         key.sign(ACCESS_TOKEN, &payload)
+    }
+
+    /// Which of the two kinds it is; `None` for claims that contradict each other, which are neither.
+    pub fn kind(&self) -> Option<TokenKind> {
+        match (self.sub, self.act, self.sid) {
+            (Subject::User(_), Some(act), None) if act.sub == self.client_id => Some(TokenKind::Client),
+            (Subject::Client(sub), None, None) if sub == self.client_id => Some(TokenKind::Client),
+            (Subject::User(_), None, Some(_)) => Some(TokenKind::Identity),
+            _ => None,
+        }
     }
 
     /// What tokens of the same grant have in common with this one.
@@ -84,6 +100,15 @@ impl AccessTokenClaims {
     pub fn covers(&self, res: &str) -> bool {
         res.parse().is_ok_and(|res| self.res.covers(&res))
     }
+}
+
+/// For whom a token speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// An application's, got with client credentials. It may act as its owner, and then says so (`act`).
+    Client,
+    /// A user's own, got through a login. One without `cred` was got by a public client and names the application too.
+    Identity,
 }
 
 /// All claims but `iat`, `exp` and `jti`, written once: machines ask for the same again and again.
@@ -291,6 +316,26 @@ mod tests {
         at: Timestamp,
     }
 
+    fn claims(client: ClientId, seconds: i64, jti: u128) -> AccessTokenClaims {
+        AccessTokenClaims {
+            iss: "https://iam.example".to_owned(),
+            aud: ["a", "\"b"].into_iter().collect(),
+            sub: Subject::User(UserId::from_uuid(client.as_uuid())),
+            client_id: client,
+            iat: Timestamp::from_seconds(seconds),
+            nbf: None,
+            exp: Timestamp::from_seconds(seconds + 600),
+            jti: TokenId::from_uuid(Uuid::from_u128(jti)),
+            scope: "Worker".parse().unwrap(),
+            res: "plant/7".parse().unwrap(),
+            cred: Some(CredentialId::from_uuid(client.as_uuid())),
+            act: Some(Actor { sub: client }),
+            sid: None,
+            auth_time: None,
+            status: Some(Status { status_list: StatusReference { idx: 7, uri: "https://iam.example/1".to_owned() } }),
+        }
+    }
+
     #[test]
     fn one_audience_is_a_string_and_several_are_an_array() {
         for (json, audiences) in
@@ -320,21 +365,7 @@ mod tests {
     fn a_token_of_shared_claims_says_what_it_would_say_alone() {
         let (id, kid) = (Uuid::from_u128(1), KeyId::from_uuid(Uuid::from_u128(2)));
         let key = SigningKey::new(kid, PrivateKey::generate(SigningAlgorithm::EdDsa).unwrap()).unwrap();
-        let claims = |seconds, jti| AccessTokenClaims {
-            iss: "https://iam.example".to_owned(),
-            aud: ["a", "\"b"].into_iter().collect(),
-            sub: Subject::User(UserId::from_uuid(id)),
-            client_id: ClientId::from_uuid(id),
-            iat: Timestamp::from_seconds(seconds),
-            nbf: None,
-            exp: Timestamp::from_seconds(seconds + 600),
-            jti: TokenId::from_uuid(Uuid::from_u128(jti)),
-            scope: "Worker".parse().unwrap(),
-            res: "plant/7".parse().unwrap(),
-            cred: Some(CredentialId::from_uuid(id)),
-            act: Some(Actor { sub: ClientId::from_uuid(id) }),
-            status: Some(Status { status_list: StatusReference { idx: 7, uri: "https://iam.example/1".to_owned() } }),
-        };
+        let claims = |seconds, jti| claims(ClientId::from_uuid(id), seconds, jti);
         let read = |token: &str| {
             let payload = token.split('.').nth(1).unwrap();
             serde_json::from_slice::<AccessTokenClaims>(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
@@ -345,6 +376,28 @@ mod tests {
         let token = shared.sign(&key, second.iat, second.exp, second.jti).unwrap();
         assert_eq!(read(&token), second);
         assert_eq!(read(&second.sign(&key).unwrap()), second);
+    }
+
+    #[test]
+    fn a_token_is_an_applications_or_a_users_and_never_something_between() {
+        let [client, other] = [1, 2].map(|id| ClientId::from_uuid(Uuid::from_u128(id)));
+        let user = Subject::User(UserId::from_uuid(Uuid::from_u128(3)));
+        let sid = Some(DeviceSessionId::from_uuid(Uuid::from_u128(4)));
+        let acting = |sub| Some(Actor { sub });
+        for (sub, act, sid, kind) in [
+            (user, acting(client), None, Some(TokenKind::Client)),
+            (Subject::Client(client), None, None, Some(TokenKind::Client)),
+            (user, None, sid, Some(TokenKind::Identity)),
+            (user, None, None, None),
+            (user, acting(other), None, None),
+            (user, acting(client), sid, None),
+            (Subject::Client(other), None, None, None),
+            (Subject::Client(client), acting(client), None, None),
+            (Subject::Client(client), None, sid, None),
+        ] {
+            let claims = AccessTokenClaims { sub, act, sid, ..claims(client, 1, 2) };
+            assert_eq!(claims.kind(), kind, "{sub}, {act:?}, {sid:?}");
+        }
     }
 
     #[test]

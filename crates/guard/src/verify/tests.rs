@@ -46,6 +46,8 @@ fn claims() -> AccessTokenClaims {
         res: "plant/7".parse().unwrap(),
         cred: Some(CredentialId::from_uuid(Uuid::from_u128(10))),
         act: Some(Actor { sub: client }),
+        sid: None,
+        auth_time: None,
         status: Some(Status { status_list: StatusReference { idx: 412, uri: format!("{ISSUER}/status-lists/1") } }),
     }
 }

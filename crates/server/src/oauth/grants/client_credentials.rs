@@ -148,6 +148,8 @@ fn claims(
         res: granted.res,
         cred: Some(credential.id),
         act: by_owner.then_some(Actor { sub: client.id }),
+        sid: None,
+        auth_time: None,
         status: Some(Status {
             status_list: StatusReference {
                 idx: u64::try_from(credential.status_index).unwrap_or(0),
