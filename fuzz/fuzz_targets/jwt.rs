@@ -33,7 +33,7 @@ static ISSUER: LazyLock<Issuer> = LazyLock::new(|| {
 fn check(token: &str) -> Result<AccessTokenClaims, Refusal> {
     let verdict = verify(token, &ISSUER.keys, &ISSUER.expect, NOW);
     if let Err(refusal) = &verdict {
-        assert!(refusal.challenge("plant").is_ascii());
+        assert!(refusal.challenge("plant").is_some_and(|challenge| challenge.is_ascii()));
         assert!(!refusal.to_string().is_empty());
     }
     verdict

@@ -9,13 +9,17 @@ pub fn bearer(authorization: &[u8]) -> Result<&str, Refusal> {
     if !scheme.eq_ignore_ascii_case(b"Bearer") {
         return Err(Refusal::Missing);
     }
-    let token = rest.trim_ascii_start();
-    let body = token.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
+    token68(rest.trim_ascii_start()).ok_or(Refusal::Request)
+}
+
+/// A token and nothing else: `token68` of RFC 9110 §11.2.
+pub(crate) fn token68(value: &[u8]) -> Option<&str> {
+    let body = value.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
     let legal = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
-    if body == 0 || !token.iter().take(body).all(legal) {
-        return Err(Refusal::Request);
+    if body == 0 || !value.iter().take(body).all(legal) {
+        return None;
     }
-    std::str::from_utf8(token).map_err(|_| Refusal::Request)
+    std::str::from_utf8(value).ok()
 }
 
 #[cfg(test)]

@@ -15,15 +15,26 @@
 //!
 //! let refusal = may_start_line(b"Bearer a.b", &KeySet::default(), Timestamp::from_millis(0)).unwrap_err();
 //! assert_eq!(refusal.status(), 401);
-//! assert!(refusal.challenge("plant").starts_with("Bearer realm=\"plant\", error=\"invalid_token\""));
+//! let challenge = refusal.challenge("plant").unwrap();
+//! assert!(challenge.starts_with("Bearer realm=\"plant\", error=\"invalid_token\""));
 //! ```
 
 mod bearer;
+mod caller;
+#[cfg(test)]
+mod fixture;
+mod foreign;
 mod keys;
+mod presented;
 mod refusal;
+mod two_token;
 mod verify;
 
 pub use bearer::bearer;
+pub use caller::{Caller, Identity, User};
+pub use foreign::{ForeignIdentity, TrustedIssuer};
 pub use keys::KeySet;
+pub use presented::{IDENTITY_TOKEN, Presented};
 pub use refusal::{ErrorCode, Refusal};
+pub use two_token::{Keys, Policy};
 pub use verify::{DEFAULT_LEEWAY, Expect, MAX_LEEWAY, require_res, require_scope, verify};

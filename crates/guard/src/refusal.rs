@@ -1,7 +1,9 @@
 //! Why a request is refused: in full for operators, in the words of RFC 6750 for whoever sent it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
+use keyward_model::id::ClientId;
 use keyward_model::jws::JwsError;
 use keyward_model::time::Timestamp;
 use keyward_model::token::Audience;
@@ -45,6 +47,35 @@ pub enum Refusal {
     /// From the future: somebody's clock is wrong.
     #[error("the token claims to be issued at {} (Unix seconds), which is in the future", .0.as_seconds())]
     IssuedInFuture(Timestamp),
+    /// Its claims contradict each other.
+    #[error("the token's claims make it neither a client token nor an identity token")]
+    Kind,
+    /// The `Identity-Token` header does not hold one token.
+    #[error("the Identity-Token header is not one token")]
+    IdentityRequest,
+    /// What is wrong with the identity token, where the client token is good.
+    #[error("identity token: {0}")]
+    Identity(Box<Refusal>),
+    /// A client token where an identity token belongs.
+    #[error("the Identity-Token header carries a client token")]
+    NotIdentityToken,
+    /// Two identity tokens and no client token.
+    #[error("the Authorization header carries an identity token although Identity-Token does too")]
+    NotClientToken,
+    /// An identity token that may not stand alone: a confidential client got it.
+    #[error(
+        "the Authorization header carries an identity token of {0}, a confidential client, without its client token"
+    )]
+    ClientTokenMissing(ClientId),
+    /// Two tokens that do not belong together.
+    #[error("the identity token was issued to {0}, whose identity tokens are not accepted from other clients here")]
+    OtherClient(ClientId),
+    /// It was revoked, or something it stands on has ended.
+    #[error("the token counts no longer: {0}")]
+    Ended(&'static str),
+    /// Whether it still counts cannot be found out, and this API accepts nothing on trust.
+    #[error("whether the token still counts cannot be found out: {0}")]
+    Unknowable(&'static str),
     /// Valid, but without the scope that is needed here.
     #[error("the token lacks the scope {0}")]
     Scope(String),
@@ -88,24 +119,29 @@ impl Refusal {
     /// The error code; none where no token was sent: such a request "SHOULD NOT" be told one (RFC 6750 §3.1).
     pub const fn code(&self) -> Option<ErrorCode> {
         match self {
-            Self::Missing => None,
-            Self::Request => Some(ErrorCode::InvalidRequest),
+            Self::Missing | Self::Unknowable(_) => None,
+            Self::Identity(cause) => cause.code(),
+            Self::Request | Self::IdentityRequest => Some(ErrorCode::InvalidRequest),
             Self::Scope(_) | Self::Res(_) => Some(ErrorCode::InsufficientScope),
             _ => Some(ErrorCode::InvalidToken),
         }
     }
 
-    /// The HTTP status of the answer: 400, 401 or 403.
+    /// The HTTP status of the answer: 400, 401 or 403, and 503 where the fault is not the sender's.
     pub const fn status(&self) -> u16 {
-        match self.code() {
-            None => 401,
-            Some(code) => code.status(),
+        match (self, self.code()) {
+            (_, Some(code)) => code.status(),
+            (Self::Missing, None) => 401,
+            (_, None) => 503,
         }
     }
 
     /// What the sender may know: the cause in one sentence, and nothing of this API's configuration.
-    pub const fn description(&self) -> &'static str {
-        match self {
+    pub fn description(&self) -> Cow<'static, str> {
+        if let Self::Identity(cause) = self {
+            return Cow::Owned(format!("identity token: {}", cause.description()));
+        }
+        Cow::Borrowed(match self {
             Self::Missing => "an access token is needed",
             Self::Request => "the Authorization header must be Bearer and one token",
             Self::Jws(JwsError::TooLong) => "the token is longer than a token may be",
@@ -119,12 +155,26 @@ impl Refusal {
             Self::Expired(_) => "the token has expired",
             Self::NotYetValid(_) | Self::IssuedInFuture(_) => "the token is not valid yet",
             Self::Scope(_) => "the token lacks the scope that is needed",
+            Self::Kind => "the token is neither a client token nor an identity token",
+            Self::IdentityRequest | Self::Identity(_) => "the Identity-Token header must be one token",
+            Self::NotIdentityToken => "Identity-Token carries a client token; it must carry an identity token",
+            Self::NotClientToken => "Authorization must carry a client token where Identity-Token is sent",
+            Self::ClientTokenMissing(_) => {
+                "an identity token that a confidential client got goes into Identity-Token, beside a client token"
+            }
+            Self::OtherClient(_) => "the identity token was issued to another client",
+            Self::Ended(_) => "the token has been revoked",
+            Self::Unknowable(_) => "whether the token has been revoked cannot be found out now; try again",
             Self::Res(_) => "the token does not cover this resource",
-        }
+        })
     }
 
-    /// The value of the `WWW-Authenticate` header (RFC 6750 §3) for this protection space.
-    pub fn challenge(&self, realm: &str) -> String {
+    /// The value of the `WWW-Authenticate` header (RFC 6750 §3) for this protection space; none where another token
+    /// would not help.
+    pub fn challenge(&self, realm: &str) -> Option<String> {
+        if self.status() == 503 {
+            return None;
+        }
         let mut value = format!("Bearer realm={}", Quoted(realm));
         let mut push = |name: &str, text: &str| {
             // Writing to a string cannot fail.
@@ -132,12 +182,12 @@ impl Refusal {
         };
         if let Some(code) = self.code() {
             push("error", code.as_str());
-            push("error_description", self.description());
+            push("error_description", &self.description());
         }
         if let Self::Scope(scope) = self {
             push("scope", scope);
         }
-        value
+        Some(value)
     }
 }
 
@@ -187,13 +237,23 @@ mod tests {
                 r#"Bearer realm="plant", error="insufficient_scope", error_description="the token does not cover this resource""#,
             ),
         ] {
-            assert_eq!((refusal.status(), refusal.challenge("plant").as_str()), (status, challenge));
+            assert_eq!((refusal.status(), refusal.challenge("plant").as_deref()), (status, Some(challenge)));
         }
+        let unknowable = Refusal::Unknowable("the list is too old");
+        assert_eq!((unknowable.status(), unknowable.challenge("plant")), (503, None));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_identity_token_is_told_as_such() {
+        let refusal = Refusal::Identity(Box::new(Refusal::Expired(Timestamp::from_seconds(7))));
+        assert_eq!((refusal.status(), &*refusal.description()), (401, "identity token: the token has expired"));
+        let refusal = Refusal::Identity(Box::new(Refusal::Unknowable("no key set")));
+        assert_eq!((refusal.status(), refusal.challenge("plant")), (503, None));
     }
 
     #[test]
     fn no_realm_breaks_out_of_the_header() {
         let challenge = Refusal::Missing.challenge("a\"b\\c\r\nSet-Cookie: d\u{7f}ä");
-        assert_eq!(challenge, "Bearer realm=\"a\\\"b\\\\cSet-Cookie: d\"");
+        assert_eq!(challenge.unwrap(), "Bearer realm=\"a\\\"b\\\\cSet-Cookie: d\"");
     }
 }

@@ -46,23 +46,34 @@ impl Expect {
         Self { leeway: leeway.min(MAX_LEEWAY), ..self }
     }
 
-    fn check(&self, claims: &AccessTokenClaims, now: Timestamp) -> Result<(), Refusal> {
+    /// Whom and when a token is for; the only part of a verdict that may change while the token stays the same.
+    pub(crate) fn check(&self, claims: &AccessTokenClaims, now: Timestamp) -> Result<(), Refusal> {
         if claims.iss != self.issuer {
             return Err(Refusal::Issuer(claims.iss.clone()));
         }
         if self.audience.as_deref().is_some_and(|audience| !claims.aud.contains(audience)) {
             return Err(Refusal::Audience(claims.aud.clone()));
         }
+        self.check_life(claims.iat, claims.nbf, claims.exp, now)
+    }
+
+    pub(crate) fn check_life(
+        &self,
+        iat: Timestamp,
+        nbf: Option<Timestamp>,
+        exp: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         // "on or after which the JWT MUST NOT be accepted" (RFC 7519 §4.1.4).
-        if now >= claims.exp.plus(self.leeway) {
-            return Err(Refusal::Expired(claims.exp));
+        if now >= exp.plus(self.leeway) {
+            return Err(Refusal::Expired(exp));
         }
         let latest = now.plus(self.leeway);
-        if let Some(nbf) = claims.nbf.filter(|nbf| *nbf > latest) {
+        if let Some(nbf) = nbf.filter(|nbf| *nbf > latest) {
             return Err(Refusal::NotYetValid(nbf));
         }
-        if claims.iat > latest {
-            return Err(Refusal::IssuedInFuture(claims.iat));
+        if iat > latest {
+            return Err(Refusal::IssuedInFuture(iat));
         }
         Ok(())
     }

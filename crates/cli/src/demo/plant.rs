@@ -77,7 +77,7 @@ fn refuse(refusal: &Refusal) -> Response {
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
     let body = Json(json!({ "error": refusal.description() }));
     let mut response = (status, body).into_response();
-    if let Ok(challenge) = HeaderValue::try_from(refusal.challenge("plant")) {
+    if let Some(Ok(challenge)) = refusal.challenge("plant").map(HeaderValue::try_from) {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response

@@ -1,60 +1,13 @@
 use super::*;
+use crate::fixture::{ISSUER, KEYS, NOW, PLANT, STORE, claims, expect, key_set, published, signing_key};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use keyward_model::id::{ClientId, CredentialId, KeyId, TokenId, UserId};
-use keyward_model::jws::{Jwks, JwsError, PrivateKey, SigningAlgorithm, SigningKey};
-use keyward_model::token::{Actor, Audience, Status, StatusReference, Subject};
+use keyward_model::id::KeyId;
+use keyward_model::jws::{JwsError, PrivateKey, SigningAlgorithm, SigningKey};
+use keyward_model::token::Audience;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::sync::LazyLock;
-use uuid::Uuid;
-
-const ISSUER: &str = "https://keyward.example";
-const PLANT: &str = "https://plant.example/api";
-const STORE: &str = "https://store.example/api";
-const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
-
-/// An ES256 and an EdDSA key; RSA keys take long to make, and only a few tests need one.
-static KEYS: LazyLock<[SigningKey; 2]> =
-    LazyLock::new(|| [signing_key(1, SigningAlgorithm::Es256), signing_key(2, SigningAlgorithm::EdDsa)]);
-
-fn signing_key(id: u128, algorithm: SigningAlgorithm) -> SigningKey {
-    SigningKey::new(KeyId::from_uuid(Uuid::from_u128(id)), PrivateKey::generate(algorithm).unwrap()).unwrap()
-}
-
-fn published<'a>(keys: impl IntoIterator<Item = &'a SigningKey>) -> Jwks {
-    Jwks { keys: keys.into_iter().map(|key| key.private().public().unwrap().to_jwk(&key.kid().to_string())).collect() }
-}
-
-fn key_set() -> KeySet {
-    KeySet::from_jwks(&published(KEYS.iter()))
-}
-
-fn claims() -> AccessTokenClaims {
-    let client = ClientId::from_uuid(Uuid::from_u128(7));
-    AccessTokenClaims {
-        iss: ISSUER.to_owned(),
-        aud: Audience::one(PLANT),
-        sub: Subject::User(UserId::from_uuid(Uuid::from_u128(8))),
-        client_id: client,
-        iat: NOW,
-        nbf: None,
-        exp: NOW.plus(Duration::from_secs(600)),
-        jti: TokenId::from_uuid(Uuid::from_u128(9)),
-        scope: "Supervisor Worker".parse().unwrap(),
-        res: "plant/7".parse().unwrap(),
-        cred: Some(CredentialId::from_uuid(Uuid::from_u128(10))),
-        act: Some(Actor { sub: client }),
-        sid: None,
-        auth_time: None,
-        status: Some(Status { status_list: StatusReference { idx: 412, uri: format!("{ISSUER}/status-lists/1") } }),
-    }
-}
-
-fn expect() -> Expect {
-    Expect::new(ISSUER, PLANT)
-}
 
 fn check(token: &str) -> Result<AccessTokenClaims, Refusal> {
     verify(token, &key_set(), &expect(), NOW)

@@ -86,7 +86,7 @@ impl FromRequestParts<Arc<App>> for Call {
 }
 
 fn refuse(refusal: &Refusal) -> ApiError {
-    ApiError { challenge: Some(refusal.challenge(REALM)), ..Problem::Unauthorized.because(refusal.description()) }
+    ApiError { challenge: refusal.challenge(REALM), ..Problem::Unauthorized.because(refusal.description()) }
 }
 
 fn insufficient(level: Level) -> ApiError {
