@@ -7,14 +7,12 @@ use clap::{Args, Subcommand};
 use keyward_model::credential::StateName;
 use keyward_model::id::CredentialId;
 use keyward_server::api::clients::ClientView;
-use keyward_server::api::credentials::{
-    CredentialChange, CredentialQuery, CredentialView, IssuedCredential, NewCredential,
-};
+use keyward_server::api::credentials::{CredentialQuery, CredentialView, IssuedCredential, NewCredential};
 use keyward_server::api::list::List;
 
 use crate::caller::CallerOptions;
 use crate::failure::Failure;
-use crate::options::{Global, Limit, RightsOptions, one_of};
+use crate::options::{Global, KeyOptions, Limit, RightsOptions, one_of};
 use crate::remote::Remote;
 use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
@@ -96,23 +94,8 @@ pub(crate) struct IssueCredential {
 #[derive(Args)]
 pub(crate) struct ChangeCredential {
     credential: CredentialId,
-    /// What people call it.
-    #[arg(long)]
-    label: Option<String>,
-    /// When it ends by itself: 90d from now, 2027-01-31 or 2027-01-31T18:00:00Z.
-    #[arg(long, value_name = "WHEN")]
-    expires: Option<End>,
-    /// It does not end by itself.
-    #[arg(long, conflicts_with = "expires")]
-    no_expiry: bool,
     #[command(flatten)]
-    rights: RightsOptions,
-    /// It has all scopes of its client.
-    #[arg(long, conflicts_with = "scope")]
-    all_scopes: bool,
-    /// It has all resources of its client.
-    #[arg(long, conflicts_with = "res")]
-    all_res: bool,
+    change: KeyOptions,
 }
 
 impl Credential {
@@ -289,12 +272,7 @@ async fn handed_over(remote: &Remote, client: &ClientView, issued: &IssuedCreden
 
 impl ChangeCredential {
     async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
-        let change = CredentialChange {
-            label: self.label,
-            expires_at: if self.no_expiry { Some(None) } else { self.expires.map(|end| Some(end.from(when::now()))) },
-            scope: if self.all_scopes { Some(None) } else { self.rights.scope().map(Some) },
-            res: if self.all_res { Some(None) } else { self.rights.res().map(Some) },
-        };
+        let change = self.change.change(when::now());
         let changed = remote.patch(&format!("credentials/{}", self.credential), &change).await?;
         show(global, &changed)
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 use keyward_model::id::CredentialId;
-use keyward_server::api::credentials::{CredentialView, IssuedCredential};
+use keyward_server::api::credentials::{CredentialChange, CredentialView, IssuedCredential};
 use keyward_server::api::rotation::{Extension, Finish, Rotation};
 
 use crate::credential::handed_over;
 use crate::failure::Failure;
-use crate::options::{Global, RightsOptions};
+use crate::options::{Global, KeyOptions};
 use crate::remote::Remote;
 use crate::terminal::{self, Paint};
 use crate::when::{self, End};
@@ -27,23 +27,8 @@ pub(crate) struct RotateCredential {
     /// Until when the old key goes on: 2027-01-31 or 2027-01-31T18:00:00Z.
     #[arg(long, value_name = "WHEN", conflicts_with = "overlap")]
     until: Option<End>,
-    /// What people call the successor.
-    #[arg(long)]
-    label: Option<String>,
-    /// When the successor ends by itself: 90d, 2027-01-31 or 2027-01-31T18:00:00Z.
-    #[arg(long, value_name = "WHEN")]
-    expires: Option<End>,
-    /// The successor does not end by itself.
-    #[arg(long, conflicts_with = "expires")]
-    no_expiry: bool,
-    #[command(flatten)]
-    rights: RightsOptions,
-    /// The successor has all scopes of its client.
-    #[arg(long, conflicts_with = "scope")]
-    all_scopes: bool,
-    /// The successor has all resources of its client.
-    #[arg(long, conflicts_with = "res")]
-    all_res: bool,
+    #[command(flatten, next_help_heading = "The successor")]
+    successor: KeyOptions,
 }
 
 /// Move the hard end of a retiring key, later or earlier
@@ -71,14 +56,10 @@ impl RotateCredential {
     /// Does it.
     pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
         let now = when::now();
-        let rotation = Rotation {
-            label: self.label,
-            expires_at: if self.no_expiry { Some(None) } else { self.expires.map(|end| Some(end.from(now))) },
-            retire_at: self.until.map(|end| end.from(now)),
-            overlap_seconds: self.overlap.map(|overlap| overlap.as_secs()),
-            scope: if self.all_scopes { Some(None) } else { self.rights.scope().map(Some) },
-            res: if self.all_res { Some(None) } else { self.rights.res().map(Some) },
-        };
+        let CredentialChange { label, expires_at, scope, res } = self.successor.change(now);
+        let retire_at = self.until.map(|end| end.from(now));
+        let overlap_seconds = self.overlap.map(|overlap| overlap.as_secs());
+        let rotation = Rotation { label, expires_at, retire_at, overlap_seconds, scope, res };
         let old = self.credential;
         let issued: IssuedCredential = remote.post(&format!("credentials/{old}/rotate"), &rotation).await?;
         if global.json {
