@@ -310,7 +310,7 @@ async fn the_reference_library_verifies_what_arrives_also_under_another_master_k
     let changed = boss.does(&["webhook", "change", id, "--name", "chat 2", "--all-kinds"]);
     assert!(changed.contains("chat 2") && changed.contains(&pager) && changed.contains("(all)"), "{changed}");
     let refused = boss.tries(&["webhook", "change", id, "--to", "ftp://hooks.example"]);
-    assert!(refused.code == 1 && refused.err.starts_with("error: --to: must be https"), "{}", refused.err);
+    assert!(refused.code == 1 && refused.err.starts_with("error: URL: must be https"), "{}", refused.err);
     assert_eq!(boss.tries(&["webhook", "change", id, "--all-kinds", "--kind", "credential.ending"]).code, 2);
     assert!(boss.does(&["webhook", "list"]).contains("chat"));
     assert!(boss.does(&["notices"]).contains("webhook.test"));

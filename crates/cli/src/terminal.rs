@@ -68,6 +68,14 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::new("nothing was changed").into()) }
 }
 
+/// Waits until people at a terminal have read something.
+pub(crate) fn pause(what_next: &str) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    write!(err, "\n{what_next} ")?;
+    err.flush()?;
+    io::stdin().lock().read_line(&mut String::new()).map(drop)
+}
+
 /// One secret from standard input, so that it stands in no list of processes and in no history.
 pub(crate) fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
     if io::stdin().is_terminal() {
