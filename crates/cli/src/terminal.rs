@@ -104,6 +104,12 @@ impl Paint {
         Self(false)
     }
 
+    /// For what draws a terminal.
+    #[cfg(test)]
+    pub(crate) const fn always() -> Self {
+        Self(true)
+    }
+
     /// Important.
     pub(crate) fn bold(self, text: &str) -> String {
         self.wrap("1", text)
@@ -135,6 +141,6 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.0 && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }

@@ -1,6 +1,8 @@
 //! `keyward credential watch`: a key and its successor, live.
 
 mod keys;
+#[cfg(test)]
+mod picture;
 mod view;
 
 use std::time::Duration;
