@@ -66,8 +66,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What the server calls what an option, or an argument, of this program says: each member of the API that is not called
-/// like its option. The names of options are those of `--help`.
+/// What the server calls a member of a request, and what `--help` calls the option or the argument that says it.
 const OPTIONS: &[(&str, &str)] = &[
     ("apis", "--api"),
     ("audience", "--audience"),

@@ -35,6 +35,8 @@ pub(crate) use reach::target_url;
 const MOST_WAITING: u32 = 10_000;
 /// How often it is looked for what has become due.
 const LOOK: Duration = Duration::from_secs(60);
+/// The least time between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often the outbox is looked at when nothing wakes it: the first wait after a failure is as long.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -72,6 +74,8 @@ pub(crate) async fn look_out(app: Arc<App>) {
             meter::DATABASE_ERRORS.increment();
             tracing::warn!(%error, "it could not be found out what people are to be told; it is tried again");
         }
+        // When many come for the first time, they are written down many times a second.
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
