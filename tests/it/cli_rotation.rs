@@ -110,6 +110,7 @@ async fn the_name_of_a_client_stands_for_the_only_key_that_can_be_meant() {
     let label = person.tries(&["credential", "rotate", "hall 3"]);
     assert!(label.code == 1 && label.err.contains("hint: `keyward credential list` lists keys with their labels"));
     assert!(person.does(&["credential", "show", "press-7"]).contains(&old));
+    assert_eq!(person.does(&["notices", "--credential", "press-7"]), "none\n");
     let new = text(&person.json(&["credential", "rotate", "press-7"])["id"]);
     // Two work now. Which of them is replaced is clear, which is to be ended at once is not.
     let unclear = person.tries(&["credential", "revoke", "press-7"]);
