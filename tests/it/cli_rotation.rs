@@ -48,7 +48,8 @@ async fn a_key_is_replaced_finished_and_its_last_callers_are_named() {
     assert!(lines[1].starts_with("INSTANCE") && lines[1].contains("LAST SEEN"), "{}", refused.err);
     let named = |instance: &str| lines[2..5].iter().any(|line| line.contains(instance) && line.contains("just now"));
     assert!(named("press-1") && named("press-2") && named("keyward/"), "{}", refused.err);
-    assert!(lines[5].starts_with("hint: --force"), "{}", refused.err);
+    let forced = format!("hint: `keyward credential finish {old} --force` ends it under them");
+    assert!(lines[5].starts_with(&forced), "{}", refused.err);
     let for_programs = person.tries(&["credential", "finish", &old, "--json"]);
     let problem: Value = serde_json::from_str(&for_programs.out).unwrap();
     assert_eq!((for_programs.code, problem["callers"].as_array().unwrap().len()), (1, 3));
@@ -94,13 +95,75 @@ async fn a_failed_roll_out_is_undone_in_one_command() {
     assert!(again.code == 1 && again.err.contains("it is not retiring"), "{}", again.err);
 }
 
+#[tokio::test]
+async fn the_name_of_a_client_stands_for_the_only_key_that_can_be_meant() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    let client = person.registers("press-7");
+    let list = format!("hint: `keyward credential list {client}` lists its keys with their ids");
+    let none = person.tries(&["credential", "rotate", "press-7"]);
+    assert!(none.code == 2 && none.err.contains("has 0 active keys") && none.err.contains(&list), "{}", none.err);
+
+    let old = text(&person.json(&["credential", "issue", "press-7", "--label", "hall 3"])["id"]);
+    let mistyped = person.tries(&["credential", "rotate", &old[..30]]);
+    assert!(mistyped.code == 1 && mistyped.err.contains("hint: `keyward credential list` lists"), "{}", mistyped.err);
+    let label = person.tries(&["credential", "rotate", "hall 3"]);
+    assert!(label.code == 1 && label.err.contains("hint: `keyward credential list` lists keys with their labels"));
+    assert!(person.does(&["credential", "show", "press-7"]).contains(&old));
+    assert_eq!(person.does(&["notices", "--credential", "press-7"]), "none\n");
+    let new = text(&person.json(&["credential", "rotate", "press-7"])["id"]);
+    // Two work now. Which of them is replaced is clear, which is to be ended at once is not.
+    let unclear = person.tries(&["credential", "revoke", "press-7"]);
+    assert!(unclear.code == 2 && unclear.err.contains("has 2 working keys") && unclear.err.contains(&list));
+    assert_eq!(person.json(&["credential", "list", "press-7"])["items"].as_array().unwrap().len(), 2);
+    let listed = person.does(&["credential", "list", &client]);
+    assert!(listed.contains(&old) && listed.contains(&new), "{listed}");
+    assert_eq!(person.json(&["credential", "extend", "press-7", "--until", "30d"])["id"], old.as_str());
+    assert_eq!(person.does(&["credential", "finish", &client]), format!("{old} is expired\n"));
+    person.json(&["credential", "issue", "press-7"]);
+    let two = person.tries(&["credential", "rotate", "press-7"]);
+    assert!(two.code == 2 && two.err.contains("has 2 active keys"), "{}", two.err);
+    // One slip, and none is ended.
+    let slip = person.tries(&["credential", "revoke", &new, "press-8"]);
+    assert!(slip.code == 1 && slip.err.contains("there is no client \"press-8\""), "{}", slip.err);
+    assert_eq!(person.json(&["credential", "show", &new])["state"], "active");
+}
+
+#[tokio::test]
+async fn a_refusal_speaks_of_the_options_that_were_given() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    person.registers("press-7");
+    person.json(&["credential", "issue", "press-7"]);
+    for (arguments, said) in [
+        (&["credential", "rotate", "press-7", "--overlap", "900d"][..], "error: --overlap: the end of a retirement"),
+        (&["credential", "rotate", "press-7", "--until", "2020-01-01"], "error: --until: the end of a retirement"),
+        (&["credential", "rotate", "press-7", "--expires", "2020-01-01"], "error: --expires: must lie in the future"),
+        (&["credential", "rotate", "press-7", "--scope", "Admin"], "error: --scope: "),
+        (&["credential", "change", "press-7", "--res", "plant/8"], "error: --res: "),
+        (
+            &["client", "create", "press-8", "--owner", "user_01h455vb4pex5vsknk084sn02q"],
+            "error: there is no such user",
+        ),
+        (&["api", "change", "plant", "--lifetime", "2s"], "error: --lifetime: must be "),
+    ] {
+        let refused = person.tries(arguments);
+        assert!(refused.code == 1 && refused.err.starts_with(said), "{arguments:?}: {}", refused.err);
+        assert!(!refused.err.contains('_') || refused.err.contains("user_"), "a member's name: {}", refused.err);
+    }
+    person.json(&["credential", "rotate", "press-7"]);
+    let refused = person.tries(&["credential", "finish", "press-7", "--quiet-for", "1s"]);
+    assert!(refused.err.starts_with("error: --quiet-for: from 60 seconds"), "{}", refused.err);
+    let nothing = person.tries(&["credential", "show", "cred_01h455vb4pex5vsknk084sn02q"]);
+    assert!(nothing.err.contains("hint: `keyward credential list` lists what there is"), "{}", nothing.err);
+}
+
 #[test]
 fn a_rotation_that_cannot_be_meant_is_a_wrong_call() {
     let id = "cred_01h455vb4pex5vsknk084sn02q";
     for arguments in [
         &["credential", "rotate", id, "--overlap", "7d", "--until", "8d"][..],
         &["credential", "rotate", id, "--expires", "7d", "--no-expiry"],
-        &["credential", "rotate", "press-7"],
         &["credential", "extend", id],
         &["credential", "finish", id, "--quiet-for", "soon"],
     ] {

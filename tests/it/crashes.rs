@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use keyward_model::event::{Event, Verifier};
 use keyward_tests::keyward::Process;
+use keyward_tests::person::{Person, text};
 use keyward_tests::postgres::{self, PrivateCluster};
+use keyward_tests::receiver::{Answer, Received, Receiver};
 use serde_json::{Value, json};
 
 const WRITERS: usize = 8;
@@ -172,6 +174,91 @@ async fn a_killed_postgresql_loses_nothing_and_the_server_goes_on_by_itself() {
             tokio::time::sleep(Duration::from_millis(500)).await;
         };
         tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the server does not recover");
+    })
+    .await;
+}
+
+/// A receiver got so many notices; gives them.
+async fn received(receiver: &Receiver, count: usize) -> Vec<Received> {
+    let waiting = async {
+        while receiver.received().len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it arrives");
+    receiver.received()
+}
+
+/// The only delivery there is, once this holds of it.
+async fn delivery(person: &Person, holds: impl Fn(&Value) -> bool) -> Value {
+    let waiting = async {
+        loop {
+            let found = person.json(&["webhook", "deliveries"])["items"][0].clone();
+            if holds(&found) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("the delivery gets there")
+}
+
+/// Kills the server twice on the way of a notice: when it is claimed and not sent, and when it is sent and not noted.
+async fn notice_story(mut server: Process, end_leases: impl AsyncFn(&Process)) {
+    let person = Person::administrator(&server);
+    // Takes connections and says nothing: whoever sends to it waits for a handshake, and has sent nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = format!("https://{}", silent.local_addr().unwrap());
+    let webhook = text(&person.json(&["webhook", "create", "chat", &nowhere])["id"]);
+    person.does(&["webhook", "test", &webhook]);
+    let claimed = delivery(&person, |delivery| delivery["attempts"] == 1).await;
+    server.kill_9();
+    server.start_again().await;
+    let receiver = Receiver::start().await;
+    receiver.answers(Answer::Hang);
+    person.does(&["webhook", "change", &webhook, "--to", &receiver.url()]);
+    let leased = delivery(&person, |delivery| delivery["due_at"].is_string()).await;
+    assert_eq!((&leased["attempts"], &leased["due_at"]), (&json!(1), &claimed["due_at"]), "the dead one's lease holds");
+    assert_eq!(receiver.received().len(), 0);
+
+    end_leases(&server).await;
+    received(&receiver, 1).await;
+    server.kill_9();
+    server.start_again().await;
+    receiver.answers(Answer::Status(204));
+    end_leases(&server).await;
+    let received = received(&receiver, 2).await;
+    let sent = delivery(&person, |delivery| delivery["state"] == "sent").await;
+    assert_eq!(sent["attempts"], 3);
+    assert!(received.iter().all(|one| one.headers["webhook-id"] == sent["notice"].as_str().unwrap()), "one id");
+    assert_eq!((received.len(), &received[0].body), (2, &received[1].body));
+}
+
+const NOTICES: (&str, &str) = ("KEYWARD_NOTICES_ALLOW_NETWORKS", "127.0.0.0/8");
+/// As if the two minutes had passed after which others may take over what somebody claimed.
+const END_LEASES: &str = "UPDATE deliveries SET due_at = 1 WHERE state = 'waiting'";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_on_sqlite_that_is_killed_while_it_sends_a_notice_sends_it_again_under_its_id() {
+    let server = Process::serve(&[NOTICES]).await;
+    notice_story(server, async |server| {
+        let file = rusqlite::Connection::open(server.data().join("keyward.db")).unwrap();
+        file.busy_timeout(Duration::from_secs(10)).unwrap();
+        file.execute(END_LEASES, []).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_on_postgresql_that_is_killed_while_it_sends_a_notice_sends_it_again_under_its_id() {
+    let database = postgres::database().await;
+    let server = Process::serve(&[("KEYWARD_DATABASE_URL", database.url()), NOTICES]).await;
+    notice_story(server, async |_| {
+        let (client, connection) = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        client.batch_execute(END_LEASES).await.unwrap();
+        drop(client);
+        drop(connection.await);
     })
     .await;
 }

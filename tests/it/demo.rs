@@ -7,15 +7,16 @@ use std::process::{Child, Command, Stdio};
 use keyward_tests::keyward;
 
 /// The titles of the walk.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "1  The first key",
     "2  A key for a machine",
     "3  A token",
     "4  Asking the server about it",
     "5  Calling an API",
-    "6  A second key",
-    "7  The end of the first key",
+    "6  Another key in its place",
+    "7  Who still uses the old key",
     "8  What is left",
+    "9  A key that leaked",
 ];
 
 /// What is to be pasted: assignments, the function, and each `curl` with the lines it goes on.
@@ -58,8 +59,12 @@ fn the_demo_walks_the_whole_road_and_leaves_nothing_behind() {
     assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
     let at: Vec<_> = STEPS.iter().map(|step| shown.find(step).unwrap_or_else(|| panic!("{step}: {shown}"))).collect();
     assert!(at.is_sorted());
-    let end = &shown[*at.last().unwrap()..];
-    assert!(end.contains("401 Unauthorized") && end.contains("\"active\": false") && end.contains("200 OK"), "{end}");
+    let step = |n: usize| &shown[at[n - 1]..at.get(n).copied().unwrap_or(shown.len())];
+    assert!(step(6).contains("\"key_state\": \"retiring\""), "{}", step(6));
+    assert!(step(7).contains("409 Conflict") && step(7).contains("\"instance\": \"hall 3\""), "{}", step(7));
+    assert!(step(7).contains("\"end_reason\": \"finished\""), "{}", step(7));
+    assert!(step(8).contains("401 Unauthorized") && step(8).contains("\"active\": false"), "{}", step(8));
+    assert!(step(8).contains("200 OK") && step(9).contains("\"key_state\": \"revoked\""), "{}{}", step(8), step(9));
     assert!(!shown.contains('\u{1b}'), "colours in a pipe");
     let directory = shown.split_once("runs in ").unwrap().1.split(';').next().unwrap();
     assert!(directory.contains("keyward-demo-") && !Path::new(directory).exists());
@@ -95,6 +100,7 @@ fn every_command_of_the_demo_can_be_pasted_and_repeated() {
     assert!(answer_to("curl -s $KEYWARD/introspect -u $KEY_2").contains("{\"active\":false}"));
     assert!(answer_to("curl -s $KEYWARD/token -u $KEY_1").contains("invalid_client"));
     assert!(answer_to("curl -s $KEYWARD/token -u $KEY_2").contains("access_token"));
+    assert!(answer_to("curl -s $KEYWARD/token -u $KEY_3").contains("\"key_state\":\"revoked\""));
     // Another administrator may be made with the key that the reader now holds.
     assert!(answer_to("curl -s $KEYWARD/api/v1/clients -H").contains("\"name\":\"press 7\""));
 

@@ -1,9 +1,11 @@
-//! Notices by mail, to a real mail server.
+//! Notices by mail, to a real mail server; over TLS from the real program, which trusts whom its system trusts.
 
 use std::time::Duration;
 
 use keyward_server::config::Config;
-use keyward_tests::mail::MailServer;
+use keyward_tests::keyward::Process;
+use keyward_tests::mail::{Encryption, MailServer};
+use keyward_tests::person::{Person, said, text};
 use keyward_tests::server::{Db, Secrets, TestServer};
 use serde_json::json;
 
@@ -106,6 +108,85 @@ async fn a_mail_server_that_is_away_loses_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), all_sent).await.expect("both are noted as sent");
+}
+
+/// A server that sends mail to this URL and trusts this certificate alone, and something to tell: somebody tries a
+/// revoked key.
+async fn sends_to(url: &str, trusted: &str) -> (Process, Person) {
+    let settings = [
+        ("KEYWARD_MAIL_SMTP_URL", url),
+        ("KEYWARD_MAIL_FROM", "keyward@plant.example"),
+        ("KEYWARD_MAIL_TEAM", "team@plant.example"),
+        ("KEYWARD_CALLERS_FLUSH_S", "1"),
+        ("SSL_CERT_FILE", trusted),
+    ];
+    let server = Process::serve(&settings).await;
+    let person = Person::administrator(&server);
+    person.registers("press");
+    let key = person.json(&["credential", "issue", "press"]);
+    let (client, secret) = (text(&key["client_id"]), text(&key["client_secret"]));
+    person.does(&["credential", "revoke", &text(&key["id"])]);
+    let tried = said(person.command(&["token"]).env("KEYWARD_CLIENT_ID", client).env("KEYWARD_CLIENT_SECRET", &secret));
+    assert_eq!(tried.code, 1, "{}", tried.err);
+    (server, person)
+}
+
+/// Why the only delivery did not arrive.
+async fn problem(person: &Person) -> String {
+    let tried = async {
+        loop {
+            let found = person.json(&["webhook", "deliveries"]);
+            if let Some(problem) = found["items"][0]["problem"].as_str().filter(|problem| !problem.is_empty()) {
+                return problem.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), tried).await.expect("it is tried")
+}
+
+/// A certificate for 127.0.0.1 and its key, as PEM files.
+fn certificate() -> (std::path::PathBuf, std::path::PathBuf) {
+    let directory = keyward_tests::run::subdirectory("mail-tls");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (certificate, key)
+}
+
+async fn mail_goes_to_whoever_has_the_right_certificate_alone(encryption: Encryption, url: impl Fn(u16) -> String) {
+    let ((right, key), (wrong, _)) = (certificate(), certificate());
+    let mail = MailServer::start_encrypted(encryption, &right, &key).await;
+    let url = url(mail.port());
+    let (server, person) = sends_to(&url, wrong.to_str().unwrap()).await;
+    assert_eq!(problem(&person).await, "the mail server's certificate is not good, or it speaks no TLS");
+    assert!(mail.count() == 0 && !server.log().contains("hunter2"));
+
+    let (_server, _) = sends_to(&url, right.to_str().unwrap()).await;
+    let mails = mail.mails(1).await;
+    assert_eq!((&mails[0]["to"], &mails[0]["encrypted"]), (&json!(["team@plant.example"]), &json!(true)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_over_starttls_goes_to_whoever_has_the_right_certificate_alone() {
+    let url = |port| format!("smtp://127.0.0.1:{port}?tls=required");
+    mail_goes_to_whoever_has_the_right_certificate_alone(Encryption::StartTls, url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_over_implicit_tls_goes_to_whoever_has_the_right_certificate_alone() {
+    let url = |port| format!("smtps://127.0.0.1:{port}");
+    mail_goes_to_whoever_has_the_right_certificate_alone(Encryption::Implicit, url).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_server_without_starttls_gets_neither_mail_nor_password_where_it_is_required() {
+    let (mail, (trusted, _)) = (MailServer::start().await, certificate());
+    let url = format!("smtp://keyward:hunter2@127.0.0.1:{}?tls=required", mail.port());
+    let (server, person) = sends_to(&url, trusted.to_str().unwrap()).await;
+    assert_eq!(problem(&person).await, "the mail server offers no STARTTLS, which tls=required asks for");
+    assert!(mail.count() == 0 && !server.log().contains("hunter2"));
 }
 
 #[tokio::test]

@@ -110,6 +110,45 @@ on_both_databases! {
         }
     }
 
+    async fn the_hard_end_of_a_rotation_has_its_ladder_and_finishing_ends_it(server: TestServer) {
+        let receiver = Receiver::start().await;
+        let (secrets, old, finished) = {
+            let admin = server.admin().await;
+            new_webhook(&admin, &receiver, &["credential.ending"]).await;
+            // One has an expiry of its own, which is later than its hard end and no longer counts.
+            let old = admin.orders_key().await;
+            let members = json!({ "label": "hall 4", "expires_at": instant(&server, 60) });
+            let finished = admin.issue(&old.client_id, &members).await;
+            for key in [&old, &finished] {
+                uses(&server, key, "press 7").await;
+                let path = format!("/api/v1/credentials/{}/rotate", key.credential());
+                admin.post(&path, &json!({ "retire_at": instant(&server, 40) })).await.created();
+            }
+            (admin.secrets.clone(), old, finished)
+        };
+        for day in 1..=39 {
+            day_of_use(&server, &old).await;
+            for _ in 0..2 {
+                server.app.find_notices().await.unwrap();
+            }
+            if day == 12 {
+                let path = format!("/api/v1/credentials/{}/finish", finished.credential());
+                server.api(&secrets).await.post(&path, &json!({ "force": true })).await.ok();
+            }
+        }
+        let admin = server.api(&secrets).await;
+        assert_eq!(rungs(&admin, &old).await, LADDER);
+        assert_eq!(rungs(&admin, &finished).await, ["30"], "its end has come, and nobody is told of it any more");
+        let received = told(&receiver, 6).await;
+        let bodies = received.iter().map(|received| serde_json::from_str::<Value>(&received.body).unwrap());
+        let of_old: Vec<_> = bodies.filter(|body| body["data"]["credential"]["id"] == old.credential()).collect();
+        assert_eq!(of_old.len(), LADDER.len());
+        for body in &of_old {
+            assert_eq!((&body["data"]["state"], &body["data"]["ends_at"]), (&json!("retiring"), &json!("2027-01-02T12:00:00Z")));
+        }
+        assert_eq!(of_old[0]["data"]["next"], format!("keyward credential watch {}", old.credential()));
+    }
+
     async fn a_key_that_nobody_uses_ends_in_silence(server: TestServer) {
         let admin = server.admin().await;
         let (secrets, never) = (admin.secrets.clone(), key_for(&admin, &server, 40).await);
@@ -181,6 +220,28 @@ on_both_databases! {
         server.app.find_notices().await.unwrap();
         let admin = server.api(&secrets).await;
         assert_eq!(notices(&admin, &key).await.len(), 2);
+    }
+
+    async fn a_new_network_and_a_revoked_key_in_use_are_told_as_soon_as_their_callers_are_written_down(server: TestServer) {
+        let (admin, receiver) = (server.admin().await, Receiver::start().await);
+        new_webhook(&admin, &receiver, &[]).await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        let revoked = admin.issue(&key.client_id, &json!({})).await;
+        uses(&server, &key, "press 7").await;
+        server.app.callers.flush().await.unwrap();
+        server.clock.advance(2 * DAY);
+        let admin = server.api(&secrets).await;
+        admin.revoke(&revoked).await;
+        // Nobody asks the server to look, and its own next look is a minute away.
+        seen_from(&server, &admin, &key, "198.51.100.1").await;
+        let body = |received: &Received| -> Value { serde_json::from_str(&received.body).unwrap() };
+        let first = body(&told(&receiver, 1).await[0]);
+        assert_eq!((&first["type"], &first["data"]["network"]), (&json!("credential.new_network"), &json!("198.51.100.1")));
+        crate::callers::ask(&server, &revoked, "press 8").await;
+        server.app.callers.flush().await.unwrap();
+        let second = body(&told(&receiver, 2).await[1]);
+        assert_eq!(second["type"], "credential.revoked_in_use");
+        assert_eq!(second["data"]["credential"]["id"], revoked.credential());
     }
 
     async fn a_new_network_is_told_of_once_the_key_has_a_history(server: TestServer) {

@@ -424,7 +424,10 @@ impl<'a> Walk<'a> {
             let events: Vec<Event> = serde_json::from_value(part["items"].clone()).unwrap();
             for event in events {
                 verifier.check(&event).unwrap();
-                told.entry(event.subject).or_default().push(event.kind);
+                // That people are told is no arrow.
+                if event.kind != "notice.due" {
+                    told.entry(event.subject).or_default().push(event.kind);
+                }
             }
             let Some(next) = part["next_after"].as_i64() else { break };
             after = next;

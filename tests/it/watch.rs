@@ -1,7 +1,7 @@
 //! Who uses a key, at the command line: tables, and a rotation that is watched.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::process::{Command, Stdio};
 
 use keyward_tests::keyward::Process;
 use keyward_tests::person::{Person, text};
@@ -82,6 +82,81 @@ async fn in_a_pipe_a_watched_rotation_is_told_line_by_line_to_its_end() {
     let ended = next();
     assert!(ended.contains(&format!("{}  old  is revoked, ended just now", old.credential)), "{ended}");
     assert!(tokio::task::block_in_place(|| watching.wait()).unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_pipe_a_rotation_that_is_watched_shows_the_new_key_then_a_line_for_each_change() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    person.registers("press");
+    let old = issue(&person, "old");
+    uses(&server, &old, "press 7").await;
+    let mut command = person.command(&["credential", "rotate", "press", "--watch"]);
+    let mut rotating = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(rotating.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut until = |part: &str| {
+        tokio::task::block_in_place(|| lines.by_ref().take_while(|line| !line.contains(part)).collect::<Vec<_>>())
+    };
+    let shown = until("  press 7  127.0.0.1  1 uses");
+    assert_eq!(shown.iter().filter(|line| line.trim().starts_with("kw_")).count(), 1, "{shown:#?}");
+    assert!(shown.last().unwrap().contains(&format!("{}  old  is retiring", old.credential)), "{shown:#?}");
+    person.does(&["credential", "finish", "press", "--force"]);
+    until(&format!("{}  old  is expired", old.credential));
+    let output = tokio::task::block_in_place(|| rotating.wait_with_output()).unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && err.ends_with("the live view needs a terminal.\n"), "{err}");
+}
+
+/// The command at a terminal, which `script` makes; what it shows comes out of it.
+fn at_a_terminal(command: &Command) -> Command {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ");
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+    terminal.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    terminal
+}
+
+/// Reads until this is shown; gives all that was.
+fn shown_until(out: &mut impl Read, part: &str) -> String {
+    let mut shown = Vec::new();
+    let mut byte = [0];
+    tokio::task::block_in_place(|| {
+        while !String::from_utf8_lossy(&shown).contains(part) && out.read(&mut byte).unwrap() > 0 {
+            shown.push(byte[0]);
+        }
+    });
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.contains(part), "{part:?} is not in {shown}");
+    shown
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_terminal_a_rotation_is_watched_and_finished_with_one_key() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    person.registers("press");
+    let old = issue(&person, "old");
+    let command = person.command(&["credential", "rotate", "press", "--watch"]);
+    let mut terminal = at_a_terminal(&command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keys, mut out) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+    // The picture does not take the key away before it is copied.
+    let shown = shown_until(&mut out, "Enter then shows who uses which.");
+    assert!(shown.contains("kw_") && !shown.contains("\u{1b}[?1049h"), "{shown}");
+    keys.write_all(b"\n").unwrap();
+    let picture = shown_until(&mut out, "f finishes the rotation, q leaves");
+    assert!(picture.contains("\u{1b}[?1049h") && picture.contains("OLD KEY") && !picture.contains("kw_"), "{picture}");
+    keys.write_all(b"f").unwrap();
+    let end = shown_until(&mut out, "expired, ended");
+    assert!(end.contains("\u{1b}[?1049l"), "the screen before comes back: {end:?}");
+    assert!(tokio::task::block_in_place(|| terminal.wait()).unwrap().success());
+    assert_eq!(person.json(&["credential", "show", &old.credential])["end_reason"], "finished");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -304,6 +304,14 @@ async fn the_reference_library_verifies_what_arrives_also_under_another_master_k
         boss.does(&["master-key", "rotate", "--data", server.data().to_str().unwrap()]);
     }
     assert_eq!(boss.json(&["webhook", "rotate", id])["id"], id);
+    let pager = format!("{}/pager", receiver.url());
+    let changed = boss.json(&["webhook", "change", id, "--to", &pager, "--kind", "credential.new_network"]);
+    assert_eq!((&changed["url"], &changed["kinds"]), (&json!(pager), &json!(["credential.new_network"])));
+    let changed = boss.does(&["webhook", "change", id, "--name", "chat 2", "--all-kinds"]);
+    assert!(changed.contains("chat 2") && changed.contains(&pager) && changed.contains("(all)"), "{changed}");
+    let refused = boss.tries(&["webhook", "change", id, "--to", "ftp://hooks.example"]);
+    assert!(refused.code == 1 && refused.err.starts_with("error: URL: must be https"), "{}", refused.err);
+    assert_eq!(boss.tries(&["webhook", "change", id, "--all-kinds", "--kind", "credential.ending"]).code, 2);
     assert!(boss.does(&["webhook", "list"]).contains("chat"));
     assert!(boss.does(&["notices"]).contains("webhook.test"));
     let sent = boss.json(&["webhook", "deliveries", "--state", "sent", "--target", id]);

@@ -1,7 +1,7 @@
 //! A mail server, as a process of its own.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -19,11 +19,34 @@ pub struct MailServer {
     port: u16,
 }
 
+/// How what is sent to a mail server is kept secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// By a command of SMTP (RFC 3207); before it, no mail is taken.
+    StartTls,
+    /// From the first byte (RFC 8314 §3.3).
+    Implicit,
+}
+
 impl MailServer {
-    /// A new one, on a port of its own.
+    /// A new one without encryption, on a port of its own.
     pub async fn start() -> Self {
+        Self::launch(&[]).await
+    }
+
+    /// A new one with encryption, as `certificate` and `key` in these PEM files.
+    pub async fn start_encrypted(encryption: Encryption, certificate: &Path, key: &Path) -> Self {
+        let word = match encryption {
+            Encryption::StartTls => "starttls",
+            Encryption::Implicit => "smtps",
+        };
+        Self::launch(&[Path::new(word), certificate, key]).await
+    }
+
+    async fn launch(arguments: &[&Path]) -> Self {
         let output = run::subdirectory("mail").join("output");
         let mut command = clients::python_script("mail_server.py");
+        command.args(arguments);
         let file = File::create(&output).expect("the run's directory is writable");
         let child = command.stdout(Stdio::from(file)).stderr(Stdio::null()).spawn().expect("python was just installed");
         let mut server = Self { child, output, port: 0 };
@@ -37,9 +60,19 @@ impl MailServer {
         server
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// `smtp://127.0.0.1:PORT`
     pub fn url(&self) -> String {
         format!("smtp://127.0.0.1:{}", self.port)
+    }
+
+    /// How many mails have arrived so far.
+    pub fn count(&self) -> usize {
+        self.lines().len().saturating_sub(1)
     }
 
     /// Waits until so many mails have arrived; gives all.

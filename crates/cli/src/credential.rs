@@ -5,16 +5,14 @@ mod scan;
 
 use clap::{Args, Subcommand};
 use keyward_model::credential::StateName;
-use keyward_model::id::CredentialId;
 use keyward_server::api::clients::ClientView;
-use keyward_server::api::credentials::{
-    CredentialChange, CredentialQuery, CredentialView, IssuedCredential, NewCredential,
-};
+use keyward_server::api::credentials::{CredentialQuery, CredentialView, IssuedCredential, NewCredential};
 use keyward_server::api::list::List;
 
 use crate::caller::CallerOptions;
 use crate::failure::Failure;
-use crate::options::{Global, Limit, RightsOptions, one_of};
+use crate::names::Meant;
+use crate::options::{Global, KeyOptions, Limit, RightsOptions, one_of};
 use crate::remote::Remote;
 use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
@@ -23,33 +21,35 @@ use crate::when::{self, End};
 use rotation::{ExtendRetirement, FinishRetirement, RotateCredential};
 
 /// Manage credentials: API keys, which are OAuth client secrets
+///
+/// A credential is named by its id. The name of its client does too, where only one key of it can be meant.
 #[derive(Subcommand)]
 #[command(after_help = "\
 Examples:
   keyward credential issue press-7 --label 'PLC in hall 3' --expires 90d
   keyward credential list press-7
-  keyward credential rotate cred_01h455vb4pex5vsknk084sn02q --overlap 14d
-  keyward credential finish cred_01h455vb4pex5vsknk084sn02q
+  keyward credential rotate press-7 --overlap 14d --watch
+  keyward credential finish press-7
   keyward credential callers cred_01h455vb4pex5vsknk084sn02q --within 24h
   keyward credential revoke cred_01h455vb4pex5vsknk084sn02q")]
 pub(crate) enum Credential {
     List(ListCredentials),
     /// Show one credential, never its secret
     Show {
-        credential: CredentialId,
+        credential: String,
     },
     Issue(IssueCredential),
     Change(ChangeCredential),
     Rotate(RotateCredential),
     /// Undo a rotation: the old key goes on, its successor is revoked
     Cancel {
-        credential: CredentialId,
+        credential: String,
     },
     Extend(ExtendRetirement),
     Finish(FinishRetirement),
     /// Show from where a credential is used
     Callers {
-        credential: CredentialId,
+        credential: String,
         #[command(flatten)]
         options: CallerOptions,
     },
@@ -58,7 +58,7 @@ pub(crate) enum Credential {
     /// End credentials at once; their tokens end with them
     Revoke {
         #[arg(required = true, value_name = "CREDENTIAL")]
-        credentials: Vec<CredentialId>,
+        credentials: Vec<String>,
     },
 }
 
@@ -95,24 +95,9 @@ pub(crate) struct IssueCredential {
 /// Change a credential; what is not named stays as it is
 #[derive(Args)]
 pub(crate) struct ChangeCredential {
-    credential: CredentialId,
-    /// What people call it.
-    #[arg(long)]
-    label: Option<String>,
-    /// When it ends by itself: 90d from now, 2027-01-31 or 2027-01-31T18:00:00Z.
-    #[arg(long, value_name = "WHEN")]
-    expires: Option<End>,
-    /// It does not end by itself.
-    #[arg(long, conflicts_with = "expires")]
-    no_expiry: bool,
+    credential: String,
     #[command(flatten)]
-    rights: RightsOptions,
-    /// It has all scopes of its client.
-    #[arg(long, conflicts_with = "scope")]
-    all_scopes: bool,
-    /// It has all resources of its client.
-    #[arg(long, conflicts_with = "res")]
-    all_res: bool,
+    change: KeyOptions,
 }
 
 impl Credential {
@@ -128,21 +113,28 @@ impl Credential {
             Self::Scan(scan) => scan.run(global).await,
             Self::List(list) => list.run(global, &remote).await,
             Self::Show { credential } => {
+                let credential = remote.credential(&credential, Meant::Working).await?;
                 let view = remote.get(&format!("credentials/{credential}")).await?;
                 show(global, &view)
             }
             Self::Issue(issue) => issue.run(global, &remote).await,
             Self::Change(change) => change.run(global, &remote).await,
             Self::Rotate(rotate) => rotate.run(global, &remote).await,
-            Self::Cancel { credential } => rotation::cancel(global, &remote, credential).await,
+            Self::Cancel { credential } => rotation::cancel(global, &remote, &credential).await,
             Self::Extend(extend) => extend.run(global, &remote).await,
             Self::Finish(finish) => finish.run(global, &remote).await,
             Self::Callers { credential, options } => {
+                let credential = remote.credential(&credential, Meant::Working).await?;
                 options.list(global, &remote, &format!("credentials/{credential}")).await
             }
             Self::Watch(watch) => watch.run(global, &remote).await,
             Self::Revoke { credentials } => {
-                for credential in credentials {
+                // All are found before one is ended: a slip in the third must not leave half of it done.
+                let mut ids = Vec::with_capacity(credentials.len());
+                for credential in &credentials {
+                    ids.push(remote.credential(credential, Meant::Working).await?);
+                }
+                for credential in ids {
                     let view: CredentialView = remote.act(&format!("credentials/{credential}/revoke")).await?;
                     global.answer(&view, |view| format!("{} is {}\n", view.id, view.state))?;
                 }
@@ -289,13 +281,9 @@ async fn handed_over(remote: &Remote, client: &ClientView, issued: &IssuedCreden
 
 impl ChangeCredential {
     async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
-        let change = CredentialChange {
-            label: self.label,
-            expires_at: if self.no_expiry { Some(None) } else { self.expires.map(|end| Some(end.from(when::now()))) },
-            scope: if self.all_scopes { Some(None) } else { self.rights.scope().map(Some) },
-            res: if self.all_res { Some(None) } else { self.rights.res().map(Some) },
-        };
-        let changed = remote.patch(&format!("credentials/{}", self.credential), &change).await?;
+        let credential = remote.credential(&self.credential, Meant::Working).await?;
+        let change = self.change.change(when::now());
+        let changed = remote.patch(&format!("credentials/{credential}"), &change).await?;
         show(global, &changed)
     }
 }

@@ -22,10 +22,10 @@ use crate::terminal::{self, Paint};
 use plant::Plant;
 use walk::Walk;
 
-/// Show the whole road: a key, a token, an API that checks it, and the end of the key
+/// Show the whole road: a key, a token, an API that checks it, another key in its place, and the end
 ///
-/// Starts a server with an embedded database in a temporary directory and walks in front of you from the first key to a
-/// revoked one. Every request is printed as a `curl` that you can paste and repeat.
+/// Starts a server with an embedded database in a temporary directory and walks in front of you from the first key over
+/// its rotation to a revoked one. Every request is printed as a `curl` that you can paste and repeat.
 #[derive(Args)]
 pub(crate) struct Demo {
     /// End after the walk instead of waiting for Ctrl-C.

@@ -1,15 +1,51 @@
-//! Names for ids: whatever takes an id also takes a name that only one thing has.
+//! Names for ids: whatever takes an id also takes a name that only one thing has. Keys have no names of their own: the
+//! name of a client stands for its key, if only one can be meant.
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use keyward_model::id::{ApiId, ClientId, UserId};
+use keyward_model::credential::StateName;
+use keyward_model::id::{ApiId, ClientId, CredentialId, UserId};
 use keyward_server::api::apis::ApiView;
 use keyward_server::api::clients::{ClientQuery, ClientView};
+use keyward_server::api::credentials::{CredentialQuery, CredentialView};
 use keyward_server::api::users::{UserQuery, UserView};
 
 use crate::failure::Failure;
 use crate::remote::Remote;
+
+/// Which key the name of a client may stand for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Meant {
+    /// The one that can be replaced.
+    Active,
+    /// The one that is being replaced.
+    Retiring,
+    /// The only one that works.
+    Working,
+    /// The one that is being replaced, else the only one that works.
+    Watched,
+}
+
+impl Meant {
+    /// Keys in these states; those of a later group only if there are none of an earlier one.
+    fn groups(self) -> &'static [&'static [StateName]] {
+        match self {
+            Self::Active => &[&[StateName::Active]],
+            Self::Retiring => &[&[StateName::Retiring]],
+            Self::Working => &[&[StateName::Active, StateName::Retiring]],
+            Self::Watched => &[&[StateName::Retiring], &[StateName::Active]],
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+            Self::Working | Self::Watched => "working",
+        }
+    }
+}
 
 /// Owners of a list beyond this many are shown by their ids.
 const MOST_OWNERS: usize = 20;
@@ -23,6 +59,42 @@ impl Remote {
         let filter = ClientQuery { name: Some(text.to_owned()), ..ClientQuery::default() };
         let found = self.list("clients", &filter, None).await?.items;
         only("client", text, found, |client: &ClientView| client.id.to_string())
+    }
+
+    /// The credential with this id, or the only one that can be meant by the name or id of its client.
+    pub(crate) async fn credential(&self, text: &str, meant: Meant) -> anyhow::Result<CredentialId> {
+        if text.starts_with(ClientId::PREFIX) {
+            return self.only_key_of(self.client(text).await?, meant).await;
+        }
+        if let Some(id) = id::<CredentialId>(text, CredentialId::PREFIX)? {
+            return Ok(id);
+        }
+        let client = self.client(text).await.map_err(|error| match error.downcast::<Failure>() {
+            Ok(failure) => anyhow::Error::from(failure.hint(LISTS_KEYS)),
+            Err(error) => error,
+        })?;
+        self.only_key_of(client, meant).await
+    }
+
+    async fn only_key_of(&self, client: ClientView, meant: Meant) -> anyhow::Result<CredentialId> {
+        let mut found: Vec<CredentialView> = Vec::new();
+        for group in meant.groups() {
+            for state in *group {
+                let filter =
+                    CredentialQuery { client: Some(client.id), state: Some(*state), ..CredentialQuery::default() };
+                found.extend(self.list("credentials", &filter, None).await?.items);
+            }
+            if !found.is_empty() {
+                break;
+            }
+        }
+        if let [one] = found.as_slice() {
+            return Ok(one.id);
+        }
+        let message =
+            format!("{:?} has {} {} keys, so its name does not say which", client.name, found.len(), meant.word());
+        let hint = format!("`keyward credential list {}` lists its keys with their ids", client.id);
+        Err(Failure::usage(message).hint(hint).into())
     }
 
     /// The user with this id or name; `me` is the owner of the client as which this command line signs in.
@@ -78,6 +150,9 @@ impl Remote {
     }
 }
 
+/// Somebody may have given the label of a key, of which many keys may have the same.
+const LISTS_KEYS: &str = "`keyward credential list` lists keys with their labels and ids";
+
 /// Users' names.
 pub(crate) struct Names(HashMap<UserId, String>);
 
@@ -93,7 +168,7 @@ fn id<T: FromStr>(text: &str, prefix: &str) -> Result<Option<T>, Failure> {
     if let Ok(id) = text.parse() {
         return Ok(Some(id));
     }
-    let prefixes = [ApiId::PREFIX, ClientId::PREFIX, UserId::PREFIX, "cred", "key"];
+    let prefixes = [ApiId::PREFIX, ClientId::PREFIX, UserId::PREFIX, CredentialId::PREFIX, "key"];
     let other =
         prefixes.iter().find(|p| text.strip_prefix(**p).is_some_and(|rest| rest.starts_with('_') && rest.len() == 27));
     match other {

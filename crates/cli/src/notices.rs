@@ -1,12 +1,12 @@
 //! `keyward notices`: what people were told lately.
 
 use clap::Args;
-use keyward_model::id::CredentialId;
 use keyward_model::notice::NoticeKind;
 use keyward_server::api::list::List;
 use keyward_server::api::notices::{NoticeQuery, NoticeView};
 use serde_json::Value;
 
+use crate::names::Meant;
 use crate::options::{Global, Limit, one_of};
 use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
@@ -16,9 +16,9 @@ use crate::when;
 /// Show what people were told of keys, the newest first
 #[derive(Args)]
 pub(crate) struct Notices {
-    /// Only about this key.
+    /// Only about this key: its id, or its client if only one key of that works.
     #[arg(long)]
-    credential: Option<CredentialId>,
+    credential: Option<String>,
     /// Only of this kind.
     #[arg(long, value_parser = one_of::<NoticeKind>(KINDS))]
     kind: Option<NoticeKind>,
@@ -30,7 +30,11 @@ impl Notices {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
         let remote = global.remote().await?;
-        let filter = NoticeQuery { credential: self.credential, kind: self.kind, ..NoticeQuery::default() };
+        let credential = match &self.credential {
+            Some(credential) => Some(remote.credential(credential, Meant::Working).await?),
+            None => None,
+        };
+        let filter = NoticeQuery { credential, kind: self.kind, ..NoticeQuery::default() };
         let found: List<NoticeView> = remote.list("notices", &filter, self.limit.most()).await?;
         global.answer(&found, |found| rows(&found.items))
     }

@@ -7,12 +7,15 @@ use std::str::FromStr;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use keyward_model::rights::{ResSet, ScopeSet};
+use keyward_model::time::Timestamp;
+use keyward_server::api::credentials::CredentialChange;
 use serde::Serialize;
 
 use crate::profile::shelf::Shelf;
 use crate::profile::{Given, Profile};
 use crate::remote::Remote;
 use crate::terminal;
+use crate::when::End;
 
 /// Options of every command that talks to a server.
 #[derive(Debug, Clone, Args)]
@@ -84,6 +87,40 @@ impl RightsOptions {
     /// The resources, if any were named.
     pub(crate) fn res(&self) -> Option<ResSet> {
         (!self.res.is_empty()).then(|| self.res.iter().flat_map(ResSet::iter).cloned().collect())
+    }
+}
+
+/// What a key is to be, as far as it is said: the one that is changed, or the successor of one that is rotated.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KeyOptions {
+    /// What people call it.
+    #[arg(long)]
+    label: Option<String>,
+    /// When it ends by itself: 90d from now, 2027-01-31 or 2027-01-31T18:00:00Z.
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<End>,
+    /// It does not end by itself.
+    #[arg(long, conflicts_with = "expires")]
+    no_expiry: bool,
+    #[command(flatten)]
+    rights: RightsOptions,
+    /// It has all scopes of its client.
+    #[arg(long, conflicts_with = "scope")]
+    all_scopes: bool,
+    /// It has all resources of its client.
+    #[arg(long, conflicts_with = "res")]
+    all_res: bool,
+}
+
+impl KeyOptions {
+    /// The same for the server.
+    pub(crate) fn change(self, now: Timestamp) -> CredentialChange {
+        CredentialChange {
+            label: self.label,
+            expires_at: if self.no_expiry { Some(None) } else { self.expires.map(|end| Some(end.from(now))) },
+            scope: if self.all_scopes { Some(None) } else { self.rights.scope().map(Some) },
+            res: if self.all_res { Some(None) } else { self.rights.res().map(Some) },
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::RwLock;
 use zeroize::Zeroizing;
 
 use crate::caller;
-use crate::failure::Failure;
+use crate::failure::{Failure, in_options};
 use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::terminal::{self, Paint};
@@ -265,10 +265,10 @@ async fn refusal(url: &str, response: Response) -> Failure {
     let body = response.bytes().await.unwrap_or_default();
     let failure = if let Ok(remaining) = serde_json::from_slice::<CallersRemain>(&body) {
         let rows = caller::rows(&remaining.callers, when::now(), Paint::stdout());
-        Failure::new(&*remaining.problem.detail).details(rows, serde_json::from_slice(&body).unwrap_or_default())
+        Failure::new(in_options(None, &remaining.problem.detail))
+            .details(rows, serde_json::from_slice(&body).unwrap_or_default())
     } else if let Ok(problem) = serde_json::from_slice::<ProblemDetails>(&body) {
-        let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();
-        Failure::new(format!("{field}{}", problem.detail))
+        Failure::new(in_options(problem.field.as_deref(), &problem.detail))
     } else if let Ok(problem) = serde_json::from_slice::<OAuthProblem>(&body) {
         let said = if problem.error_description.is_empty() { problem.error } else { problem.error_description };
         Failure::new(said)
@@ -282,9 +282,22 @@ async fn refusal(url: &str, response: Response) -> Failure {
     match (status, wait) {
         (_, Some(seconds)) => failure.hint(format!("try again in {seconds} s")),
         (StatusCode::UNAUTHORIZED, _) => failure.hint(
-            "the key of the profile or of KEYWARD_CLIENT_SECRET is not accepted; an administrator can issue another",
+            "the key of the profile or of KEYWARD_CLIENT_SECRET is not accepted; whoever may issue another does so with \
+             `keyward credential issue`, and `keyward profile list` shows which profiles you have",
         ),
+        (StatusCode::NOT_FOUND, _) => match missing(&failure.to_string()) {
+            Some(noun) => failure.hint(format!("`keyward {noun} list` lists what there is")),
+            None => failure,
+        },
         (StatusCode::FORBIDDEN, _) => failure.hint("`keyward token --json` shows what your key may do"),
         _ => failure,
     }
+}
+
+/// What is missing, if it is one of the things that a command of the same name lists.
+fn missing(said: &str) -> Option<&str> {
+    let noun = said.strip_prefix("there is no such ")?;
+    ["api", "client", "credential", "scope", "user", "webhook"]
+        .into_iter()
+        .find(|known| noun.eq_ignore_ascii_case(known))
 }

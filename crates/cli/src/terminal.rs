@@ -68,6 +68,14 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::new("nothing was changed").into()) }
 }
 
+/// Waits until people at a terminal have read something.
+pub(crate) fn pause(what_next: &str) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    write!(err, "\n{what_next} ")?;
+    err.flush()?;
+    io::stdin().lock().read_line(&mut String::new()).map(drop)
+}
+
 /// One secret from standard input, so that it stands in no list of processes and in no history.
 pub(crate) fn read_secret(what: &str) -> anyhow::Result<Zeroizing<String>> {
     if io::stdin().is_terminal() {
@@ -94,6 +102,12 @@ impl Paint {
     /// For what may go anywhere.
     pub(crate) const fn never() -> Self {
         Self(false)
+    }
+
+    /// For what draws a terminal.
+    #[cfg(test)]
+    pub(crate) const fn always() -> Self {
+        Self(true)
     }
 
     /// Important.
@@ -127,6 +141,6 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.0 && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }

@@ -1,6 +1,8 @@
 //! `keyward credential watch`: a key and its successor, live.
 
 mod keys;
+#[cfg(test)]
+mod picture;
 mod view;
 
 use std::time::Duration;
@@ -15,6 +17,7 @@ use keyward_server::api::rotation::Finish;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::names::Meant;
 use crate::options::Global;
 use crate::remote::Remote;
 use crate::terminal::{self, Paint};
@@ -25,19 +28,25 @@ use view::{Change, Frame, changes};
 /// How often a key press is looked for; people notice more.
 const PRESS: Duration = Duration::from_millis(100);
 
+/// Unless something else is said, a caller that was not seen for so long has left …
+const QUIET_FOR: Duration = Duration::from_secs(24 * 3600);
+/// … and it is looked so often.
+const EVERY: Duration = Duration::from_secs(2);
+
 /// Watch the callers of a credential leave for its successor
 ///
 /// At a terminal the picture is renewed every other second; `f` finishes the rotation once nobody has used the old key
 /// for long enough, `q` leaves. In a pipe there is one line for each change. It ends with the credential.
 #[derive(Args)]
 pub(crate) struct Watch {
-    pub(crate) credential: CredentialId,
-    /// A caller that was not seen for so long has left.
-    #[arg(long, value_name = "DURATION", value_parser = when::parse_duration, default_value = "24h")]
-    pub(crate) quiet: Duration,
-    /// How often to look.
-    #[arg(long, value_name = "DURATION", value_parser = when::parse_duration, default_value = "2s")]
-    pub(crate) every: Duration,
+    /// The old key, or its client if only one key of that is being replaced.
+    credential: String,
+    /// A caller that was not seen for so long has left; 24h if absent.
+    #[arg(long, alias = "quiet", value_name = "DURATION", value_parser = when::parse_duration)]
+    quiet_for: Option<Duration>,
+    /// How often to look; every 2s if absent.
+    #[arg(long, value_name = "DURATION", value_parser = when::parse_duration)]
+    every: Option<Duration>,
 }
 
 /// A credential with its callers.
@@ -64,14 +73,21 @@ impl Standing {
 impl Watch {
     /// Does it.
     pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
-        let mut watcher = Watcher { remote, credential: self.credential, quiet: self.quiet, every: self.every };
+        let credential = remote.credential(&self.credential, Meant::Watched).await?;
+        let quiet = self.quiet_for.unwrap_or(QUIET_FOR);
         // A wait of nothing would ask without a pause.
-        watcher.every = watcher.every.max(Duration::from_secs(1));
-        match Keys::of_terminal() {
-            Some(keys) if !global.json => watcher.paint(keys).await,
-            _ => watcher.tell(global.json).await,
-        }
+        let every = self.every.unwrap_or(EVERY).max(Duration::from_secs(1));
+        Watcher { remote, credential, quiet, every }.watch(global).await
     }
+}
+
+/// Watches a rotation that has just begun.
+pub(crate) async fn follow(global: &Global, remote: &Remote, old: CredentialId) -> anyhow::Result<()> {
+    if !global.json && Keys::of_terminal().is_some() {
+        // The picture takes the place of the key, which nobody is shown again.
+        terminal::pause("Copy the new key; Enter then shows who uses which.")?;
+    }
+    Watcher { remote, credential: old, quiet: QUIET_FOR, every: EVERY }.watch(global).await
 }
 
 struct Watcher<'a> {
@@ -82,6 +98,20 @@ struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
+    async fn watch(&self, global: &Global) -> anyhow::Result<()> {
+        match Keys::of_terminal() {
+            Some(keys) if !global.json => self.paint(keys).await,
+            _ => {
+                if !global.json {
+                    terminal::note(
+                        "One line for each change, until the old key has ended; the live view needs a terminal.",
+                    );
+                }
+                self.tell(global.json).await
+            }
+        }
+    }
+
     async fn look(&self) -> anyhow::Result<Standing> {
         let old = self.used(self.credential).await?;
         let successor = match old.credential.successor {

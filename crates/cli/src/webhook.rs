@@ -5,7 +5,7 @@ use keyward_model::id::{DeliveryId, WebhookId};
 use keyward_model::notice::{DeliveryState, NoticeKind};
 use keyward_server::api::list::List;
 use keyward_server::api::notices::{DeliveryQuery, DeliveryView};
-use keyward_server::api::webhooks::{IssuedWebhook, NewWebhook, WebhookView};
+use keyward_server::api::webhooks::{IssuedWebhook, NewWebhook, WebhookChange, WebhookView};
 
 use crate::options::{Global, Limit, Sure, one_of, words};
 use crate::remote::Remote;
@@ -21,6 +21,7 @@ pub(crate) const KINDS: &[&str] = &["credential.ending", "credential.revoked_in_
 #[command(after_help = "\
 Examples:
   keyward webhook create chat https://hooks.example.org/keyward
+  keyward webhook change webhook_… --to https://hooks.example.org/pager
   keyward webhook test webhook_…
   keyward webhook deliveries --state dead")]
 pub(crate) enum Webhook {
@@ -30,6 +31,7 @@ pub(crate) enum Webhook {
         limit: Limit,
     },
     Create(CreateWebhook),
+    Change(ChangeWebhook),
     /// Give a webhook another secret; for a day, both sign
     Rotate {
         webhook: WebhookId,
@@ -64,6 +66,25 @@ pub(crate) struct CreateWebhook {
     kinds: Vec<NoticeKind>,
 }
 
+/// Change a webhook; what is not named stays as it is, its secret too
+#[derive(Args)]
+pub(crate) struct ChangeWebhook {
+    webhook: WebhookId,
+    /// What people call it.
+    #[arg(long)]
+    name: Option<String>,
+    /// Where notices are sent from now on, those that wait too.
+    // The server to talk to is --url everywhere.
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// What it is told, instead of what it was; the option several times for several.
+    #[arg(long = "kind", value_name = "KIND", value_parser = one_of::<NoticeKind>(KINDS))]
+    kinds: Vec<NoticeKind>,
+    /// It is told everything.
+    #[arg(long, conflicts_with = "kinds")]
+    all_kinds: bool,
+}
+
 /// List deliveries, the newest first, those by mail too
 #[derive(Args)]
 pub(crate) struct ListDeliveries {
@@ -90,6 +111,7 @@ impl Webhook {
                 let issued: IssuedWebhook = remote.post("webhooks", &NewWebhook { name, url: to, kinds }).await?;
                 global.answer(&issued, show)
             }
+            Self::Change(change) => change.run(global, &remote).await,
             Self::Rotate { webhook } => {
                 let issued: IssuedWebhook = remote.act(&format!("webhooks/{webhook}/rotate")).await?;
                 global.answer(&issued, show)
@@ -111,6 +133,15 @@ impl Webhook {
                 Ok(())
             }
         }
+    }
+}
+
+impl ChangeWebhook {
+    async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        let kinds = (self.all_kinds || !self.kinds.is_empty()).then_some(self.kinds);
+        let change = WebhookChange { name: self.name, url: self.to, kinds };
+        let changed: WebhookView = remote.patch(&format!("webhooks/{}", self.webhook), &change).await?;
+        global.answer(&changed, |webhook| table::properties(&properties(webhook)))
     }
 }
 
@@ -152,14 +183,17 @@ fn delivery_rows(deliveries: &[DeliveryView]) -> String {
 }
 
 fn show(issued: &IssuedWebhook) -> String {
-    let webhook = &issued.webhook;
-    table::properties(&[
+    let secret = ("secret", issued.secret.clone().unwrap_or_default());
+    table::properties(&[&properties(&issued.webhook)[..], &[secret]].concat())
+}
+
+fn properties(webhook: &WebhookView) -> [(&'static str, String); 4] {
+    [
         ("webhook", webhook.id.to_string()),
         ("name", webhook.name.clone()),
         ("url", webhook.url.clone()),
-        ("kinds", words(&webhook.kinds)),
-        ("secret", issued.secret.clone().unwrap_or_default()),
-    ])
+        ("kinds", if webhook.kinds.is_empty() { "(all)".to_owned() } else { words(&webhook.kinds) }),
+    ]
 }
 
 fn show_delivery(delivery: &DeliveryView) -> String {

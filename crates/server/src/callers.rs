@@ -3,6 +3,7 @@
 //! 1. A request adds to what is known of its caller, under a short lock that few others want     `accepted`, `refused`
 //! 2. Every few seconds all of it is taken out and added to the table                             `flush`
 //! 3. What could not be written goes back, and is written with the next flush
+//! 4. What was written may be a reason to tell people something: whoever does is woken            `written`
 //!
 //! However many callers come while the database is away, memory holds 64 of a credential and 32,768 in all; whoever
 //! comes beyond that is counted in the one row of its credential for all others. No count is lost by it.
@@ -34,6 +35,25 @@ pub struct Callers {
     memory: Arc<Memory>,
     store: Store,
     every: Duration,
+}
+
+/// What flushes have written since somebody last looked at it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Written {
+    /// Since when those were seen who were let in, if any were.
+    pub(crate) accepted_since: Option<Timestamp>,
+    /// Whether somebody was refused.
+    pub(crate) has_refused: bool,
+}
+
+impl Written {
+    fn add(&mut self, sightings: &Sightings) {
+        if sightings.accepted > 0 {
+            let since = self.accepted_since.unwrap_or(sightings.first_seen_at);
+            self.accepted_since = Some(since.min(sightings.first_seen_at));
+        }
+        self.has_refused |= sightings.refused > 0;
+    }
 }
 
 /// Flushes until the server stops.
@@ -94,6 +114,12 @@ impl Callers {
             .unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a flush of callers ended: {error}"))))
     }
 
+    /// Waits until callers are written down; says whose, so that looking for them costs little.
+    pub(crate) async fn written(&self) -> Written {
+        self.memory.fresh.notified().await;
+        std::mem::take(&mut *self.memory.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The last flush, after the last request.
     pub(crate) async fn flush_at_the_end(&self) {
         if let Err(error) = self.flush().await {
@@ -108,6 +134,9 @@ struct Memory {
     shards: [Mutex<Shard>; SHARDS],
     /// Woken when a part is full.
     full: Notify,
+    /// What was written, and whoever waits for it.
+    written: Mutex<Written>,
+    fresh: Notify,
     /// Held by the flush under way: when another has waited for it, everything counted before is written.
     flushing: tokio::sync::Mutex<()>,
 }
@@ -129,7 +158,8 @@ struct Tally {
 impl Default for Memory {
     fn default() -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, full: Notify::new(), flushing: tokio::sync::Mutex::default() }
+        let (written, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { shards, full: Notify::new(), written, fresh: Notify::new(), flushing }
     }
 }
 
@@ -188,8 +218,16 @@ impl Memory {
                 }
                 return Err(error);
             }
+            self.note_written(batch);
         }
         Ok(())
+    }
+
+    fn note_written(&self, batch: &[CallerCount]) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.iter().for_each(|count| written.add(&count.sightings));
+        drop(written);
+        self.fresh.notify_one();
     }
 }
 

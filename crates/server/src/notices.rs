@@ -1,6 +1,7 @@
 //! Notices: people are told in time that a key is about to end, or that something is wrong with it.
 //!
-//! 1. What is due is found in the database, never on the way of a request              `find.rs`
+//! 1. What is due is found in the database, never on the way of a request: every minute, and whenever callers have
+//!    been written down                                                                 `find.rs`
 //! 2. A notice is noted once for its occasion, with its event and its deliveries       `note`
 //! 3. Deliveries are sent by whichever node takes them, again until they arrive        `deliver.rs`
 
@@ -21,6 +22,7 @@ use keyward_model::notice::{Channel, Delivery, DeliveryState, Notice};
 use keyward_model::time::Timestamp;
 use keyward_store::{Origin, Tx};
 use serde_json::json;
+use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, StartError};
 use crate::config::{Config, ConfigError, NoticesConfig};
@@ -33,6 +35,8 @@ pub(crate) use reach::target_url;
 const MOST_WAITING: u32 = 10_000;
 /// How often it is looked for what has become due.
 const LOOK: Duration = Duration::from_secs(60);
+/// The least time between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often the outbox is looked at when nothing wakes it: the first wait after a failure is as long.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -59,12 +63,19 @@ impl Notices {
 
 /// Looks for what is due until the server stops.
 pub(crate) async fn look_out(app: Arc<App>) {
+    let mut looking = tokio::time::interval(LOOK);
+    looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        if let Err(error) = app.find_notices().await {
+        let found = tokio::select! {
+            _ = looking.tick() => app.find_notices().await,
+            written = app.callers.written() => app.find_notices_of(written).await,
+        };
+        if let Err(error) = found {
             meter::DATABASE_ERRORS.increment();
             tracing::warn!(%error, "it could not be found out what people are to be told; it is tried again");
         }
-        tokio::time::sleep(LOOK).await;
+        // When many come for the first time, they are written down many times a second.
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -138,14 +138,14 @@ impl Store {
     }
 
     /// Keys that came, within this stretch, from a network they were never seen in, although they are older than
-    /// `established` and others of their networks are known; not more than `a_day` of one key since the stretch began.
+    /// `established` and others of their networks are known; none of a key of which so many were told since that instant.
     ///
     /// Of a key with more callers than are told apart nobody knows all networks: it is left out.
     pub async fn list_new_networks(
         &self,
         seen: Stretch,
         established: std::time::Duration,
-        a_day: u16,
+        bound: (u16, Timestamp),
         most: u16,
     ) -> Result<Vec<Concerned>, StoreError> {
         let sql = format!(
@@ -157,15 +157,17 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND (o.fingerprint = 'other' \
                              OR (o.network = s.network AND o.first_seen_at < s.first_seen_at))) \
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.rung = s.network) \
-             AND (SELECT count(*) FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.created_at > $1) < $5 \
-             ORDER BY s.first_seen_at, c.id LIMIT $6"
+             AND (SELECT count(*) FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.created_at > $5) < $6 \
+             ORDER BY s.first_seen_at, c.id LIMIT $7"
         );
-        let args: [Value; 6] = [
+        let (a_key, told_since) = bound;
+        let args: [Value; 7] = [
             seen.after.as_millis().into(),
             seen.until.as_millis().into(),
             millis(established).into(),
             NoticeKind::NewNetwork.as_str().into(),
-            i64::from(a_day).into(),
+            told_since.as_millis().into(),
+            i64::from(a_key).into(),
             i64::from(most).into(),
         ];
         let occasion = |row: &Row| Ok(Occasion { deadline: 0, rung: row.text(8)? });

@@ -1,11 +1,16 @@
 """A mail server that somebody else wrote: aiosmtpd. Listens on a free port of the
 loopback interface, prints the port, then each mail as one line of JSON.
+
+    mail_server.py                                 without encryption
+    mail_server.py starttls|smtps CERTIFICATE KEY  mail over STARTTLS only, or all of it over TLS
 """
 
 import asyncio
 import email
 import email.policy
 import json
+import ssl
+import sys
 
 from aiosmtpd.smtp import SMTP
 
@@ -16,6 +21,7 @@ class Handler:
         seen = {
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
+            "encrypted": session.ssl is not None or server.transport.get_extra_info("ssl_object") is not None,
             "headers": {name.lower(): str(value) for name, value in mail.items()},
             "text": mail.get_content(),
         }
@@ -23,13 +29,21 @@ class Handler:
         return "250 OK"
 
 
-async def main():
+async def main(encryption=None, *files):
     loop = asyncio.get_running_loop()
+    tls = None
+    if encryption:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(*files)
+    starttls = {"tls_context": tls, "require_starttls": True} if encryption == "starttls" else {}
     server = await loop.create_server(
-        lambda: SMTP(Handler(), enable_SMTPUTF8=True, loop=loop), "127.0.0.1", 0
+        lambda: SMTP(Handler(), enable_SMTPUTF8=True, loop=loop, **starttls),
+        "127.0.0.1",
+        0,
+        ssl=tls if encryption == "smtps" else None,
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
-asyncio.run(main())
+asyncio.run(main(*sys.argv[1:]))

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use clap::Args;
 use keyward_model::id::CredentialId;
-use keyward_server::api::credentials::{CredentialView, IssuedCredential};
+use keyward_server::api::credentials::{CredentialChange, CredentialView, IssuedCredential};
 use keyward_server::api::rotation::{Extension, Finish, Rotation};
 
 use crate::credential::handed_over;
 use crate::failure::Failure;
-use crate::options::{Global, RightsOptions};
+use crate::names::Meant;
+use crate::options::{Global, KeyOptions};
 use crate::remote::Remote;
 use crate::terminal::{self, Paint};
+use crate::watch;
 use crate::when::{self, End};
 
 /// Replace a credential: prints its successor's key, this once
@@ -20,36 +22,25 @@ use crate::when::{self, End};
 /// a life, unless something else is said.
 #[derive(Args)]
 pub(crate) struct RotateCredential {
-    credential: CredentialId,
+    /// The credential, or its client if that has only one active.
+    credential: String,
     /// For how long the old key goes on: 14d, 12h. The server's setting if absent, 7d by default.
     #[arg(long, value_name = "DURATION", value_parser = when::parse_duration)]
     overlap: Option<Duration>,
     /// Until when the old key goes on: 2027-01-31 or 2027-01-31T18:00:00Z.
     #[arg(long, value_name = "WHEN", conflicts_with = "overlap")]
     until: Option<End>,
-    /// What people call the successor.
+    /// Go on with `keyward credential watch`: the old key's callers leave, the new one's arrive.
     #[arg(long)]
-    label: Option<String>,
-    /// When the successor ends by itself: 90d, 2027-01-31 or 2027-01-31T18:00:00Z.
-    #[arg(long, value_name = "WHEN")]
-    expires: Option<End>,
-    /// The successor does not end by itself.
-    #[arg(long, conflicts_with = "expires")]
-    no_expiry: bool,
-    #[command(flatten)]
-    rights: RightsOptions,
-    /// The successor has all scopes of its client.
-    #[arg(long, conflicts_with = "scope")]
-    all_scopes: bool,
-    /// The successor has all resources of its client.
-    #[arg(long, conflicts_with = "res")]
-    all_res: bool,
+    watch: bool,
+    #[command(flatten, next_help_heading = "The successor")]
+    successor: KeyOptions,
 }
 
 /// Move the hard end of a retiring key, later or earlier
 #[derive(Args)]
 pub(crate) struct ExtendRetirement {
-    credential: CredentialId,
+    credential: String,
     /// The hard end: 14d from now, 2027-01-31 or 2027-01-31T18:00:00Z.
     #[arg(long, value_name = "WHEN")]
     until: End,
@@ -58,7 +49,7 @@ pub(crate) struct ExtendRetirement {
 /// End a retiring key now, if nobody uses it any more
 #[derive(Args)]
 pub(crate) struct FinishRetirement {
-    credential: CredentialId,
+    credential: String,
     /// For how long nobody may have used it: 2h. The server's setting if absent, 24h by default.
     #[arg(long, value_name = "DURATION", value_parser = when::parse_duration)]
     quiet_for: Option<Duration>,
@@ -71,40 +62,44 @@ impl RotateCredential {
     /// Does it.
     pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
         let now = when::now();
-        let rotation = Rotation {
-            label: self.label,
-            expires_at: if self.no_expiry { Some(None) } else { self.expires.map(|end| Some(end.from(now))) },
-            retire_at: self.until.map(|end| end.from(now)),
-            overlap_seconds: self.overlap.map(|overlap| overlap.as_secs()),
-            scope: if self.all_scopes { Some(None) } else { self.rights.scope().map(Some) },
-            res: if self.all_res { Some(None) } else { self.rights.res().map(Some) },
-        };
-        let old = self.credential;
+        let CredentialChange { label, expires_at, scope, res } = self.successor.change(now);
+        let retire_at = self.until.map(|end| end.from(now));
+        let overlap_seconds = self.overlap.map(|overlap| overlap.as_secs());
+        let rotation = Rotation { label, expires_at, retire_at, overlap_seconds, scope, res };
+        let old = remote.credential(&self.credential, Meant::Active).await?;
         let issued: IssuedCredential = remote.post(&format!("credentials/{old}/rotate"), &rotation).await?;
         if global.json {
-            return terminal::print_json(&issued);
+            terminal::print_json(&issued)?;
+        } else {
+            show(remote, old, &issued).await?;
         }
-        // From here on the key is the only thing that must not get lost: whatever else cannot be told is left out.
-        let client = remote.client(&issued.client_id.to_string()).await;
-        let retiring = remote.get::<CredentialView>(&format!("credentials/{old}")).await.ok();
-        let ends = retiring.and_then(|old| old.retire_at).map_or_else(String::new, |at| {
-            format!(" It works until {} ({}).", when::minute(at.0), when::relative(at.0, now))
-        });
-        let key = match client {
-            Ok(client) => handed_over(remote, &client, &issued).await?,
-            Err(_) => format!("{}\n", issued.client_secret.as_deref().unwrap_or_default()),
-        };
-        let paint = Paint::stdout();
-        let next = ["watch", "finish", "cancel"].map(|then| paint.cyan(&format!("keyward credential {then} {old}")));
-        Ok(terminal::print(&format!(
-            "{key}\nThe old key {old} retires.{ends}\nSee its callers leave; when all have, end it; or go back to it:\n\n    {}\n",
-            next.join("\n    "),
-        ))?)
+        if self.watch { watch::follow(global, remote, old).await } else { Ok(()) }
     }
 }
 
+/// The successor's key, and what becomes of the old one.
+async fn show(remote: &Remote, old: CredentialId, issued: &IssuedCredential) -> anyhow::Result<()> {
+    // From here on the key is the only thing that must not get lost: whatever else cannot be told is left out.
+    let client = remote.client(&issued.client_id.to_string()).await;
+    let retiring = remote.get::<CredentialView>(&format!("credentials/{old}")).await.ok();
+    let ends = retiring.and_then(|old| old.retire_at).map_or_else(String::new, |at| {
+        format!(" It works until {} ({}).", when::minute(at.0), when::relative(at.0, when::now()))
+    });
+    let key = match client {
+        Ok(client) => handed_over(remote, &client, issued).await?,
+        Err(_) => format!("{}\n", issued.client_secret.as_deref().unwrap_or_default()),
+    };
+    let paint = Paint::stdout();
+    let next = ["watch", "finish", "cancel"].map(|then| paint.cyan(&format!("keyward credential {then} {old}")));
+    Ok(terminal::print(&format!(
+        "{key}\nThe old key {old} retires.{ends}\nSee its callers leave; when all have, end it; or go back to it:\n\n    {}\n",
+        next.join("\n    "),
+    ))?)
+}
+
 /// Undoes a rotation.
-pub(crate) async fn cancel(global: &Global, remote: &Remote, credential: CredentialId) -> anyhow::Result<()> {
+pub(crate) async fn cancel(global: &Global, remote: &Remote, credential: &str) -> anyhow::Result<()> {
+    let credential = remote.credential(credential, Meant::Retiring).await?;
     let view: CredentialView = remote.act(&format!("credentials/{credential}/cancel")).await?;
     global.answer(&view, |view| format!("{} is {} again; its successor has ended\n", view.id, view.state))
 }
@@ -112,8 +107,9 @@ pub(crate) async fn cancel(global: &Global, remote: &Remote, credential: Credent
 impl ExtendRetirement {
     /// Does it.
     pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        let credential = remote.credential(&self.credential, Meant::Retiring).await?;
         let extension = Extension { retire_at: self.until.from(when::now()) };
-        let view: CredentialView = remote.post(&format!("credentials/{}/extend", self.credential), &extension).await?;
+        let view: CredentialView = remote.post(&format!("credentials/{credential}/extend"), &extension).await?;
         global.answer(&view, |view| {
             let until =
                 view.retire_at.map(|at| format!("{} ({})", when::minute(at.0), when::relative(at.0, when::now())));
@@ -127,21 +123,24 @@ impl FinishRetirement {
     pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
         let finish =
             Finish { force: self.force, quiet_for_seconds: self.quiet_for.map(|quiet_for| quiet_for.as_secs()) };
-        let path = format!("credentials/{}/finish", self.credential);
+        let credential = remote.credential(&self.credential, Meant::Retiring).await?;
+        let path = format!("credentials/{credential}/finish");
         let view: CredentialView = match remote.post(&path, &finish).await {
             Ok(view) => view,
-            Err(error) => return Err(refused(error, global)?),
+            Err(error) => return Err(refused(error, credential, global)?),
         };
         global.answer(&view, |view| format!("{} is {}\n", view.id, view.state))
     }
 }
 
 /// A refusal because of those who still use the key: people read them in a table, programs as the server said it.
-fn refused(error: anyhow::Error, global: &Global) -> anyhow::Result<anyhow::Error> {
+fn refused(error: anyhow::Error, credential: CredentialId, global: &Global) -> anyhow::Result<anyhow::Error> {
     let failure = error.downcast::<Failure>()?;
     let Some(problem) = failure.problem() else { return Ok(failure.into()) };
     if global.json {
         terminal::print_json(problem)?;
     }
-    Ok(failure.hint("--force ends it under them, and that cannot be undone").into())
+    let hint =
+        format!("`keyward credential finish {credential} --force` ends it under them, and that cannot be undone");
+    Ok(failure.hint(hint).into())
 }

@@ -12,6 +12,8 @@ const WIDTH: usize = 94;
 const LONGEST: usize = 80;
 /// What is left of a text that is cut.
 const LEFT: usize = 24;
+/// What is shown of each caller in a list of them, as far as it is known.
+const OF_CALLER: [&str; 3] = ["instance", "user_agent", "network"];
 
 /// A shell variable and what it holds: what is printed, and what is sent.
 #[derive(Debug, Clone)]
@@ -61,6 +63,8 @@ pub(super) struct Request<'a> {
     base: &'a Variable,
     path: String,
     proof: Proof<'a>,
+    /// What the sender calls itself.
+    instance: Option<&'a str>,
     body: Body<'a>,
     /// Whether status line and challenge are what there is to see.
     head: bool,
@@ -75,7 +79,8 @@ pub(super) struct Answer {
 
 impl<'a> Request<'a> {
     fn new(method: Method, base: &'a Variable, path: impl Into<String>) -> Self {
-        Self { method, base, path: path.into(), proof: Proof::Nothing, body: Body::Nothing, head: false }
+        let (proof, body) = (Proof::Nothing, Body::Nothing);
+        Self { method, base, path: path.into(), proof, instance: None, body, head: false }
     }
 
     pub(super) fn get(base: &'a Variable, path: impl Into<String>) -> Self {
@@ -88,6 +93,10 @@ impl<'a> Request<'a> {
 
     pub(super) fn with(self, proof: Proof<'a>) -> Self {
         Self { proof, ..self }
+    }
+
+    pub(super) fn instance(self, name: &'a str) -> Self {
+        Self { instance: Some(name), ..self }
     }
 
     pub(super) fn form(self, form: Vec<(&'a str, Field<'a>)>) -> Self {
@@ -113,6 +122,7 @@ impl<'a> Request<'a> {
             Proof::Key(key) => words.push(format!("-u ${}", key.name)),
             Proof::Token(token) => words.push(format!("-H \"Authorization: Bearer ${}\"", token.name)),
         }
+        words.extend(self.instance.map(|name| format!("-H 'Keyward-Instance: {name}'")));
         match &self.body {
             Body::Nothing => {}
             Body::Json(json) => words.push(format!("--json '{json}'")),
@@ -141,6 +151,10 @@ impl<'a> Request<'a> {
                 request.basic_auth(id, Some(secret))
             }
             Proof::Token(token) => request.bearer_auth(&token.value),
+        };
+        let request = match self.instance {
+            Some(name) => request.header("keyward-instance", name),
+            None => request,
         };
         let request = match &self.body {
             Body::Nothing => request,
@@ -192,10 +206,11 @@ impl Answer {
         let mut lines = vec![String::from("{")];
         for (at, member) in written.iter().enumerate() {
             let comma = if at == 0 { " " } else { ", " };
-            match lines.last_mut().filter(|line| line.chars().count() + member.chars().count() < WIDTH) {
+            let first = member.lines().next().unwrap_or_default();
+            match lines.last_mut().filter(|line| line.chars().count() + first.chars().count() < WIDTH) {
                 Some(line) => line.push_str(&format!("{comma}{member}")),
                 None => {
-                    if let Some(line) = lines.last_mut() {
+                    if let Some(line) = lines.last_mut().filter(|_| at > 0) {
                         line.push(',');
                     }
                     lines.push(format!("  {member}"));
@@ -208,11 +223,24 @@ impl Answer {
 
 fn brief(value: &Value) -> String {
     match value {
-        Value::String(text) if text.len() > LONGEST => {
+        // What is written for people is read to its end.
+        Value::String(text) if text.len() > LONGEST && !text.contains(' ') => {
             format!("\"{}…\"", text.chars().take(LEFT).collect::<String>())
+        }
+        Value::Array(list) if list.iter().any(Value::is_object) => {
+            let lines: Vec<_> = list.iter().map(|one| format!("\n    {}", brief_caller(one))).collect();
+            format!("[{} ]", lines.join(","))
         }
         value => value.to_string(),
     }
+}
+
+fn brief_caller(caller: &Value) -> String {
+    let known = OF_CALLER.iter().filter_map(|name| {
+        let value = caller.get(name).and_then(Value::as_str).filter(|value| !value.is_empty())?;
+        Some(format!("\"{name}\": \"{value}\", "))
+    });
+    format!("{{ {}… }}", known.collect::<String>())
 }
 
 #[cfg(test)]
@@ -231,10 +259,23 @@ mod tests {
     }
 
     #[test]
+    fn of_a_list_of_callers_each_has_a_line() {
+        let callers = json!([{ "instance": "hall 3", "network": "127.0.0.1", "accepted": 1 }, { "network": "::1" }]);
+        let answer = Answer { status: StatusCode::CONFLICT, challenge: None, body: json!({ "callers": callers }) };
+        let expected = "409 Conflict\n{ \"callers\": [\n    { \"instance\": \"hall 3\", \"network\": \"127.0.0.1\", … },\n    \
+                        { \"network\": \"::1\", … } ] }\n";
+        assert_eq!(answer.shown(&[], Paint::never()), expected);
+    }
+
+    #[test]
     fn long_commands_and_answers_are_broken_into_lines() {
         let base = Variable::new("KEYWARD", "http://127.0.0.1:1");
         let request = Request::post(&base, "/api/v1/clients").json(json!({ "name": "x".repeat(80) }));
         assert!(request.curl().contains(" \\\n  --json '{"), "{}", request.curl());
+        let told =
+            Answer { status: StatusCode::OK, challenge: None, body: json!({ "notice": "so it is ".repeat(12) }) };
+        let shown = told.shown(&[], Paint::never());
+        assert!(shown.starts_with("200 OK\n{\n  \"notice\": \"so it is so"), "a sentence is not cut: {shown}");
         let body = json!({ "token": "e".repeat(500), "a": "a".repeat(70), "b": "b".repeat(70), "c": 1 });
         let answer = Answer { status: StatusCode::OK, challenge: None, body };
         let shown = answer.shown(&["token", "a", "b"], Paint::never());

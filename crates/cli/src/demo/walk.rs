@@ -16,6 +16,8 @@ use crate::terminal::{self, Paint};
 
 /// What stands before every line but the titles.
 const INDENT: &str = "    ";
+/// How long the first key works beside its successor.
+const WEEK_S: u64 = 7 * 24 * 3600;
 /// The grant of RFC 6749 §4.4.
 const GRANT: (&str, Field<'static>) = ("grant_type", Field::Text("client_credentials"));
 
@@ -34,7 +36,7 @@ impl Walk {
         Ok(Self { http: remote::http(url)?, keyward, plant, paint, step: 0 })
     }
 
-    /// Walks from the first key to a revoked one.
+    /// Walks from the first key over its successor to a revoked one.
     pub(super) async fn show(mut self, directory: &Path, bootstrap: &Bootstrap) -> anyhow::Result<()> {
         self.greet(directory)?;
         let admin = self.first_key(bootstrap).await?;
@@ -42,13 +44,15 @@ impl Walk {
         let token = self.token(&first).await?;
         self.introspect(&token, &first).await?;
         self.call(&token).await?;
-        let second = self.second_key(&admin, &client).await?;
-        self.revoke(&admin, &credential).await?;
-        self.refused(&first, &second, &token).await
+        let second = self.rotate(&admin, &credential, &first).await?;
+        self.finish(&admin, &credential).await?;
+        self.what_is_left(&first, &second, &token).await?;
+        self.revoke(&admin, &client).await
     }
 
     fn greet(&self, directory: &Path) -> anyhow::Result<()> {
-        let title = self.paint.bold("Keyward: from an empty directory to a verified token, and to the end of a key");
+        let title =
+            self.paint.bold("Keyward: from an empty directory to a verified token, and from one key to the next");
         terminal::print(&format!("\n{title}\n\n"))?;
         self.tell(&format!(
             "A server with an embedded database runs in {};\nbeside it runs a small API that it protects.\n\nEvery command \
@@ -73,7 +77,7 @@ impl Walk {
         )?;
         let key = Variable::new("BOOTSTRAP", format!("{}:{}", bootstrap.client, *bootstrap.key.reveal()));
         self.note(&key.assignment())?;
-        let answer = self.token_request(&key, StatusCode::OK).await?;
+        let answer = self.token_request(&key, StatusCode::OK, &[]).await?;
         let token = Variable::new("ADMIN", answer.text("access_token")?);
         self.note("ADMIN=$(token $BOOTSTRAP)")?;
         let new = json!({ "name": "admin console", "scope": "keyward:admin", "apis": [self.own_api(&token).await?] });
@@ -108,7 +112,7 @@ impl Walk {
 
     async fn token(&mut self, key: &Variable) -> anyhow::Result<Variable> {
         self.title("A token", "Any OAuth 2.0 client library does this: the key is an ordinary client secret.")?;
-        let answer = self.token_request(key, StatusCode::OK).await?;
+        let answer = self.token_request(key, StatusCode::OK, &[]).await?;
         let token = Variable::new("TOKEN_1", answer.text("access_token")?);
         self.tell("The whole of it, to be used below:")?;
         self.note(&token.assignment())?;
@@ -137,35 +141,67 @@ impl Walk {
         Ok(())
     }
 
-    async fn second_key(&mut self, admin: &Variable, client: &str) -> anyhow::Result<Variable> {
+    /// Another key takes the place of the first; both work.
+    async fn rotate(&mut self, admin: &Variable, credential: &str, first: &Variable) -> anyhow::Result<Variable> {
         self.title(
-            "A second key",
-            "A client may have several keys at once, so a key can be replaced without a pause.",
+            "Another key in its place",
+            "Nothing stops: the old key goes on beside its successor, here for a week at most.",
         )?;
-        Ok(self.issued("KEY_2", admin, client, json!({ "label": "second key" })).await?.1)
+        let request = Request::post(&self.keyward, format!("/api/v1/credentials/{credential}/rotate"));
+        let request =
+            request.with(Proof::Token(admin)).json(json!({ "label": "second key", "overlap_seconds": WEEK_S }));
+        let (_, second) = self.key_of("KEY_2", request).await?;
+        self.tell("Whoever still comes with the old key is told so in every answer:")?;
+        let request =
+            Request::post(&self.keyward, "/token").with(Proof::Key(first)).instance("hall 3").form(vec![GRANT]);
+        self.exchange(request, StatusCode::OK, &["key_state", "key_notice"]).await?;
+        Ok(second)
     }
 
-    async fn revoke(&mut self, admin: &Variable, credential: &str) -> anyhow::Result<()> {
-        self.title("The end of the first key", "Revoked, it is over at once, on every node of the server.")?;
-        let request = Request::post(&self.keyward, format!("/api/v1/credentials/{credential}/revoke"));
-        self.exchange(request.with(Proof::Token(admin)), StatusCode::OK, &["id", "label", "state", "ended_at"]).await?;
+    /// The end of the old key, which is refused while somebody uses it.
+    async fn finish(&mut self, admin: &Variable, credential: &str) -> anyhow::Result<()> {
+        self.title(
+            "Who still uses the old key",
+            "Ending it now would stop somebody. So it is refused, and says whom:",
+        )?;
+        let request = |how: Value| {
+            let request = Request::post(&self.keyward, format!("/api/v1/credentials/{credential}/finish"));
+            request.with(Proof::Token(admin)).json(how)
+        };
+        self.exchange(request(json!({})), StatusCode::CONFLICT, &["detail", "callers"]).await?;
+        self.tell(
+            "When they have moved, and a day has gone by without them, the same request ends the old key. At a terminal,\n\
+             `keyward credential watch` shows them leave. Whoever cannot wait says so, and the log has it:",
+        )?;
+        self.exchange(request(json!({ "force": true })), StatusCode::OK, &["id", "label", "state", "end_reason"])
+            .await?;
         Ok(())
     }
 
-    async fn refused(&mut self, first: &Variable, second: &Variable, token: &Variable) -> anyhow::Result<()> {
-        self.title("What is left", "The first key gets nothing any more:")?;
-        self.token_request(first, StatusCode::UNAUTHORIZED).await?;
+    async fn what_is_left(&mut self, first: &Variable, second: &Variable, token: &Variable) -> anyhow::Result<()> {
+        self.title("What is left", "The first key gets nothing any more, and says why to whoever holds it:")?;
+        self.token_request(first, StatusCode::UNAUTHORIZED, &["error", "key_state", "key_notice"]).await?;
         self.tell("The token it got before is dead too, as the server tells whoever asks:")?;
         let answer = self.introspection(token, second, &[]).await?;
         if answer.body.get("active") != Some(&Value::Bool(false)) {
-            return Err(Failure::new("the revoked key's token is still active").into());
+            return Err(Failure::new("the ended key's token is still active").into());
         }
-        self.tell("And the second key works as before:")?;
-        let answer = self.token_request(second, StatusCode::OK).await?;
+        self.tell("And its successor works:")?;
+        let answer = self.token_request(second, StatusCode::OK, &[]).await?;
         let token = Variable::new("TOKEN_2", answer.text("access_token")?);
         self.note("TOKEN_2=$(token $KEY_2)")?;
         let line = Request::get(&self.plant, "/plant/7/line/3").with_head().with(Proof::Token(&token));
         self.exchange(line, StatusCode::OK, &[]).await?;
+        Ok(())
+    }
+
+    async fn revoke(&mut self, admin: &Variable, client: &str) -> anyhow::Result<()> {
+        self.title("A key that leaked", "One more key, which stood in a public repository the next day:")?;
+        let (credential, key) = self.issued("KEY_3", admin, client, json!({ "label": "leaked key" })).await?;
+        self.tell("It waits for nobody: revoked, it is over at once, on every node of the server.")?;
+        let request = Request::post(&self.keyward, format!("/api/v1/credentials/{credential}/revoke"));
+        self.exchange(request.with(Proof::Token(admin)), StatusCode::OK, &["id", "label", "state", "ended_at"]).await?;
+        self.token_request(&key, StatusCode::UNAUTHORIZED, &["error", "key_state", "key_notice"]).await?;
         self.tell(
             "(An API that verifies by itself, as this one does, accepts a token until it expires, 10 minutes at most,\n\
              unless it also asks: by introspection, or by the status list that the token names.)\n",
@@ -189,17 +225,21 @@ impl Walk {
         new: Value,
     ) -> anyhow::Result<(String, Variable)> {
         let request = Request::post(&self.keyward, format!("/api/v1/clients/{client}/credentials"));
-        let request = request.with(Proof::Token(admin)).json(new);
-        let answer =
-            self.exchange(request, StatusCode::CREATED, &["id", "label", "client_id", "client_secret"]).await?;
+        self.key_of(name, request.with(Proof::Token(admin)).json(new)).await
+    }
+
+    /// Sends what makes a key; gives its id, and what to sign in with.
+    async fn key_of(&self, name: &'static str, request: Request<'_>) -> anyhow::Result<(String, Variable)> {
+        let shown = ["id", "label", "client_id", "client_secret"];
+        let answer = self.exchange(request, StatusCode::CREATED, &shown).await?;
         let key = Variable::new(name, format!("{}:{}", answer.text("client_id")?, answer.text("client_secret")?));
         self.note(&key.assignment())?;
         Ok((answer.text("id")?, key))
     }
 
-    async fn token_request(&self, key: &Variable, expected: StatusCode) -> anyhow::Result<Answer> {
+    async fn token_request(&self, key: &Variable, expected: StatusCode, shown: &[&str]) -> anyhow::Result<Answer> {
         let request = Request::post(&self.keyward, "/token").with(Proof::Key(key)).form(vec![GRANT]);
-        self.exchange(request, expected, &[]).await
+        self.exchange(request, expected, shown).await
     }
 
     async fn token_request_unseen(&self, key: &Variable) -> anyhow::Result<Answer> {

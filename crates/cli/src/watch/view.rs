@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use keyward_model::credential::StateName;
 use keyward_model::time::Timestamp;
 use keyward_server::api::callers::CallerView;
 use keyward_server::api::credentials::CredentialView;
@@ -16,6 +17,10 @@ use crate::when;
 
 /// With at least this many columns the keys stand beside each other, else one below the other.
 const SIDE_BY_SIDE: usize = 110;
+/// Columns between them.
+const GAP: usize = 4;
+/// Names up to this width have their networks in one column.
+const NAME: usize = 20;
 /// Lines of a block besides its callers, and of a picture besides its blocks.
 const HEAD: usize = 4;
 const FOOT: usize = 4;
@@ -44,23 +49,37 @@ impl Frame {
     pub(super) fn render(&self, standing: &Standing, notice: &str) -> String {
         let beside = self.width >= SIDE_BY_SIDE && standing.successor.is_some();
         let blocks = 1 + usize::from(standing.successor.is_some());
-        let width = if beside { self.width / 2 - 1 } else { self.width };
+        let width = if beside { (self.width - GAP) / 2 } else { self.width };
         let height = if beside { self.height } else { self.height / blocks };
         let room = Room { width, lines: height.saturating_sub(HEAD + FOOT).max(1), now: standing.at };
         let title = if standing.successor.is_some() { "OLD KEY" } else { "KEY" };
         let old = room.block(title, &standing.old, Some(self.quiet));
         // Whoever has arrived has arrived, also when not seen for long.
         let mut lines = match standing.successor.as_ref().map(|used| room.block("SUCCESSOR", used, None)) {
-            None => old,
-            Some(new) if beside => side_by_side(&old, &new, width),
-            Some(new) => [old, vec![Line::default()], new].concat(),
+            None => self.painted(&old),
+            Some(new) if beside => self.side_by_side(&old, &new, width),
+            Some(new) => self.painted(&[old, vec![Line::default()], new].concat()),
         };
-        lines.push(Line::default());
-        lines.push(self.advice(standing));
+        let mut last = vec![Line::default(), self.advice(standing)];
         if !notice.is_empty() {
-            lines.push(Line { text: visible(notice), look: Look::Warning });
+            last.push(Line { text: visible(notice), look: Look::Warning });
         }
-        lines.iter().fold(String::new(), |text, line| text + &line.painted(self.width, self.paint) + "\n")
+        lines.extend(self.painted(&last));
+        lines.join("\n") + "\n"
+    }
+
+    fn painted(&self, lines: &[Line]) -> Vec<String> {
+        lines.iter().map(|line| line.painted(self.width, self.paint)).collect()
+    }
+
+    fn side_by_side(&self, left: &[Line], right: &[Line], width: usize) -> Vec<String> {
+        let empty = Line::default();
+        let joined = |n| {
+            let (left, right) = (left.get(n).unwrap_or(&empty), right.get(n).unwrap_or(&empty));
+            let blanks = if right.text.is_empty() { 0 } else { width + GAP - cut(&left.text, width).width() };
+            left.painted(width, self.paint) + &" ".repeat(blanks) + &right.painted(width, self.paint)
+        };
+        (0..left.len().max(right.len())).map(joined).collect()
     }
 
     fn advice(&self, standing: &Standing) -> Line {
@@ -94,26 +113,30 @@ impl Room {
         let title = title.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
         let mut lines = vec![
             Line { text: title, look: Look::Title },
-            Line::plain(state(credential, self.now)),
+            Line { text: state(credential, self.now), look: Look::of(credential.state) },
             Line::plain(headline(&used.callers, self.now)),
             Line::default(),
         ];
-        let shown = used.callers.iter().take(self.lines).map(|caller| self.caller(caller, quiet));
-        lines.extend(shown);
+        let shown = || used.callers.iter().take(self.lines);
+        let names =
+            shown().map(|caller| visible(name(caller)).width()).filter(|width| *width <= NAME).max().unwrap_or(0);
+        lines.extend(shown().map(|caller| self.caller(caller, names, quiet)));
         if let Some(hidden) = used.callers.len().checked_sub(self.lines).filter(|hidden| *hidden > 0) {
             lines.push(Line { text: format!("  … and {hidden} more"), look: Look::Dim });
         }
         lines
     }
 
-    fn caller(&self, caller: &CallerView, quiet: Option<Duration>) -> Line {
+    fn caller(&self, caller: &CallerView, names: usize, quiet: Option<Duration>) -> Line {
         let Self { width, now, .. } = *self;
         let has_left = quiet.is_some_and(|quiet| is_quiet(caller, now, quiet));
         let mark = if has_left { "-" } else { "*" };
         let refused = if caller.refused > 0 { format!(", {} refused", caller.refused) } else { String::new() };
         let seen = when::relative(caller.last_seen_at.0, now);
-        let tail = format!("  {seen:>11}  {:>9}{refused}", caller.accepted);
-        let who = format!("{mark} {}  {}", visible(name(caller)), network(caller));
+        let tail = format!("  {seen:>11}  {:>6} uses{refused}", caller.accepted);
+        let name = visible(name(caller));
+        let blanks = " ".repeat(names.saturating_sub(name.width()) + 2);
+        let who = format!("{mark} {name}{blanks}{}", network(caller));
         let who = cut(&who, width.saturating_sub(tail.width()).max(12));
         let blanks = width.saturating_sub(who.width() + tail.width()).min(52usize.saturating_sub(who.width()));
         let text = format!("{who}{}{tail}", " ".repeat(blanks));
@@ -142,6 +165,16 @@ enum Look {
     Warning,
 }
 
+impl Look {
+    fn of(state: StateName) -> Self {
+        match state {
+            StateName::Active => Self::Good,
+            StateName::Retiring => Self::Warning,
+            StateName::Expired | StateName::Revoked | StateName::Purged => Self::Dim,
+        }
+    }
+}
+
 /// A line of a picture. It is cut and measured before it is coloured.
 #[derive(Debug, Clone, Default)]
 struct Line {
@@ -164,21 +197,6 @@ impl Line {
             Look::Warning => paint.yellow(&text),
         }
     }
-}
-
-fn side_by_side(left: &[Line], right: &[Line], width: usize) -> Vec<Line> {
-    let empty = Line::default();
-    let at = |lines: &[Line], n: usize| lines.get(n).unwrap_or(&empty).clone();
-    let joined = |n| {
-        let (left, right) = (at(left, n), at(right, n));
-        let text = cut(&left.text, width);
-        let blanks = " ".repeat(width.saturating_sub(text.width()) + 2);
-        let text = format!("{text}{blanks}{}", cut(&right.text, width));
-        // What both sides share can be coloured; half a line cannot.
-        let look = if left.look == right.look { left.look } else { Look::Plain };
-        Line { text: text.trim_end().to_owned(), look }
-    };
-    (0..left.len().max(right.len())).map(joined).collect()
 }
 
 /// Something that is not as it was.
@@ -249,20 +267,20 @@ impl Change<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use keyward_server::api::instant::Instant;
     use serde_json::json;
 
-    const OLD: &str = "cred_01h455vb4pex5vsknk084sn02q";
-    const NEW: &str = "cred_01h455vb4pex5vsknk084sn02r";
-    const NOW: Timestamp = Timestamp::from_seconds(1_795_435_200);
+    pub(in crate::watch) const OLD: &str = "cred_01h455vb4pex5vsknk084sn02q";
+    pub(in crate::watch) const NEW: &str = "cred_01h455vb4pex5vsknk084sn02r";
+    pub(in crate::watch) const NOW: Timestamp = Timestamp::from_seconds(1_795_435_200);
 
     fn ago(seconds: i64) -> Instant {
         Instant(Timestamp::from_seconds(NOW.as_seconds() - seconds))
     }
 
-    fn credential(id: &str, label: &str, successor: Option<&str>) -> CredentialView {
+    pub(in crate::watch) fn credential(id: &str, label: &str, successor: Option<&str>) -> CredentialView {
         let (state, retire_at) = match successor {
             Some(_) => ("retiring", Some(ago(-6 * 86400))),
             None => ("active", None),
@@ -276,7 +294,7 @@ mod tests {
         .unwrap()
     }
 
-    fn caller(id: &str, instance: &str, network: &str, seen: i64, accepted: i64) -> CallerView {
+    pub(in crate::watch) fn caller(id: &str, instance: &str, network: &str, seen: i64, accepted: i64) -> CallerView {
         serde_json::from_value(json!({
             "credential": id, "label": "", "state": "retiring", "client": "client_01h455vb4pex5vsknk084sn02q",
             "network": network, "user_agent": "press/2", "instance": instance, "first_seen_at": ago(90 * 86400),
@@ -306,14 +324,14 @@ OLD KEY  hall 3  cred_01h455vb4pex5vsknk084sn02q
 retiring, ends in 6 days (2026-11-29 12:00 UTC)
 2 callers, the last seen just now
 
-* press 7  192.0.2.7                                     just now       1204
-- press/2  elsewhere                                     25 h ago          3
+* press 7  192.0.2.7                                     just now    1204 uses
+- press/2  elsewhere                                     25 h ago       3 uses
 
 SUCCESSOR  hall 3, second  cred_01h455vb4pex5vsknk084sn02r
 active
 1 caller, the last seen 60 s ago
 
-* press 8  2001:db8::/64                                 60 s ago         12
+* press 8  2001:db8::/64                                 60 s ago      12 uses
 
 1 still to be moved (seen within 24 h); q leaves
 ";
@@ -328,6 +346,23 @@ active
         assert!(lines[4].starts_with("* press 7") && lines[4].contains("* press 8  2001:db8::/64"), "{picture}");
         assert!(lines.iter().all(|line| line.width() <= 150), "{picture}");
         assert_eq!(lines.last(), Some(&"the server is away"));
+    }
+
+    #[test]
+    fn each_side_has_its_colours_and_networks_stand_in_one_column() {
+        let mut standing = rotation();
+        standing.old.callers[0].instance = "hall 3 west".to_owned();
+        let picture = Frame { paint: Paint::always(), ..frame(150, 40) }.render(&standing, "");
+        let lines: Vec<_> = picture.lines().collect();
+        assert!(
+            lines[1].starts_with("\u{1b}[33mretiring") && lines[1].ends_with("\u{1b}[32mactive\u{1b}[0m"),
+            "{picture}"
+        );
+        assert!(lines[5].starts_with("\u{1b}[2m- press/2      elsewhere"), "{picture}");
+        assert!(
+            lines[4].starts_with("* hall 3 west  192.0.2.7 ") && lines[4].contains("  * press 8  2001"),
+            "{picture}"
+        );
     }
 
     #[test]

@@ -294,7 +294,7 @@ fn lifetime(seconds: u64) -> Result<Duration, ApiError> {
         return Ok(lifetime);
     }
     let (least, most) = (MIN_TOKEN_LIFETIME.as_secs(), MAX_TOKEN_LIFETIME.as_secs());
-    Err(ApiError::field("token_lifetime_seconds", format!("must be {least} to {most}")))
+    Err(ApiError::field("token_lifetime_seconds", format!("must be {least} to {most} seconds")))
 }
 
 async fn require_client(call: &Call, client: Option<ClientId>) -> Result<(), ApiError> {

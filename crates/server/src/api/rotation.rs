@@ -196,7 +196,7 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
     if !QUIET.contains(&quiet_for) {
         return Err(ApiError::field(
             "quiet_for_seconds",
-            "from 60 to 31622400 (a year); to end it whoever uses it, say force",
+            "from 60 seconds to 31622400 (a year); to end it whoever uses it, say force",
         ));
     }
     let finish = keyward_store::Finish { now: call.now, quiet_since: call.now.minus(quiet_for), force };

@@ -9,6 +9,7 @@ use keyward_model::time::Timestamp;
 use keyward_store::{CallerFilter, Concerned, Stretch};
 
 use crate::app::{App, StartError};
+use crate::callers::Written;
 use crate::notices::message::Message;
 use crate::notices::origin;
 
@@ -29,17 +30,36 @@ impl App {
                 .await?
             {}
         }
-        while self
-            .note_all(
-                NoticeKind::RevokedInUse,
-                self.store.list_revoked_in_use(lately(KEPT_AFTER_END), BATCH).await?,
-                now,
-            )
-            .await?
-        {}
-        let found = self.store.list_new_networks(lately(DAY), ESTABLISHED_AFTER, MOST_NEW_NETWORKS, BATCH);
-        self.note_all(NoticeKind::NewNetwork, found.await?, now).await?;
+        self.find_revoked_in_use(now).await?;
+        self.find_new_networks(lately(DAY), now).await?;
         self.forget_notices(now).await
+    }
+
+    /// Finds what callers who were written down just now are a reason for: they are not left waiting for the next look.
+    /// Should this fail, that look finds it.
+    pub(crate) async fn find_notices_of(&self, written: Written) -> Result<(), StartError> {
+        let now = self.clock.now();
+        if written.has_refused {
+            self.find_revoked_in_use(now).await?;
+        }
+        if let Some(since) = written.accepted_since {
+            // Whoever is new was first seen since then: all others are not even looked at.
+            let after = since.minus(Duration::from_millis(1)).max(now.minus(DAY));
+            self.find_new_networks(Stretch { after, until: now }, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn find_revoked_in_use(&self, now: Timestamp) -> Result<(), StartError> {
+        let ended = Stretch { after: now.minus(KEPT_AFTER_END), until: now };
+        while self.note_all(NoticeKind::RevokedInUse, self.store.list_revoked_in_use(ended, BATCH).await?, now).await? {
+        }
+        Ok(())
+    }
+
+    async fn find_new_networks(&self, seen: Stretch, now: Timestamp) -> Result<(), StartError> {
+        let found = self.store.list_new_networks(seen, ESTABLISHED_AFTER, (MOST_NEW_NETWORKS, now.minus(DAY)), BATCH);
+        self.note_all(NoticeKind::NewNetwork, found.await?, now).await.map(drop)
     }
 
     /// Notes what was found in one transaction; true if there may be more.

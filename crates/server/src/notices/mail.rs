@@ -70,7 +70,27 @@ impl Mailer {
                 Err(Problem::passing(format!("the mail server refuses this mail{code}")))
             }
             Err(error) if error.is_timeout() => Err(Problem::passing("the mail server does not answer in time")),
+            Err(error) if is_of_tls(&error) => {
+                Err(Problem::passing("the mail server's certificate is not good, or it speaks no TLS"))
+            }
+            // What the server offers is told to lettre alone, which says it in words.
+            Err(error) if error.is_client() && error.to_string().contains("STARTTLS") => {
+                Err(Problem::passing("the mail server offers no STARTTLS, which tls=required asks for"))
+            }
             Err(_) => Err(Problem::passing("the mail server cannot be reached, or does not speak SMTP")),
         }
     }
+}
+
+/// Whether it was TLS that failed, however deep that is told.
+fn is_of_tls(error: &lettre::transport::smtp::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(this) = cause {
+        let within = this.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if within.is_some_and(|within| within.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = this.source();
+    }
+    error.is_tls()
 }

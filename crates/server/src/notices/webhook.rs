@@ -22,6 +22,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Sends notices to webhooks.
 pub(super) struct Sender {
     allowed: Arc<[IpNet]>,
+    names: Arc<dyn Resolve>,
     clients: OnceCell<Clients>,
 }
 
@@ -41,7 +42,11 @@ pub(super) struct Post<'a> {
 
 impl Sender {
     pub(super) fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed: allowed.into(), clients: OnceCell::new() }
+        Self::by_names(allowed, Arc::new(System))
+    }
+
+    fn by_names(allowed: Vec<IpNet>, names: Arc<dyn Resolve>) -> Self {
+        Self { allowed: allowed.into(), names, clients: OnceCell::new() }
     }
 
     pub(super) fn takes_plain_http(&self) -> bool {
@@ -75,7 +80,11 @@ impl Sender {
         let build = |is_plain: bool| {
             reqwest::Client::builder()
                 .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
-                .dns_resolver(Arc::new(Resolver { allowed: Arc::clone(&self.allowed), is_plain }))
+                .dns_resolver(Arc::new(Guarded {
+                    names: Arc::clone(&self.names),
+                    allowed: Arc::clone(&self.allowed),
+                    is_plain,
+                }))
                 .https_only(!is_plain)
                 // A redirect, or a proxy of the environment, would lead around the check of the address.
                 .redirect(reqwest::redirect::Policy::none())
@@ -125,17 +134,32 @@ fn is_forbidden(error: &reqwest::Error) -> bool {
 #[error("{FORBIDDEN}")]
 struct Forbidden;
 
-/// Resolves names, and keeps back the addresses that may not be reached: what is connected to was checked.
-struct Resolver {
+/// Names as the system knows them.
+struct System;
+
+impl Resolve for System {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Resolves names, and keeps back the addresses that may not be reached. The name is asked for once, and what is
+/// connected to is what was checked: a name that answers otherwise the next time (DNS rebinding) gains nothing.
+struct Guarded {
+    names: Arc<dyn Resolve>,
     allowed: Arc<[IpNet]>,
     is_plain: bool,
 }
 
-impl Resolve for Resolver {
+impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let (allowed, is_plain) = (Arc::clone(&self.allowed), self.is_plain);
+        let asked = self.names.resolve(name);
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = asked.await?;
             let reaches = |address: &SocketAddr| {
                 let address = address.ip();
                 if is_plain { is_allowed(address, &allowed) } else { may_reach(address, &allowed) }
@@ -146,5 +170,86 @@ impl Resolve for Resolver {
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use keyward_model::entropy::Entropy;
+    use keyward_model::id::WebhookId;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_795_435_200);
+    /// Stands for an address of the public internet: it is open, the rest of this machine is not.
+    const OPEN: &str = "127.0.0.2";
+
+    /// A name that answers each time with the next of these.
+    struct Rebinding(Mutex<Vec<Vec<&'static str>>>);
+
+    impl Resolve for Rebinding {
+        fn resolve(&self, _: Name) -> Resolving {
+            let answer = self.0.lock().unwrap().remove(0);
+            let addresses: Vec<SocketAddr> = answer.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
+            Box::pin(async { Ok(Box::new(addresses.into_iter()) as Addrs) })
+        }
+    }
+
+    /// Takes one notice after the other, on this port if it is given.
+    async fn receiver(address: &str, port: u16) -> (u16, Arc<Mutex<usize>>) {
+        let listener = TcpListener::bind((address, port)).await.unwrap();
+        let (port, received) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(0)));
+        let count = Arc::clone(&received);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                *count.lock().unwrap() += 1;
+                drop(stream.read(&mut [0; 4096]).await);
+                drop(stream.write_all(b"HTTP/1.1 204 Told\r\nconnection: close\r\n\r\n").await);
+            }
+        });
+        (port, received)
+    }
+
+    #[tokio::test]
+    async fn a_name_that_answers_with_another_address_the_next_time_leads_nowhere_else() {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let (port, open) = receiver(OPEN, 0).await;
+        let (_, inside) = receiver("127.0.0.1", port).await;
+        let names = Arc::new(Rebinding(Mutex::new(vec![
+            vec![OPEN],
+            // Had the sender asked again to connect, this would be the answer.
+            vec!["127.0.0.1"],
+            vec!["127.0.0.1", OPEN],
+            vec!["127.0.0.1", "::1", "169.254.169.254"],
+        ])));
+        let sender = Sender::by_names(vec![format!("{OPEN}/32").parse().unwrap()], Arc::clone(&names) as _);
+        let entropy = Entropy::seeded(1);
+        let webhook = Webhook {
+            id: WebhookId::new(NOW, &entropy).unwrap(),
+            name: "chat".to_owned(),
+            url: format!("http://hooks.example:{port}/"),
+            kinds: Vec::new(),
+            created_at: NOW,
+            updated_at: NOW,
+            version: 1,
+        };
+        let secrets = [WebhookSecret::generate(&entropy).unwrap()];
+        let notice = NoticeId::new(NOW, &entropy).unwrap();
+        let send = async || {
+            let post = Post { webhook: &webhook, secrets: &secrets, notice, body: "{}".to_owned() };
+            sender.send(post, NOW).await.map_err(|problem| format!("{problem:?}"))
+        };
+        let came = || (*open.lock().unwrap(), *inside.lock().unwrap());
+
+        assert_eq!((send().await, came()), (Ok(()), (1, 0)));
+        assert_eq!(names.0.lock().unwrap().len(), 3, "the name was asked for once");
+        assert!(send().await.is_err_and(|why| why.contains("not on the public internet")));
+        assert_eq!((send().await, came()), (Ok(()), (2, 0)), "of several addresses those that may be reached");
+        assert!(send().await.is_err_and(|why| why.contains("not on the public internet")));
+        assert_eq!((came(), names.0.lock().unwrap().len()), ((2, 0), 0));
     }
 }
