@@ -298,6 +298,8 @@ on_both_databases! {
         });
         for (field, value) in [
             ("last_seen_at", json!("2026-11-23T12:01:01Z")),
+            ("last_seen_at", json!("2026-08-25T11:59:59Z")),
+            ("first_seen_at", json!("2026-08-25T11:59:59Z")),
             ("first_seen_at", json!("2026-11-23T12:00:01Z")),
             ("network", json!("somewhere")),
             ("count", json!(0)),

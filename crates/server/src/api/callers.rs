@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Path;
-use keyward_model::caller::{Caller, Network, NetworkError, Outcome, Sightings};
+use keyward_model::caller::{Caller, KEPT_UNSEEN, Network, NetworkError, Outcome, Sightings};
 use keyward_model::credential::StateName;
 use keyward_model::id::{ClientId, CredentialId};
 use keyward_store::{CallerFilter, CallerPlace, SeenCaller};
@@ -256,6 +256,13 @@ fn seen<'a>(call: &Call, reporter: ClientId, entry: &'a ReportedCaller) -> Resul
     let first_seen_at = entry.first_seen_at.map_or(last_seen_at, |at| at.0);
     if first_seen_at > last_seen_at {
         return Err(ApiError::field("first_seen_at", "must not be later than last_seen_at"));
+    }
+    // Counting them would bring back what is forgotten by then.
+    let oldest = call.now.minus(KEPT_UNSEEN);
+    for (field, at) in [("last_seen_at", last_seen_at), ("first_seen_at", first_seen_at)] {
+        if at < oldest {
+            return Err(ApiError::field(field, "must not be more than 90 days ago: older callers are forgotten"));
+        }
     }
     if !(1..=MOST_COUNTED).contains(&entry.count) {
         return Err(ApiError::field("count", format!("must be 1 to {MOST_COUNTED}")));
