@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Path;
-use keyward_model::caller::Outcome;
+use keyward_model::caller::{KEPT_UNSEEN, Outcome};
 use keyward_model::credential::{Credential, EndReason, Refused, State, StateName, hard_end};
 use keyward_model::event::Draft;
 use keyward_model::id::CredentialId;
@@ -37,8 +37,9 @@ use crate::respond::{ApiError, CallersRemain, Problem, ProblemDetails};
 const NAMED: usize = 20;
 /// More callers than a credential has: those told apart, and the others together.
 const ALL: u16 = 100;
-/// How long the quiet may be that is asked for. Whoever wants less does not want to know: that is `force`.
-const QUIET: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3600);
+/// How long the quiet may be that is asked for. Whoever wants less does not want to know: that is `force`. Of more nobody
+/// knows anything: those not seen for longer are forgotten.
+const QUIET: RangeInclusive<Duration> = Duration::from_secs(60)..=KEPT_UNSEEN;
 
 /// How a credential is replaced.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -84,7 +85,7 @@ pub struct Finish {
     /// End it even if it is in use.
     #[serde(default)]
     pub force: bool,
-    /// For how long nobody may have used it: from a minute to a year; 24 hours unless the server is set otherwise.
+    /// For how long nobody may have used it: from a minute to 90 days; 24 hours unless the server is set otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_for_seconds: Option<u64>,
 }
@@ -196,7 +197,7 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
     if !QUIET.contains(&quiet_for) {
         return Err(ApiError::field(
             "quiet_for_seconds",
-            "from 60 to 31622400 (a year); to end it whoever uses it, say force",
+            "from 60 to 7776000: callers that were not seen for 90 days are forgotten; to end it whoever uses it, say force",
         ));
     }
     let finish = keyward_store::Finish { now: call.now, quiet_since: call.now.minus(quiet_for), force };
