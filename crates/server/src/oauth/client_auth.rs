@@ -100,7 +100,9 @@ async fn verify(
     let Some(principal) = proven.filter(|principal| names(principal, presented.client_id)) else {
         return Ok(Err(Refusal::Unproven));
     };
-    if let Some(ended) = EndedKey::of(app, &principal, now) {
+    // Tokens end with whole seconds. In the second of its own end a key could only get one that is over already, and a
+    // client that is told "expires_in": 0 would ask again at once.
+    if let Some(ended) = EndedKey::of(app, &principal, now.end_of_second()) {
         return Ok(Err(Refusal::Ended(ended)));
     }
     if principal.client.disabled_at.is_some() || principal.client.kind == ClientKind::Public {
