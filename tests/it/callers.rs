@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::authority::{own_api, person};
+use crate::rotation::{path, rotate};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -134,11 +135,28 @@ on_both_databases! {
         ] {
             assert_eq!(ask(&server, &wrong, "guesser").await.status, StatusCode::UNAUTHORIZED);
         }
-        // Nor is whoever is let in and asks for what is not granted a user of the key.
-        let beyond = server.token_answer(&key, &[("scope", "Admin")]).await;
-        assert_eq!(beyond.body["error"], "invalid_scope");
         assert!(listed(&admin, &format!("clients/{}/callers", key.client_id)).await.is_empty());
         assert!(callers(&admin, &other).await.is_empty());
+    }
+
+    async fn whoever_has_the_right_key_uses_it_even_if_what_they_ask_for_is_not_granted(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        for (asked, error) in [
+            (("scope", "Admin"), "invalid_scope"),
+            (("scope", "\u{7f}"), "invalid_scope"),
+            (("resource", "https://nowhere.example"), "invalid_target"),
+        ] {
+            let refused = server.token_answer(&key, &[asked, ("instance", error)]).await;
+            assert_eq!(refused.body["error"], error, "{}", refused.body);
+        }
+        let found = callers(&admin, &key).await;
+        let mut found = counts(&found);
+        found.sort_unstable();
+        assert_eq!(found, [("invalid_scope", 2, 0), ("invalid_target", 1, 0)]);
+        rotate(&admin, &key, json!({})).await;
+        let refused = admin.post(&path(&key, "finish"), &json!({})).await;
+        assert_eq!(refused.body["callers"].as_array().unwrap().len(), 2, "its end would cut them off: {}", refused.body);
     }
 
     async fn an_api_that_only_asks_about_tokens_uses_its_key_too(server: TestServer) {
