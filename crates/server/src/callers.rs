@@ -5,7 +5,8 @@
 //! 3. What could not be written goes back, and is written with the next flush
 //!
 //! However many callers come while the database is away, memory holds 64 of a credential and 32,768 in all; whoever
-//! comes beyond that is counted in the one row of its credential for all others. No count is lost by it.
+//! comes beyond that is counted in the one row of its credential for all others. No count is lost by it. What others
+//! report is written down with their report, and never in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use keyward_model::caller::{Caller, MOST_CALLERS, Outcome, Shown, Sightings};
 use keyward_model::event::Actor;
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
-use keyward_store::{CallerCount, Origin, Store, StoreError};
+use keyward_store::{CallerCount, CountedCaller, Origin, Store, StoreError};
 use tokio::sync::Notify;
 
 use crate::app::App;
@@ -68,13 +69,8 @@ impl Callers {
 
     fn saw(&self, credential: CredentialId, caller: Shown<'_>, sightings: &Sightings) {
         if !self.memory.add_known(credential, caller, sightings) {
-            self.count(credential, &caller.caller(), sightings);
+            self.memory.add(credential, Some(&caller.caller()), sightings);
         }
-    }
-
-    /// Counts what was seen of a caller.
-    pub(crate) fn count(&self, credential: CredentialId, caller: &Caller<'_>, sightings: &Sightings) {
-        self.memory.add(credential, Some(caller), sightings);
     }
 
     /// Callers in memory that are not written down yet.
@@ -168,9 +164,11 @@ impl Memory {
         for at in 0..SHARDS {
             let credentials = std::mem::take(&mut *self.shard(at)).credentials;
             for (credential, tally) in credentials {
+                let known =
+                    tally.callers.into_iter().map(|(caller, sightings)| (CountedCaller::Known(caller), sightings));
+                let other = tally.other.map(|sightings| (CountedCaller::Together(None), sightings));
                 let count = |(caller, sightings)| CallerCount { credential, caller, sightings };
-                counts.extend(tally.callers.into_iter().map(|(caller, sightings)| count((Some(caller), sightings))));
-                counts.extend(tally.other.map(|sightings| count((None, sightings))));
+                counts.extend(known.chain(other).map(count));
             }
         }
         counts.sort_by_key(|count| count.credential);
@@ -184,7 +182,7 @@ impl Memory {
         while let Some(batch) = batches.next() {
             if let Err(error) = write(store, batch).await {
                 for count in [batch].into_iter().chain(batches).flatten() {
-                    self.add(count.credential, count.caller.as_ref(), &count.sightings);
+                    self.add(count.credential, count.caller.known(), &count.sightings);
                 }
                 return Err(error);
             }
@@ -270,7 +268,7 @@ mod tests {
         assert_eq!(held, SHARDS * MOST_IN_SHARD, "2000 credentials with 50 callers each fill every part");
         let counts = memory.take();
         assert_eq!(sum(&counts), 100_000);
-        let others = counts.iter().filter(|count| count.caller.is_none()).count();
+        let others = counts.iter().filter(|count| count.caller.known().is_none()).count();
         assert_eq!((counts.len(), others), (held + many.len(), many.len()), "one more for each credential");
         assert!(memory.take().is_empty());
     }
@@ -283,7 +281,7 @@ mod tests {
             seen(&memory, credential, &format!("press {n}"), n);
         }
         let counts = memory.take();
-        let other = counts.iter().find(|count| count.caller.is_none()).unwrap();
+        let other = counts.iter().find(|count| count.caller.known().is_none()).unwrap();
         assert_eq!((counts.len(), other.sightings.accepted, sum(&counts)), (65, 32, 160));
         assert_eq!((other.sightings.first_seen_at, other.sightings.last_seen_at), (at(64), at(79)));
     }
@@ -297,7 +295,7 @@ mod tests {
                 seen(&memory, credentials[*credential], &instance.to_string(), i64::try_from(n).unwrap());
                 if *is_away {
                     for count in memory.take().iter().rev() {
-                        memory.add(count.credential, count.caller.as_ref(), &count.sightings);
+                        memory.add(count.credential, count.caller.known(), &count.sightings);
                     }
                 }
             }
