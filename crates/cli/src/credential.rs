@@ -20,7 +20,7 @@ use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::watch::Watch;
 use crate::when::{self, End};
-use rotation::{ExtendRetirement, FinishRetirement, RotateCredential};
+use rotation::{CancelRotation, ExtendRetirement, FinishRetirement, RotateCredential};
 
 /// Manage credentials: API keys, which are OAuth client secrets
 #[derive(Subcommand)]
@@ -41,10 +41,7 @@ pub(crate) enum Credential {
     Issue(IssueCredential),
     Change(ChangeCredential),
     Rotate(RotateCredential),
-    /// Undo a rotation: the old key goes on, its successor is revoked
-    Cancel {
-        credential: CredentialId,
-    },
+    Cancel(CancelRotation),
     Extend(ExtendRetirement),
     Finish(FinishRetirement),
     /// Show from where a credential is used
@@ -134,7 +131,7 @@ impl Credential {
             Self::Issue(issue) => issue.run(global, &remote).await,
             Self::Change(change) => change.run(global, &remote).await,
             Self::Rotate(rotate) => rotate.run(global, &remote).await,
-            Self::Cancel { credential } => rotation::cancel(global, &remote, credential).await,
+            Self::Cancel(cancel) => cancel.run(global, &remote).await,
             Self::Extend(extend) => extend.run(global, &remote).await,
             Self::Finish(finish) => finish.run(global, &remote).await,
             Self::Callers { credential, options } => {

@@ -304,7 +304,7 @@ pub struct CallersRemain {
     /// What every refusal says.
     #[serde(flatten)]
     pub problem: ProblemDetails,
-    /// Who was seen, the most recent first; at most 20.
+    /// Who was seen, the most recent first, before those whom only others report; at most 20.
     pub callers: Vec<CallerView>,
 }
 

@@ -59,7 +59,23 @@ pub(crate) struct ExtendRetirement {
 #[derive(Args)]
 pub(crate) struct FinishRetirement {
     credential: CredentialId,
-    /// For how long nobody may have used it: 2h. The server's setting if absent, 24h by default.
+    #[command(flatten)]
+    unless_used: UnlessUsed,
+}
+
+/// Undo a rotation: the old key goes on, its successor is revoked, if nobody uses that
+#[derive(Args)]
+pub(crate) struct CancelRotation {
+    /// The old key.
+    credential: CredentialId,
+    #[command(flatten)]
+    unless_used: UnlessUsed,
+}
+
+/// What is ended only if it is not in use.
+#[derive(Args)]
+struct UnlessUsed {
+    /// For how long nobody may have used what is ended: 2h. The server's setting if absent, 24h by default.
     #[arg(long, value_name = "DURATION", value_parser = when::parse_duration)]
     quiet_for: Option<Duration>,
     /// End it even if it is in use.
@@ -103,10 +119,12 @@ impl RotateCredential {
     }
 }
 
-/// Undoes a rotation.
-pub(crate) async fn cancel(global: &Global, remote: &Remote, credential: CredentialId) -> anyhow::Result<()> {
-    let view: CredentialView = remote.act(&format!("credentials/{credential}/cancel")).await?;
-    global.answer(&view, |view| format!("{} is {} again; its successor has ended\n", view.id, view.state))
+impl CancelRotation {
+    /// Does it.
+    pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        let view = self.unless_used.end(global, remote, &format!("credentials/{}/cancel", self.credential)).await?;
+        global.answer(&view, |view| format!("{} is {} again; its successor has ended\n", view.id, view.state))
+    }
 }
 
 impl ExtendRetirement {
@@ -125,14 +143,19 @@ impl ExtendRetirement {
 impl FinishRetirement {
     /// Does it.
     pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
-        let finish =
-            Finish { force: self.force, quiet_for_seconds: self.quiet_for.map(|quiet_for| quiet_for.as_secs()) };
-        let path = format!("credentials/{}/finish", self.credential);
-        let view: CredentialView = match remote.post(&path, &finish).await {
-            Ok(view) => view,
-            Err(error) => return Err(refused(error, global)?),
-        };
+        let view = self.unless_used.end(global, remote, &format!("credentials/{}/finish", self.credential)).await?;
         global.answer(&view, |view| format!("{} is {}\n", view.id, view.state))
+    }
+}
+
+impl UnlessUsed {
+    /// Ends what is named so, or says who is in the way.
+    async fn end(&self, global: &Global, remote: &Remote, path: &str) -> anyhow::Result<CredentialView> {
+        let quiet_for_seconds = self.quiet_for.map(|quiet_for| quiet_for.as_secs());
+        match remote.post(path, &Finish { force: self.force, quiet_for_seconds }).await {
+            Ok(view) => Ok(view),
+            Err(error) => Err(refused(error, global)?),
+        }
     }
 }
 
