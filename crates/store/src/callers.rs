@@ -143,6 +143,13 @@ impl fmt::Display for CallerPlace {
     }
 }
 
+/// A place in the table of callers, in the order of its key; the default is before all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallerKey {
+    credential: String,
+    fingerprint: String,
+}
+
 /// A text that is no place in a list of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no place in a list of callers")]
@@ -247,6 +254,28 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// Goes through the table behind this place, a stretch of so many: gives those last seen before `before`, and where to
+    /// go on, from the beginning at the end. It only reads, so nobody who writes waits for it.
+    pub async fn list_unseen_callers(
+        &self,
+        after: &CallerKey,
+        before: Timestamp,
+        stretch: u16,
+    ) -> Result<(Vec<CallerKey>, CallerKey), StoreError> {
+        let sql = "SELECT credential, fingerprint, last_seen_at FROM callers WHERE (credential, fingerprint) > ($1, $2) \
+                   ORDER BY credential, fingerprint LIMIT $3";
+        let args = [after.credential.as_str().into(), after.fingerprint.as_str().into(), i64::from(stretch).into()];
+        let rows = self.query(sql, &args).await?;
+        let (mut unseen, mut last) = (Vec::new(), CallerKey::default());
+        for row in &rows {
+            last = CallerKey { credential: row.text(0)?, fingerprint: row.text(1)? };
+            if row.int(2)? < before.as_millis() {
+                unseen.push(last.clone());
+            }
+        }
+        Ok((unseen, if rows.len() == usize::from(stretch) { last } else { CallerKey::default() }))
+    }
+
     /// Of these credentials those on which this client may report: it is the own client of an API that the credential's
     /// client may use. Without a client, those that exist.
     pub async fn list_reportable(
@@ -313,11 +342,14 @@ impl Tx {
         self.execute(&format!("DELETE FROM callers WHERE {quiet}"), &args).await
     }
 
-    /// Forgets callers last seen before `before`; gives how many.
-    pub async fn forget_callers(&mut self, before: Timestamp, most: u16) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM callers WHERE (credential, fingerprint) IN \
-                   (SELECT credential, fingerprint FROM callers WHERE last_seen_at < $1 LIMIT $2)";
-        self.execute(sql, &[before.as_millis().into(), i64::from(most).into()]).await
+    /// Forgets these callers, those of them that were last seen before `before`.
+    pub async fn forget_callers(&mut self, unseen: &[CallerKey], before: Timestamp) -> Result<(), StoreError> {
+        let sql = "DELETE FROM callers WHERE credential = $1 AND fingerprint = $2 AND last_seen_at < $3";
+        let row = |key: &CallerKey| {
+            vec![key.credential.as_str().into(), key.fingerprint.as_str().into(), before.as_millis().into()]
+        };
+        let rows: Vec<Vec<Value>> = unseen.iter().map(row).collect();
+        self.tx.execute_each(sql, &rows).await.map(|_| ())
     }
 }
 
