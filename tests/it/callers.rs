@@ -95,6 +95,28 @@ on_both_databases! {
         assert!(of_client.iter().any(|c| c["label"] == "second" && c["instance"] == "press 8"), "{of_client:?}");
     }
 
+    async fn a_credential_tells_in_short_who_uses_it(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let path = format!("/api/v1/credentials/{}", key.credential());
+        assert_eq!(admin.get(&path).await.ok()["callers"], json!({ "seen_in_window": 0, "last_seen_at": null }));
+        uses(&server, &key, "press 7").await;
+        server.clock.advance(24 * 60 * MINUTE);
+        uses(&server, &key, "press 8").await;
+        let admin = server.api(&admin.secrets).await;
+        let in_short = |count, at| json!({ "seen_in_window": count, "last_seen_at": at });
+        assert_eq!(admin.get(&path).await.ok()["callers"], in_short(2, "2026-11-24T12:00:00Z"));
+        server.clock.advance(MINUTE);
+        assert_eq!(admin.get(&path).await.ok()["callers"], in_short(1, "2026-11-24T12:00:00Z"), "the window moves");
+        admin.revoke(&key).await;
+        server.clock.advance(24 * 60 * MINUTE);
+        ask(&server, &key, "press 9").await;
+        let admin = server.api(&admin.secrets).await;
+        assert_eq!(admin.get(&path).await.ok()["callers"], in_short(0, "2026-11-25T12:01:00Z"), "nobody was let in");
+        let listed = listed(&admin, &format!("clients/{}/credentials", key.client_id)).await;
+        assert!(listed.iter().all(|credential| credential.get("callers").is_none()), "{listed:?}");
+    }
+
     async fn whoever_comes_after_the_end_is_still_to_be_moved(server: TestServer) {
         let admin = server.admin().await;
         let key = admin.orders_key().await;

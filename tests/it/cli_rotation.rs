@@ -41,6 +41,8 @@ async fn a_key_is_replaced_finished_and_its_last_callers_are_named() {
 
     uses(&server, &client, &old_secret, "press-1").await;
     uses(&server, &client, &old_secret, "press-2").await;
+    let shown = person.does(&["credential", "show", &old]);
+    assert!(shown.contains("3 callers left, last seen just now"), "{shown}");
     let refused = person.tries(&["credential", "finish", &old]);
     assert_eq!((refused.code, refused.out.as_str()), (1, ""));
     let lines: Vec<_> = refused.err.lines().collect();

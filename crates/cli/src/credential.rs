@@ -6,6 +6,8 @@ mod scan;
 use clap::{Args, Subcommand};
 use keyward_model::credential::StateName;
 use keyward_model::id::CredentialId;
+use keyward_model::time::Timestamp;
+use keyward_server::api::callers::CallersInShort;
 use keyward_server::api::clients::ClientView;
 use keyward_server::api::credentials::{
     CredentialChange, CredentialQuery, CredentialView, IssuedCredential, NewCredential,
@@ -216,7 +218,16 @@ fn properties(credential: &CredentialView) -> String {
         ("ended", instant(credential.ended_at)),
         ("because", credential.end_reason.map_or_else(String::new, |reason| reason.to_string())),
         ("purged", instant(credential.purge_at)),
+        ("callers", credential.callers.map_or_else(String::new, |callers| in_short(credential.state, callers, now))),
     ])
+}
+
+/// `3 callers left, last seen 4 min ago`: of a key that retires those are still to be moved.
+fn in_short(state: StateName, callers: CallersInShort, now: Timestamp) -> String {
+    let CallersInShort { seen_in_window: count, last_seen_at } = callers;
+    let left = if state == StateName::Retiring { " left" } else { "" };
+    let seen = last_seen_at.map_or_else(String::new, |at| format!(", last seen {}", when::relative(at.0, now)));
+    format!("{count} caller{}{left}{seen}", if count == 1 { "" } else { "s" })
 }
 
 impl IssueCredential {

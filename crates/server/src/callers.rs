@@ -29,6 +29,8 @@ const SHARDS: usize = 64;
 const MOST_IN_SHARD: usize = 512;
 /// Callers written down by one transaction, so that nobody waits long behind it.
 const BATCH: usize = 500;
+/// How long whoever reads waits for what was just seen to be written down.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps count of who uses which credential.
 pub struct Callers {
@@ -83,11 +85,26 @@ impl Callers {
     /// Of a commit whose outcome stays unknown the counts are kept too: they may be added twice, and are never lost.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let (memory, store) = (Arc::clone(&self.memory), self.store.clone());
+        // Whoever gives up while another flush is under way leaves nothing behind, however long that one takes.
+        let alone = Arc::clone(&memory.flushing).lock_owned().await;
         // In a task of its own: whoever waits for it may give up, and what was taken out of memory must not go with them.
-        let flushing = tokio::spawn(async move { memory.flush(&store).await });
+        let flushing = tokio::spawn(async move {
+            let written = memory.flush(&store).await;
+            drop(alone);
+            written
+        });
         flushing
             .await
             .unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a flush of callers ended: {error}"))))
+    }
+
+    /// The same for whoever only reads of it: while the database does not write, what was written before is all there is.
+    pub(crate) async fn flush_if_possible(&self) {
+        let flushed = tokio::time::timeout(PATIENCE, self.flush()).await;
+        let late = |_| Err(StoreError::Unavailable(format!("nothing is written within {PATIENCE:?}")));
+        if let Err(error) = flushed.unwrap_or_else(late) {
+            tracing::warn!(%error, "callers are listed without those who came last");
+        }
     }
 
     /// The last flush, after the last request.
@@ -105,7 +122,7 @@ struct Memory {
     /// Woken when a part is full.
     full: Notify,
     /// Held by the flush under way: when another has waited for it, everything counted before is written.
-    flushing: tokio::sync::Mutex<()>,
+    flushing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -125,7 +142,7 @@ struct Tally {
 impl Default for Memory {
     fn default() -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, full: Notify::new(), flushing: tokio::sync::Mutex::default() }
+        Self { shards, full: Notify::new(), flushing: Arc::default() }
     }
 }
 
@@ -176,7 +193,6 @@ impl Memory {
     }
 
     async fn flush(&self, store: &Store) -> Result<(), StoreError> {
-        let _alone = self.flushing.lock().await;
         let counts = self.take();
         let mut batches = counts.chunks(BATCH);
         while let Some(batch) = batches.next() {

@@ -125,6 +125,27 @@ pub struct CallersCounted {
     pub unknown: usize,
 }
 
+/// The callers of one credential in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallersInShort {
+    /// How many were let in and seen within `[rotation] quiet_hours`: those that would be in the way of `finish` now.
+    pub seen_in_window: i64,
+    /// When one was last seen, whatever became of it; `null` if none is known.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen_at: Option<Instant>,
+}
+
+/// The callers of a credential in short, those among them that this node has seen just now.
+pub(super) async fn in_short(call: &Call, credential: CredentialId) -> Result<CallersInShort, ApiError> {
+    call.app.callers.flush_if_possible().await;
+    let since = call.now.minus(call.app.rotation.quiet_for());
+    let summary = call.app.store.summarize_callers(credential, since).await?;
+    Ok(CallersInShort {
+        seen_in_window: summary.iter().map(|seen| seen.recent).sum(),
+        last_seen_at: summary.iter().map(|seen| Instant(seen.last_seen_at)).max_by_key(|at| at.0),
+    })
+}
+
 impl From<SeenCaller> for CallerView {
     fn from(seen: SeenCaller) -> Self {
         Self {
@@ -195,7 +216,7 @@ async fn listed(call: &Call, of: CallerFilter, query: CallerQuery) -> Result<axu
     let after = after.map_err(|_| Problem::Malformed.because("cursor must be the next_cursor of a page"))?;
     let filter = CallerFilter { since: query.since.map(|at| at.0), outcome: query.outcome, ..of };
     // Whoever asks is told of everything that this node has seen.
-    call.app.callers.flush().await?;
+    call.app.callers.flush_if_possible().await;
     let found = call.app.store.list_callers(&filter, call.now, after.as_ref(), page.limit).await?;
     Ok(axum::Json(List::of(found, &page, |caller| caller.place().to_string(), CallerView::from)))
 }
