@@ -108,6 +108,29 @@ on_both_databases! {
         assert_eq!(counts(&callers(&admin, &key).await), [("monthly", 2, 0)]);
     }
 
+    async fn however_many_there_are_all_who_were_not_seen_for_long_are_forgotten_in_time(server: TestServer) {
+        let admin = server.admin().await;
+        let keys = [admin.orders_key().await, admin.issue(&admin.secrets.client_id, &json!({})).await];
+        let now = server.clock.now();
+        let (lately, long_ago) = (now.minus(DAY).as_millis(), now.minus(90 * DAY).as_millis() - 1);
+        for key in &keys {
+            // Every third was seen a day ago. More of them than are looked through at once.
+            server.execute(&format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2100) \
+                 INSERT INTO callers SELECT '{}', 'f' || i, '', '192.0.2.1', '', 'press ' || i, 1, \
+                 CASE WHEN i % 3 = 0 THEN {lately} ELSE {long_ago} END, 1, 0 FROM n",
+                key.credential()
+            )).await;
+        }
+        for _ in 0..4 {
+            server.app.run_schedule().await.unwrap();
+        }
+        for key in &keys {
+            let of_it = format!("SELECT count(*) FROM callers WHERE credential = '{}' AND instance <> ''", key.credential());
+            assert_eq!(server.count(&of_it).await, 700);
+        }
+    }
+
     async fn an_orderly_stop_loses_nothing(server: TestServer) {
         let admin = server.admin().await;
         let (key, secrets) = (admin.orders_key().await, admin.secrets);
@@ -136,6 +159,22 @@ on_both_databases! {
         let found = admin.get(&format!("{report}?limit=200")).await.ok();
         let counts = counts(found["items"].as_array().unwrap());
         assert_eq!((counts.len(), counts.iter().map(|(_, n, _)| n).sum::<i64>()), (65, 130));
+    }
+
+    async fn callers_are_listed_while_the_database_writes_nothing(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        uses(&server, &key, "written down").await;
+        server.app.callers.flush().await.unwrap();
+        uses(&server, &key, "on its way").await;
+        let writing = server.keep_from_writing().await;
+        let found = callers(&admin, &key).await;
+        assert_eq!(counts(&found), [("written down", 1, 0)]);
+        let shown = admin.get(&format!("/api/v1/credentials/{}", key.credential())).await.ok();
+        assert_eq!(shown["callers"]["seen_in_window"], 1);
+        writing.release().await;
+        server.app.callers.flush().await.unwrap();
+        assert_eq!(callers(&admin, &key).await.len(), 2, "nothing is lost");
     }
 
     async fn use_is_not_written_into_the_event_log(server: TestServer) {

@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::authority::{own_api, person};
+use crate::rotation::{path, rotate};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -42,7 +43,7 @@ pub(crate) fn counts(callers: &[Value]) -> Vec<(&str, i64, i64)> {
 }
 
 /// The client of an API, as which it reports what it sees.
-async fn gateway<'a>(admin: &Api<'a>, server: &'a TestServer, api: &str) -> Api<'a> {
+pub(crate) async fn gateway<'a>(admin: &Api<'a>, server: &'a TestServer, api: &str) -> Api<'a> {
     let (_, key) = reporter(admin, api).await;
     server.api(&key).await
 }
@@ -55,7 +56,7 @@ async fn reporter(admin: &Api<'_>, api: &str) -> (String, Secrets) {
     (client, key)
 }
 
-async fn api_of(admin: &Api<'_>, key: &Secrets) -> String {
+pub(crate) async fn api_of(admin: &Api<'_>, key: &Secrets) -> String {
     let client = admin.get(&format!("/api/v1/clients/{}", key.client_id)).await.ok();
     client["apis"][0].as_str().unwrap().to_owned()
 }
@@ -92,6 +93,28 @@ on_both_databases! {
         let of_client = listed(&admin, &format!("clients/{}/callers?{since}", old.client_id)).await;
         assert_eq!(of_client.len(), 2);
         assert!(of_client.iter().any(|c| c["label"] == "second" && c["instance"] == "press 8"), "{of_client:?}");
+    }
+
+    async fn a_credential_tells_in_short_who_uses_it(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let path = format!("/api/v1/credentials/{}", key.credential());
+        assert_eq!(admin.get(&path).await.ok()["callers"], json!({ "seen_in_window": 0, "last_seen_at": null }));
+        uses(&server, &key, "press 7").await;
+        server.clock.advance(24 * 60 * MINUTE);
+        uses(&server, &key, "press 8").await;
+        let admin = server.api(&admin.secrets).await;
+        let in_short = |count, at| json!({ "seen_in_window": count, "last_seen_at": at });
+        assert_eq!(admin.get(&path).await.ok()["callers"], in_short(2, "2026-11-24T12:00:00Z"));
+        server.clock.advance(MINUTE);
+        assert_eq!(admin.get(&path).await.ok()["callers"], in_short(1, "2026-11-24T12:00:00Z"), "the window moves");
+        admin.revoke(&key).await;
+        server.clock.advance(24 * 60 * MINUTE);
+        ask(&server, &key, "press 9").await;
+        let admin = server.api(&admin.secrets).await;
+        assert_eq!(admin.get(&path).await.ok()["callers"], in_short(0, "2026-11-25T12:01:00Z"), "nobody was let in");
+        let listed = listed(&admin, &format!("clients/{}/credentials", key.client_id)).await;
+        assert!(listed.iter().all(|credential| credential.get("callers").is_none()), "{listed:?}");
     }
 
     async fn whoever_comes_after_the_end_is_still_to_be_moved(server: TestServer) {
@@ -134,11 +157,28 @@ on_both_databases! {
         ] {
             assert_eq!(ask(&server, &wrong, "guesser").await.status, StatusCode::UNAUTHORIZED);
         }
-        // Nor is whoever is let in and asks for what is not granted a user of the key.
-        let beyond = server.token_answer(&key, &[("scope", "Admin")]).await;
-        assert_eq!(beyond.body["error"], "invalid_scope");
         assert!(listed(&admin, &format!("clients/{}/callers", key.client_id)).await.is_empty());
         assert!(callers(&admin, &other).await.is_empty());
+    }
+
+    async fn whoever_has_the_right_key_uses_it_even_if_what_they_ask_for_is_not_granted(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        for (asked, error) in [
+            (("scope", "Admin"), "invalid_scope"),
+            (("scope", "\u{7f}"), "invalid_scope"),
+            (("resource", "https://nowhere.example"), "invalid_target"),
+        ] {
+            let refused = server.token_answer(&key, &[asked, ("instance", error)]).await;
+            assert_eq!(refused.body["error"], error, "{}", refused.body);
+        }
+        let found = callers(&admin, &key).await;
+        let mut found = counts(&found);
+        found.sort_unstable();
+        assert_eq!(found, [("invalid_scope", 2, 0), ("invalid_target", 1, 0)]);
+        rotate(&admin, &key, json!({})).await;
+        let refused = admin.post(&path(&key, "finish"), &json!({})).await;
+        assert_eq!(refused.body["callers"].as_array().unwrap().len(), 2, "its end would cut them off: {}", refused.body);
     }
 
     async fn an_api_that_only_asks_about_tokens_uses_its_key_too(server: TestServer) {
@@ -270,6 +310,76 @@ on_both_databases! {
         assert_eq!(found.iter().filter(|caller| caller["network"] == "2001:db8::/64").count(), 1);
     }
 
+    async fn what_others_report_hides_nobody_whom_the_server_sees(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let gateway = gateway(&admin, &server, &api_of(&admin, &key).await).await;
+        let entry = |n: usize| json!({
+            "credential": key.credential(), "network": "192.0.2.7", "instance": format!("made up {n}"),
+            "last_seen_at": "2026-11-23T12:00:00Z", "count": 1,
+        });
+        let report = |many: usize| json!({ "callers": (0..many).map(entry).collect::<Vec<_>>() });
+        gateway.post("/api/v1/callers", &report(70)).await.ok();
+        admin.post("/api/v1/callers", &report(1)).await.ok();
+        server.clock.advance(MINUTE);
+        for n in 0..66 {
+            uses(&server, &key, &format!("press {n}")).await;
+        }
+        let all = listed(&admin, &format!("credentials/{}/callers?limit=200", key.credential())).await;
+        let by = |reporter: Value| all.iter().filter(move |caller| caller["reporter"] == reporter);
+        let together = |reporter: &Value| by(reporter.clone()).find(|c| c["network"] == "").map(|c| c["accepted"].clone());
+        let (gateways, admins) = (json!(gateway.secrets.client_id), json!(admin.secrets.client_id));
+        for (reporter, entries, beyond) in [(json!(null), 65, Some(json!(2))), (gateways, 65, Some(json!(6))), (admins, 1, None)] {
+            assert_eq!((by(reporter.clone()).count(), together(&reporter)), (entries, beyond), "{reporter}");
+        }
+
+        // Whoever is to be moved is named first, and beside the others stands whose word it is.
+        let (gateways, admins) = (&gateway.secrets.client_id, &admin.secrets.client_id);
+        rotate(&admin, &key, json!({})).await;
+        let finish = path(&key, "finish");
+        let refused = admin.post(&finish, &json!({})).await;
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.starts_with("131 callers used this credential in the last 24 h ("), "{detail}");
+        for said in [format!("65 of them as {gateways} reports"), format!("1 of them as {admins} reports")] {
+            assert!(detail.contains(&said), "{detail}");
+        }
+        let named = refused.body["callers"].as_array().unwrap();
+        assert!(named.len() == 20 && named.iter().all(|caller| caller["reporter"].is_null()), "{named:?}");
+        server.clock.advance(Duration::from_secs(24 * 3600 + 1));
+        let admin = server.api(&admin.secrets).await;
+        let alone = json!({ "callers": [{ "credential": key.credential(), "network": "192.0.2.7", "count": 1,
+                                          "last_seen_at": "2026-11-24T12:00:30Z" }] });
+        admin.post("/api/v1/callers", &alone).await.ok();
+        let refused = admin.post(&finish, &json!({})).await;
+        assert_eq!(refused.body["detail"], format!("1 caller used this credential in the last 24 h (1 of them as {admins} reports): \
+                                                    move them to its successor, or end it under them with force"));
+        assert_eq!(refused.body["callers"][0]["reporter"], json!(admins));
+    }
+
+    async fn a_report_repeated_under_one_key_counts_once_and_is_answered_alike(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let gateway = gateway(&admin, &server, &api_of(&admin, &key).await).await;
+        let of = |credential: String, count: i64| json!({
+            "credential": credential, "network": "192.0.2.7", "last_seen_at": "2026-11-23T12:00:00Z", "count": count,
+        });
+        let nobody = "cred_01h455vb4pex5vsknk084sn02q".to_owned();
+        let report = json!({ "callers": [of(key.credential(), 40), of(nobody, 1)] });
+        let send = async |report: &Value| {
+            let request = gateway.request(reqwest::Method::POST, "/api/v1/callers").header("idempotency-key", "minute 12:00");
+            Answer::of(request.json(report)).await
+        };
+        let (one, two) = tokio::join!(send(&report), send(&report));
+        for answer in [one, two, send(&report).await] {
+            assert_eq!(answer.ok(), json!({ "counted": 1, "unknown": 1 }));
+        }
+        assert_eq!(counts(&callers(&admin, &key).await), [("", 40, 0)]);
+        let other = send(&json!({ "callers": [of(key.credential(), 41)] })).await;
+        assert_eq!(other.status, StatusCode::CONFLICT, "{}", other.body);
+        gateway.post("/api/v1/callers", &report).await.ok();
+        assert_eq!(counts(&callers(&admin, &key).await), [("", 80, 0)], "without a key each report counts");
+    }
+
     async fn a_reporter_is_believed_about_the_keys_of_its_own_api_only(server: TestServer) {
         let admin = server.admin().await;
         let key = admin.orders_key().await;
@@ -298,6 +408,8 @@ on_both_databases! {
         });
         for (field, value) in [
             ("last_seen_at", json!("2026-11-23T12:01:01Z")),
+            ("last_seen_at", json!("2026-08-25T11:59:59Z")),
+            ("first_seen_at", json!("2026-08-25T11:59:59Z")),
             ("first_seen_at", json!("2026-11-23T12:00:01Z")),
             ("network", json!("somewhere")),
             ("count", json!(0)),

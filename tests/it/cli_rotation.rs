@@ -41,6 +41,8 @@ async fn a_key_is_replaced_finished_and_its_last_callers_are_named() {
 
     uses(&server, &client, &old_secret, "press-1").await;
     uses(&server, &client, &old_secret, "press-2").await;
+    let shown = person.does(&["credential", "show", &old]);
+    assert!(shown.contains("3 callers left, last seen just now"), "{shown}");
     let refused = person.tries(&["credential", "finish", &old]);
     assert_eq!((refused.code, refused.out.as_str()), (1, ""));
     let lines: Vec<_> = refused.err.lines().collect();
@@ -86,7 +88,15 @@ async fn a_failed_roll_out_is_undone_in_one_command() {
     assert_eq!((text(&rotated["label"]).as_str(), text(&rotated["scope"]).as_str()), ("second", "Worker"));
     assert!(secret.starts_with("kw_") && rotated["expires_at"].is_string());
 
-    let undone = person.does(&["credential", "cancel", &old]);
+    uses(&server, &text(&rotated["client_id"]), &secret, "press-1").await;
+    let refused = person.tries(&["credential", "cancel", &old]);
+    assert!(refused.err.starts_with("error: 1 caller used its successor in the last 24 h"), "{}", refused.err);
+    assert!(
+        refused.code == 1 && refused.err.contains("press-1") && refused.err.contains("hint: --force"),
+        "{}",
+        refused.err
+    );
+    let undone = person.does(&["credential", "cancel", &old, "--force"]);
     assert_eq!(undone, format!("{old} is active again; its successor has ended\n"));
     assert_eq!(person.json(&["credential", "show", &new])["state"], "revoked");
     let shown = person.json(&["credential", "show", &old]);

@@ -46,7 +46,7 @@ on_both_databases! {
         assert_eq!(warned.header("cache-control"), "no-store");
         assert!(warned.body["access_token"].is_string() && warned.body["expires_in"] == 600);
         assert!(is_silent(&server.token_answer(&new, &[]).await), "its successor is healthy");
-        admin.act(&path(&old, "cancel")).await.ok();
+        admin.post(&path(&old, "cancel"), &json!({ "force": true })).await.ok();
         assert!(is_silent(&server.token_answer(&old, &[]).await), "and so is it after the rotation was cancelled");
     }
 
@@ -61,6 +61,22 @@ on_both_databases! {
             "this key ends on 2026-12-24 12:00 UTC: have it rotated before then; ask admin"
         );
         assert_eq!(warned.header("keyward-key-expires"), "Thu, 24 Dec 2026 12:00:00 GMT");
+    }
+
+    async fn no_key_gets_a_token_that_is_over_when_it_arrives(server: TestServer) {
+        let admin = server.admin().await;
+        let client = admin.orders_key().await.client_id;
+        let key = admin.issue(&client, &json!({ "expires_at": "2026-11-23T12:00:10.5Z" })).await;
+        let whole = admin.issue(&client, &json!({ "expires_at": "2026-11-23T12:00:10Z" })).await;
+        server.clock.advance(Duration::from_millis(9_999));
+        for last in [&key, &whole] {
+            let answer = server.token_answer(last, &[]).await;
+            assert_eq!((answer.status, &answer.body["expires_in"]), (StatusCode::OK, &json!(1)), "{}", answer.body);
+        }
+        server.clock.advance(Duration::from_millis(1));
+        let refused = server.token_answer(&key, &[]).await;
+        assert_eq!((refused.status, &refused.body["error"]), (StatusCode::UNAUTHORIZED, &json!("invalid_client")));
+        assert_eq!((&refused.body["key_state"], &refused.body["key_ended_at"]), (&json!("expired"), &json!(1_795_435_210)));
     }
 
     async fn an_ended_key_is_told_why_when_and_whom_to_ask(server: TestServer) {

@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::authority::person;
+use crate::callers::{api_of, callers, counts, gateway};
 
 /// A server on which three of each are too many.
 async fn narrow(db: Db) -> TestServer {
@@ -67,6 +68,31 @@ async fn whoever_manages_their_own_makes_so_many_changes_and_then_waits_as_told(
     }
     server.clock.advance(std::time::Duration::from_secs(60));
     olga.patch(&path, &json!({ "name": "one more" })).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_reports_callers_so_often_and_then_waits_as_told() {
+    let server = narrow(Db::Sqlite).await;
+    let admin = server.admin().await;
+    let key = admin.orders_key().await;
+    let gateway = gateway(&admin, &server, &api_of(&admin, &key).await).await;
+    let report = json!({ "callers": [{
+        "credential": key.credential(), "network": "192.0.2.7", "last_seen_at": "2026-11-23T12:00:00Z", "count": 1,
+    }] });
+    for _ in 0..20 {
+        gateway.post("/api/v1/callers", &report).await.ok();
+    }
+    let refused = gateway.post("/api/v1/callers", &report).await;
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (StatusCode::TOO_MANY_REQUESTS, "60"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(counts(&callers(&admin, &key).await), [("", 20, 0)]);
+    for _ in 0..30 {
+        admin.post("/api/v1/callers", &report).await.ok();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

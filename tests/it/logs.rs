@@ -266,3 +266,26 @@ async fn a_database_that_fails_is_logged_with_the_request_that_met_it_and_withou
     assert_eq!(line.expect("a line")["level"], "ERROR");
     visitor.check(database.url().split(':').nth(2).and_then(|rest| rest.split('@').next()));
 }
+
+#[tokio::test]
+async fn a_network_that_hammers_does_not_fill_the_log() {
+    let settings = [
+        ("KEYWARD_LIMITS_FAILURES_BURST", "3"),
+        ("KEYWARD_LIMITS_FAILURES_PER_MINUTE", "1"),
+        ("KEYWARD_LOG_FORMAT", "json"),
+    ];
+    let process = Process::serve(&settings).await;
+    let mut visitor = Visitor::new(&process);
+    let before = lines(&process.log()).len();
+    for n in 0..60 {
+        let guess = visitor.request(Method::POST, "/token").basic_auth(format!("client_{n}"), Some("wrong"));
+        visitor.ask(guess.form(&[("grant_type", "client_credentials")])).await;
+        let report = visitor.request(Method::POST, "/leaks").json(&json!({ "key": "wrong" }));
+        assert_eq!(visitor.ask(report).await.status == StatusCode::TOO_MANY_REQUESTS, n > 0, "{n}");
+    }
+    let log = lines(&process.log());
+    let told = |message: &str| log.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
+    let refused = told("too many reports of what is no key").len() + told("too many failed authentications").len();
+    assert!(log.len() - before < 20 && (1..=2).contains(&refused), "{log:?}");
+    assert!(told("answered").iter().all(|line| line["status"] != 429), "{log:?}");
+}

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use keyward_tests::keyward::Process;
 use keyward_tests::postgres::PrivateCluster;
+use keyward_tests::receiver::{self, Receiver};
 use keyward_tests::server::{Answer, Db, Secrets, TestServer};
 use reqwest::{Client, StatusCode};
 use tokio::time::{Instant, sleep};
+
+use crate::webhooks::new_webhook;
 
 /// Samples by name and labels, as they are written.
 type Samples = BTreeMap<String, f64>;
@@ -114,6 +117,40 @@ async fn the_log_and_the_signing_keys_are_measured() {
     assert_eq!(after["keyward_event_log_applied"], after["keyward_event_log_last"]);
     assert_eq!((after["keyward_event_log_lag"], after["keyward_database_up"]), (0.0, 1.0));
     assert_eq!(after["keyward_signing_key_age_seconds{algorithm=\"ES256\"}"], 3600.0);
+}
+
+#[tokio::test]
+async fn deliveries_are_measured_by_channel_and_by_what_became_of_them() {
+    let server = TestServer::start(Db::Sqlite).await;
+    let admin = server.admin().await;
+    let receiver = Receiver::start().await;
+    let webhook = new_webhook(&admin, &receiver, &[]).await;
+    let test = format!("/api/v1/webhooks/{}/test", webhook["id"].as_str().unwrap());
+    // Of a receiver that says 410 the second delivery is dead at once; the first is tried again.
+    for (status, outcome) in [(500, "failed"), (410, "dead"), (204, "sent")] {
+        let sample = format!("keyward_deliveries_total{{channel=\"webhook\",outcome=\"{outcome}\"}}");
+        receiver.answers(receiver::Answer::Status(status));
+        let before = measure(&server).await;
+        admin.act(&test).await.ok();
+        let counted = async {
+            loop {
+                let after = measure(&server).await;
+                if after[&sample] >= before[&sample] + 1.0 {
+                    return after;
+                }
+                server.app.send_notices().await.unwrap();
+            }
+        };
+        let after = tokio::time::timeout(Duration::from_secs(20), counted).await.expect(outcome);
+        assert!(after["keyward_deliveries_total{channel=\"mail\",outcome=\"sent\"}"] < 1.0, "there is no mail here");
+    }
+    let before = measure(&server).await;
+    let due = "keyward_deliveries_due{channel=\"webhook\"}";
+    assert_eq!((before[due], before["keyward_deliveries_due{channel=\"mail\"}"]), (0.0, 0.0));
+    let writing = server.keep_from_writing().await;
+    server.clock.advance(Duration::from_secs(60));
+    assert_eq!(measure(&server).await[due], 1.0, "what failed is due again, and nobody can take it");
+    writing.release().await;
 }
 
 #[tokio::test]

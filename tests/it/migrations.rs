@@ -71,6 +71,16 @@ const FIXTURES: &[Fixture] = &[
                    JOIN users o ON o.id = t.owner JOIN users n ON n.id = t.offered_to",
         answer: "olga sam orders",
     },
+    Fixture {
+        version: 5,
+        rows: &[
+            "INSERT INTO callers VALUES ('cred_01h455vb4pex5vsknk084sn02q', 'otherclient_01h455vb4pex5vsknk084sn02q', \
+             'client_01h455vb4pex5vsknk084sn02q', '', 'other', '', 1, 2, 5, 0)",
+        ],
+        question: "SELECT c.user_agent || ' ' || o.name FROM callers c JOIN clients o ON o.id = c.reporter \
+                   WHERE c.network = ''",
+        answer: "other orders",
+    },
 ];
 
 async fn step_by_step(url: &str) {

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyward_tests::on_both_databases;
+use keyward_tests::postgres::PrivateCluster;
 use keyward_tests::server::{Db, Secrets, TestServer};
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::rotation::{path, rotate};
 
@@ -119,6 +124,72 @@ async fn without_notifications_polling_brings_the_change_within_the_bound() {
     refused_within_the_bound(&two, &key).await;
     drop(client);
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_hangs_is_doubted_as_soon_as_one_that_refuses() {
+    for (stop, revive) in [
+        (PrivateCluster::freeze as fn(&PrivateCluster), PrivateCluster::thaw as fn(&PrivateCluster)),
+        (PrivateCluster::kill_9, PrivateCluster::start_again),
+    ] {
+        let cluster = PrivateCluster::start();
+        let server = TestServer::start_on(cluster.database().await).await;
+        let key = server.admin().await.orders_key().await;
+        server.token(&key, &[]).await;
+        stop(&cluster);
+        let stopped = Instant::now();
+        // Who is not answered at once is not answered from memory.
+        let from_memory = async || {
+            let request = server.form("/token", &key, &[("grant_type", "client_credentials")]);
+            let answer = request.timeout(Duration::from_millis(250)).send().await;
+            answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
+        };
+        assert!(from_memory().await, "a moment is no outage");
+        while from_memory().await {
+            assert!(stopped.elapsed() < Duration::from_secs(10), "it is never doubted");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let took = stopped.elapsed();
+        assert!((1200..3200).contains(&took.as_millis()), "{took:?}");
+        revive(&cluster);
+        let again = async {
+            while !from_memory().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), again).await.expect("the doubt does not end");
+    }
+}
+
+on_both_databases! {
+    async fn after_a_doubt_everything_is_read_anew(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        assert_eq!(server.token_answer(&key, &[]).await.body["expires_in"], 600);
+        server.execute("ALTER TABLE events RENAME TO away").await;
+        // As after a failover to a database that knows of other things than the log that was followed.
+        server.execute("UPDATE apis SET token_lifetime_s = 300 WHERE audience = 'https://orders.example'").await;
+        server.execute("UPDATE clients SET res = 'plant/7/line/3' WHERE name = 'orders-sync'").await;
+        let until = async |member: &str, value: serde_json::Value| {
+            let waiting = async {
+                loop {
+                    let token = server.token_answer(&key, &[]).await.body;
+                    let payload = token["access_token"].as_str().and_then(|token| token.split('.').nth(1));
+                    let claims = payload.map(|payload| URL_SAFE_NO_PAD.decode(payload).unwrap());
+                    let claims: serde_json::Value = serde_json::from_slice(&claims.unwrap()).unwrap();
+                    if token[member] == value || claims[member] == value {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(member);
+        };
+        until("res", json!(["plant/7/line/3"])).await;
+        assert_eq!(server.token_answer(&key, &[]).await.body["expires_in"], 600, "in doubt, what is kept as a whole stays");
+        server.execute("ALTER TABLE away RENAME TO events").await;
+        until("expires_in", json!(300)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -159,10 +159,11 @@ on_both_databases! {
     async fn a_cancelled_rotation_leaves_the_old_key_as_it_was_and_ends_the_new_one(server: TestServer) {
         let admin = server.admin().await;
         let old = admin.orders_key().await;
-        let before = view(&admin, &old).await;
+        let mut before = view(&admin, &old).await;
+        assert_eq!(before.as_object_mut().unwrap().remove("callers"), Some(json!({ "seen_in_window": 0, "last_seen_at": null })));
         let new = rotate(&admin, &old, json!({})).await;
         let token = server.token(&new, &[]).await;
-        assert_eq!(admin.act(&path(&old, "cancel")).await.ok(), before);
+        assert_eq!(admin.post(&path(&old, "cancel"), &json!({ "force": true })).await.ok(), before);
         assert!(works(&server, &old).await && !works(&server, &new).await);
         assert_eq!(server.introspect(&old, &token).await, json!({ "active": false }));
         server.clock.advance(8 * DAY);
@@ -173,7 +174,7 @@ on_both_databases! {
         let admin = server.api(&admin.secrets).await;
         let leaked = rotate(&admin, &old, json!({})).await;
         admin.revoke(&leaked).await;
-        assert_eq!(admin.act(&path(&old, "cancel")).await.ok()["state"], "active");
+        assert_eq!(admin.post(&path(&old, "cancel"), &json!({})).await.ok()["state"], "active");
         let kinds = events(&admin, &leaked).await;
         assert_eq!(kinds.iter().filter(|event| event["kind"] == "credential.revoked").count(), 1, "revoked once");
     }
@@ -183,11 +184,11 @@ on_both_databases! {
         let first = admin.orders_key().await;
         let second = rotate(&admin, &first, json!({})).await;
         let third = rotate(&admin, &second, json!({})).await;
-        let refused = problem(&admin.act(&path(&first, "cancel")).await);
+        let refused = problem(&admin.post(&path(&first, "cancel"), &json!({})).await);
         assert_eq!(refused.0, 409);
         assert!(refused.1.contains(&format!("its successor {} was rotated too", second.credential())), "{refused:?}");
-        admin.act(&path(&second, "cancel")).await.ok();
-        admin.act(&path(&first, "cancel")).await.ok();
+        admin.post(&path(&second, "cancel"), &json!({})).await.ok();
+        admin.post(&path(&first, "cancel"), &json!({})).await.ok();
         assert!(works(&server, &first).await && !works(&server, &second).await && !works(&server, &third).await);
     }
 
@@ -240,7 +241,7 @@ on_both_databases! {
 
         // Another window, another verdict; none so short that it would be force by another name.
         let window = |seconds: u64| json!({ "quiet_for_seconds": seconds });
-        for wrong in [0, 59, 366 * 86_400 + 1, u64::MAX] {
+        for wrong in [0, 59, 90 * 86_400 + 1, u64::MAX] {
             let refused = admin.post(&path(&old, "finish"), &window(wrong)).await;
             assert_eq!((refused.status.as_u16(), &refused.body["field"]), (422, &json!("quiet_for_seconds")));
         }
@@ -251,6 +252,48 @@ on_both_databases! {
         assert!(!works(&server, &old).await);
         let again = admin.post(&path(&old, "finish"), &json!({})).await.ok();
         assert_eq!(again, finished, "whoever missed the answer may ask again");
+    }
+
+    async fn a_rotation_is_not_cancelled_under_those_who_have_moved_to_the_successor(server: TestServer) {
+        let admin = server.admin().await;
+        let old = admin.orders_key().await;
+        let new = rotate(&admin, &old, json!({})).await;
+        uses(&server, &old, "press-1").await;
+        uses(&server, &new, "press-2").await;
+        let cancel = path(&old, "cancel");
+        let refused = admin.post(&cancel, &json!({})).await;
+        assert_eq!((refused.status, &refused.body["type"]), (StatusCode::CONFLICT, &json!("urn:keyward:problem:callers-remain")));
+        assert_eq!(refused.body["detail"], "1 caller used its successor in the last 24 h: move them back to this credential, \
+                                            or end the successor under them with force");
+        assert_eq!(*refused.body["callers"].as_array().unwrap(), callers(&admin, &new).await, "whoever uses the old one stays");
+        assert_eq!(view(&admin, &old).await["state"], "retiring");
+        assert!(works(&server, &new).await, "a refused cancel changes nothing");
+
+        server.clock.advance(2 * HOUR);
+        let admin = server.api(&admin.secrets).await;
+        for (body, field) in [
+            (json!({ "quiet_for_seconds": 59 }), "quiet_for_seconds"),
+            (json!({ "quiet_for_seconds": 90 * 86_400 + 1 }), "quiet_for_seconds"),
+        ] {
+            let wrong = admin.post(&cancel, &body).await;
+            assert_eq!((wrong.status.as_u16(), &wrong.body["field"]), (422, &json!(field)), "{}", wrong.body);
+        }
+        assert_eq!(admin.post(&cancel, &json!({ "quiet_for_seconds": 7201 })).await.status, StatusCode::CONFLICT);
+        assert_eq!(admin.post(&cancel, &json!({ "quiet_for_seconds": 3600 })).await.ok()["state"], "active");
+        assert!(works(&server, &old).await && !works(&server, &new).await);
+
+        // Force is told; and a successor that has ended is in nobody's use, whoever was seen with it.
+        let second = rotate(&admin, &old, json!({})).await;
+        uses(&server, &second, "press-2").await;
+        admin.post(&cancel, &json!({ "force": true })).await.ok();
+        let told = events(&admin, &old).await.pop().unwrap();
+        assert_eq!((&told["data"]["forced"], &told["data"]["callers"]), (&json!(true), &json!(1)), "{told}");
+        let third = rotate(&admin, &old, json!({})).await;
+        uses(&server, &third, "press-2").await;
+        admin.revoke(&third).await;
+        assert_eq!(admin.post(&cancel, &json!({})).await.ok()["state"], "active");
+        let told = events(&admin, &old).await.pop().unwrap();
+        assert_eq!((&told["data"]["forced"], &told["data"]["callers"]), (&json!(false), &json!(0)), "{told}");
     }
 
     async fn force_ends_a_key_under_its_callers_and_says_so(server: TestServer) {
@@ -353,7 +396,7 @@ on_both_databases! {
         let old = admin.orders_key().await;
         let client = old.client_id.as_str();
         let cancelled = rotate(&admin, &old, json!({})).await;
-        admin.act(&path(&old, "cancel")).await.ok();
+        admin.post(&path(&old, "cancel"), &json!({})).await.ok();
         let new = rotate(&admin, &old, json!({ "overlap_seconds": 60 })).await;
         let at = server.clock.now().plus(DAY);
         admin.post(&path(&old, "extend"), &json!({ "retire_at": rfc3339(at) })).await.ok();
@@ -364,7 +407,8 @@ on_both_databases! {
         let (first, second) = (cancelled.credential(), new.credential());
         assert_eq!(json!(told), json!([
             ["credential.rotated", { "client": client, "successor": first, "retire_at": week }],
-            ["credential.rotation_cancelled", { "client": client, "successor": first }],
+            ["credential.rotation_cancelled",
+                { "client": client, "successor": first, "forced": false, "callers": 0, "quiet_for_seconds": 86_400 }],
             ["credential.rotated", { "client": client, "successor": second, "retire_at": minute }],
             ["credential.rotation_extended", { "client": client, "successor": second, "retire_at": at.as_millis() }],
             ["credential.finished",

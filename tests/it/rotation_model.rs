@@ -112,6 +112,10 @@ impl Key {
         matches!(self.stage, Stage::Retiring(_))
     }
 
+    fn is_in_use(&self, now: i64) -> bool {
+        self.last_seen.is_some_and(|seen| seen >= now - QUIET)
+    }
+
     /// Whether the next schedule purges it. The server has one of its own, every ten seconds of real time, which may have
     /// been there before the walk's.
     fn is_due(&self, now: i64) -> bool {
@@ -184,7 +188,8 @@ impl<'a> Walk<'a> {
         match self.dice.roll(27) {
             0 | 1 => self.issue().await,
             2..=6 => self.rotate(active).await,
-            7 | 8 => self.cancel(retiring).await,
+            7 => self.cancel(retiring, false).await,
+            8 => self.cancel(retiring, true).await,
             9..=11 => self.extend(retiring).await,
             12 | 13 => self.finish(retiring, false).await,
             14 => self.finish(retiring, true).await,
@@ -240,13 +245,18 @@ impl<'a> Walk<'a> {
         format!("rotate {at} with {overlap:?}")
     }
 
-    async fn cancel(&mut self, at: usize) -> String {
-        let answer = self.post(at, "cancel", &json!({})).await;
+    async fn cancel(&mut self, at: usize, force: bool) -> String {
+        let answer = self.post(at, "cancel", &json!({ "force": force })).await;
         let now = self.now();
-        let rotated = self.keys[at].successor.is_some_and(|successor| self.keys[successor].successor.is_some());
-        let open = matches!(self.keys[at].stage, Stage::Retiring(_)) && !rotated;
-        assert_eq!(answer.status.as_u16(), if open { 200 } else { 409 }, "cancel: {}", answer.body);
-        if open {
+        let successor = self.keys[at].successor.map(|successor| &self.keys[successor]);
+        let rotated = successor.is_some_and(|successor| successor.successor.is_some());
+        let in_use = successor.is_some_and(|successor| successor.works() && successor.is_in_use(now));
+        let open = self.keys[at].is_retiring() && !rotated;
+        let cancelled = open && (force || !in_use);
+        assert_eq!(answer.status.as_u16(), if cancelled { 200 } else { 409 }, "cancel: {}", answer.body);
+        let remain = answer.body["type"] == "urn:keyward:problem:callers-remain";
+        assert_eq!(remain, open && !cancelled, "cancel: {}", answer.body);
+        if cancelled {
             let key = &mut self.keys[at];
             key.stage = Stage::Active;
             key.events.push("credential.rotation_cancelled");
@@ -255,7 +265,7 @@ impl<'a> Walk<'a> {
                 self.keys[successor].end("revoked", None, now, "credential.revoked");
             }
         }
-        format!("cancel {at}")
+        format!("cancel {at}, force {force}, in use {in_use}")
     }
 
     async fn extend(&mut self, at: usize) -> String {
@@ -280,7 +290,7 @@ impl<'a> Walk<'a> {
         let answer = self.post(at, "finish", &json!({ "force": force })).await;
         let now = self.now();
         let key = &mut self.keys[at];
-        let in_use = key.last_seen.is_some_and(|seen| seen >= now - QUIET);
+        let in_use = key.is_in_use(now);
         let expected = match key.stage {
             Stage::Ended { reason: Some("finished"), .. }
                 if key.is_due(now) && answer.status == StatusCode::CONFLICT =>

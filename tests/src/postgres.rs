@@ -100,6 +100,16 @@ impl PrivateCluster {
         self.server.kill_9();
     }
 
+    /// Stops every process of the server where it stands: it refuses nothing and answers nothing.
+    pub fn freeze(&self) {
+        run::send("STOP", &self.server.processes());
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        run::send("CONT", &self.server.processes());
+    }
+
     /// Starts the killed server again, at the same address; returns when its
     /// recovery is over.
     pub fn start_again(&self) {
@@ -197,16 +207,22 @@ impl Server {
     /// SIGKILL to the first process and all its children in one call. Does
     /// nothing to a server that is down.
     fn kill_9(&self) {
-        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
-        let Some(first) = file.lines().next() else {
+        let all = self.processes();
+        if all.is_empty() {
             return;
-        };
-        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
-        let all = format!("{first} {}", children.unwrap_or_default());
-        let all: Vec<u32> = all.split_whitespace().filter_map(|process| process.parse().ok()).collect();
+        }
         run::kill_9(&all);
         // Where nobody reaps the dead, a dead server would look alive to the next.
         drop(fs::remove_file(self.data().join("postmaster.pid")));
+    }
+
+    /// The first process and its children; none of a server that is down.
+    fn processes(&self) -> Vec<u32> {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let Some(first) = file.lines().next() else { return Vec::new() };
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
+        let all = format!("{first} {}", children.unwrap_or_default());
+        all.split_whitespace().filter_map(|process| process.parse().ok()).collect()
     }
 
     fn data(&self) -> PathBuf {
@@ -286,6 +302,14 @@ fn find_programs() -> PathBuf {
         .chain(versions.into_iter().rev().map(|(_, programs)| programs))
         .find(|programs| ["initdb", "pg_ctl", "postgres"].iter().all(|program| programs.join(program).is_file()))
         .expect("PostgreSQL is not installed: `tests/run` installs it, or set KEYWARD_TEST_POSTGRES_URL")
+}
+
+/// A connection of a test's own, beside those of the server.
+pub(crate) async fn connect(
+    url: &str,
+) -> (tokio_postgres::Client, tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>) {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the database is there");
+    (client, tokio::spawn(connection))
 }
 
 async fn execute(url: &str, statement: &str) -> Result<(), tokio_postgres::Error> {

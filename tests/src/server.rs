@@ -89,6 +89,27 @@ enum Database {
     Postgres(Arc<TestDatabase>),
 }
 
+/// The right to write, held by a test.
+pub enum Writing {
+    /// SQLite has one writer.
+    Sqlite(rusqlite::Connection),
+    /// Every transaction of the server begins with the end of the log.
+    Postgres(tokio_postgres::Client, JoinHandle<Result<(), tokio_postgres::Error>>),
+}
+
+impl Writing {
+    /// Lets the server write again.
+    pub async fn release(self) {
+        match self {
+            Self::Sqlite(file) => file.execute_batch("ROLLBACK").expect("a transaction is open"),
+            Self::Postgres(client, connection) => {
+                drop(client);
+                drop(connection.await);
+            }
+        }
+    }
+}
+
 impl TestServer {
     /// A new server on a new database.
     pub async fn start(db: Db) -> Self {
@@ -102,6 +123,12 @@ impl TestServer {
             Db::Postgres => Database::Postgres(Arc::new(postgres::database().await)),
         };
         Self::launch(database, run::subdirectory("server"), Clock::frozen(START), change).await
+    }
+
+    /// A new server on a database that the test has made, with the settings' defaults.
+    pub async fn start_on(database: TestDatabase) -> Self {
+        let database = Database::Postgres(Arc::new(database));
+        Self::launch(database, run::subdirectory("server"), Clock::frozen(START), |_| {}).await
     }
 
     /// Two nodes that find the same PostgreSQL database empty at the same moment, with the master key in their settings.
@@ -215,17 +242,46 @@ impl TestServer {
     /// Changes the database behind the server's back.
     pub async fn execute(&self, sql: &str) {
         if let Database::Postgres(database) = &self.database {
-            let connected = tokio_postgres::connect(database.url(), tokio_postgres::NoTls).await;
-            let (client, connection) = connected.expect("the database is there");
-            let connection = tokio::spawn(connection);
+            let (client, connection) = postgres::connect(database.url()).await;
             client.batch_execute(sql).await.expect("it can be carried out");
             drop(client);
             drop(connection.await);
         } else {
-            let file = rusqlite::Connection::open(self.directory.join("keyward.db")).expect("the database is there");
-            file.busy_timeout(Duration::from_secs(10)).expect("a time to wait");
-            file.execute_batch(sql).expect("it can be carried out");
+            self.file().execute_batch(sql).expect("it can be carried out");
         }
+    }
+
+    /// What a statement that counts says, asked behind the server's back.
+    pub async fn count(&self, sql: &str) -> i64 {
+        if let Database::Postgres(database) = &self.database {
+            let (client, connection) = postgres::connect(database.url()).await;
+            let count = client.query_one(sql, &[]).await.expect("it counts").get(0);
+            drop(client);
+            drop(connection.await);
+            count
+        } else {
+            let count = self.file().query_row(sql, [], |row| row.get(0));
+            count.expect("it counts")
+        }
+    }
+
+    /// Keeps the server from writing anything, until released; it can read.
+    pub async fn keep_from_writing(&self) -> Writing {
+        if let Database::Postgres(database) = &self.database {
+            let (client, connection) = postgres::connect(database.url()).await;
+            client.batch_execute("BEGIN; SELECT seq FROM event_head FOR UPDATE").await.expect("the row is there");
+            Writing::Postgres(client, connection)
+        } else {
+            let file = self.file();
+            file.execute_batch("BEGIN IMMEDIATE").expect("nobody writes for long");
+            Writing::Sqlite(file)
+        }
+    }
+
+    fn file(&self) -> rusqlite::Connection {
+        let file = rusqlite::Connection::open(self.directory.join("keyward.db")).expect("the database is there");
+        file.busy_timeout(Duration::from_secs(10)).expect("a time to wait");
+        file
     }
 
     /// The bootstrap key of the first start.

@@ -5,6 +5,8 @@ mod scan;
 
 use clap::{Args, Subcommand};
 use keyward_model::credential::StateName;
+use keyward_model::time::Timestamp;
+use keyward_server::api::callers::CallersInShort;
 use keyward_server::api::clients::ClientView;
 use keyward_server::api::credentials::{CredentialQuery, CredentialView, IssuedCredential, NewCredential};
 use keyward_server::api::list::List;
@@ -18,7 +20,7 @@ use crate::table::{self, spare, text, whole};
 use crate::terminal::{self, Paint};
 use crate::watch::Watch;
 use crate::when::{self, End};
-use rotation::{ExtendRetirement, FinishRetirement, RotateCredential};
+use rotation::{CancelRotation, ExtendRetirement, FinishRetirement, RotateCredential};
 
 /// Manage credentials: API keys, which are OAuth client secrets
 ///
@@ -41,10 +43,7 @@ pub(crate) enum Credential {
     Issue(IssueCredential),
     Change(ChangeCredential),
     Rotate(RotateCredential),
-    /// Undo a rotation: the old key goes on, its successor is revoked
-    Cancel {
-        credential: String,
-    },
+    Cancel(CancelRotation),
     Extend(ExtendRetirement),
     Finish(FinishRetirement),
     /// Show from where a credential is used
@@ -120,7 +119,7 @@ impl Credential {
             Self::Issue(issue) => issue.run(global, &remote).await,
             Self::Change(change) => change.run(global, &remote).await,
             Self::Rotate(rotate) => rotate.run(global, &remote).await,
-            Self::Cancel { credential } => rotation::cancel(global, &remote, &credential).await,
+            Self::Cancel(cancel) => cancel.run(global, &remote).await,
             Self::Extend(extend) => extend.run(global, &remote).await,
             Self::Finish(finish) => finish.run(global, &remote).await,
             Self::Callers { credential, options } => {
@@ -211,7 +210,16 @@ fn properties(credential: &CredentialView) -> String {
         ("ended", instant(credential.ended_at)),
         ("because", credential.end_reason.map_or_else(String::new, |reason| reason.to_string())),
         ("purged", instant(credential.purge_at)),
+        ("callers", credential.callers.map_or_else(String::new, |callers| in_short(credential.state, callers, now))),
     ])
+}
+
+/// `3 callers left, last seen 4 min ago`: of a key that retires those are still to be moved.
+fn in_short(state: StateName, callers: CallersInShort, now: Timestamp) -> String {
+    let CallersInShort { seen_in_window: count, last_seen_at } = callers;
+    let left = if state == StateName::Retiring { " left" } else { "" };
+    let seen = last_seen_at.map_or_else(String::new, |at| format!(", last seen {}", when::relative(at.0, now)));
+    format!("{count} caller{}{left}{seen}", if count == 1 { "" } else { "s" })
 }
 
 impl IssueCredential {

@@ -18,7 +18,8 @@ use crate::legible::kept;
 use crate::time::Timestamp;
 use crate::words::words;
 
-/// The most callers of one credential that are told apart; all further ones are counted together.
+/// The most callers of one credential that the server itself tells apart, and again each client that reports some; all
+/// further ones of each are counted together. Whoever reports takes no place from what the server saw.
 pub const MOST_CALLERS: usize = 64;
 /// A caller is forgotten when it has not been seen for so long.
 pub const KEPT_UNSEEN: Duration = Duration::from_secs(90 * 24 * 3600);

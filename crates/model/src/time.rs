@@ -30,6 +30,12 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
+    /// The last millisecond of its second.
+    #[must_use]
+    pub const fn end_of_second(self) -> Self {
+        Self(self.as_seconds().saturating_mul(1000).saturating_add(999))
+    }
+
     /// This instant moved later; saturates at the end of time.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

@@ -11,8 +11,8 @@ use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::{ClientId, KeyId};
 use keyward_model::sealing::{MasterKey, SealError};
 use keyward_model::secret::{HashingKey, Secret};
-use keyward_store::{Store, StoreError, Tx};
-use tokio::sync::watch;
+use keyward_store::{CallerKey, Store, StoreError, Tx};
+use tokio::sync::{Mutex, watch};
 
 use crate::budget::Budget;
 use crate::callers::Callers;
@@ -74,6 +74,8 @@ pub struct App {
     pub(crate) principals: Principals,
     /// From where credentials are used.
     pub callers: Callers,
+    /// Up to where those not seen for long are forgotten.
+    pub(crate) forgotten_up_to: Mutex<CallerKey>,
     /// What people are told, and how.
     pub(crate) notices: Notices,
     /// Tokens ended before their time.
@@ -138,6 +140,7 @@ impl App {
             revoked_tokens: RevokedTokens::load(&store, clock.now()).await?,
             principals: Principals::new(config.cache.entries),
             callers: Callers::new(store.clone(), &config.callers),
+            forgotten_up_to: Mutex::default(),
             notices,
             leaks: config.leaks.clone(),
             failures: Failures::new(&config.limits),

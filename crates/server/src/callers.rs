@@ -6,7 +6,8 @@
 //! 4. What was written may be a reason to tell people something: whoever does is woken            `written`
 //!
 //! However many callers come while the database is away, memory holds 64 of a credential and 32,768 in all; whoever
-//! comes beyond that is counted in the one row of its credential for all others. No count is lost by it.
+//! comes beyond that is counted in the one row of its credential for all others. No count is lost by it. What others
+//! report is written down with their report, and never in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use keyward_model::caller::{Caller, MOST_CALLERS, Outcome, Shown, Sightings};
 use keyward_model::event::Actor;
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
-use keyward_store::{CallerCount, Origin, Store, StoreError};
+use keyward_store::{CallerCount, CountedCaller, Origin, Store, StoreError};
 use tokio::sync::Notify;
 
 use crate::app::App;
@@ -29,6 +30,8 @@ const SHARDS: usize = 64;
 const MOST_IN_SHARD: usize = 512;
 /// Callers written down by one transaction, so that nobody waits long behind it.
 const BATCH: usize = 500;
+/// How long whoever reads waits for what was just seen to be written down.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps count of who uses which credential.
 pub struct Callers {
@@ -88,13 +91,8 @@ impl Callers {
 
     fn saw(&self, credential: CredentialId, caller: Shown<'_>, sightings: &Sightings) {
         if !self.memory.add_known(credential, caller, sightings) {
-            self.count(credential, &caller.caller(), sightings);
+            self.memory.add(credential, Some(&caller.caller()), sightings);
         }
-    }
-
-    /// Counts what was seen of a caller.
-    pub(crate) fn count(&self, credential: CredentialId, caller: &Caller<'_>, sightings: &Sightings) {
-        self.memory.add(credential, Some(caller), sightings);
     }
 
     /// Callers in memory that are not written down yet.
@@ -107,8 +105,14 @@ impl Callers {
     /// Of a commit whose outcome stays unknown the counts are kept too: they may be added twice, and are never lost.
     pub async fn flush(&self) -> Result<(), StoreError> {
         let (memory, store) = (Arc::clone(&self.memory), self.store.clone());
+        // Whoever gives up while another flush is under way leaves nothing behind, however long that one takes.
+        let alone = Arc::clone(&memory.flushing).lock_owned().await;
         // In a task of its own: whoever waits for it may give up, and what was taken out of memory must not go with them.
-        let flushing = tokio::spawn(async move { memory.flush(&store).await });
+        let flushing = tokio::spawn(async move {
+            let written = memory.flush(&store).await;
+            drop(alone);
+            written
+        });
         flushing
             .await
             .unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a flush of callers ended: {error}"))))
@@ -118,6 +122,15 @@ impl Callers {
     pub(crate) async fn written(&self) -> Written {
         self.memory.fresh.notified().await;
         std::mem::take(&mut *self.memory.written.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same for whoever only reads of it: while the database does not write, what was written before is all there is.
+    pub(crate) async fn flush_if_possible(&self) {
+        let flushed = tokio::time::timeout(PATIENCE, self.flush()).await;
+        let late = |_| Err(StoreError::Unavailable(format!("nothing is written within {PATIENCE:?}")));
+        if let Err(error) = flushed.unwrap_or_else(late) {
+            tracing::warn!(%error, "callers are listed without those who came last");
+        }
     }
 
     /// The last flush, after the last request.
@@ -138,7 +151,7 @@ struct Memory {
     written: Mutex<Written>,
     fresh: Notify,
     /// Held by the flush under way: when another has waited for it, everything counted before is written.
-    flushing: tokio::sync::Mutex<()>,
+    flushing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -158,7 +171,7 @@ struct Tally {
 impl Default for Memory {
     fn default() -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        let (written, flushing) = (Mutex::default(), tokio::sync::Mutex::default());
+        let (written, flushing) = (Mutex::default(), Arc::default());
         Self { shards, full: Notify::new(), written, fresh: Notify::new(), flushing }
     }
 }
@@ -198,9 +211,11 @@ impl Memory {
         for at in 0..SHARDS {
             let credentials = std::mem::take(&mut *self.shard(at)).credentials;
             for (credential, tally) in credentials {
+                let known =
+                    tally.callers.into_iter().map(|(caller, sightings)| (CountedCaller::Known(caller), sightings));
+                let other = tally.other.map(|sightings| (CountedCaller::Together(None), sightings));
                 let count = |(caller, sightings)| CallerCount { credential, caller, sightings };
-                counts.extend(tally.callers.into_iter().map(|(caller, sightings)| count((Some(caller), sightings))));
-                counts.extend(tally.other.map(|sightings| count((None, sightings))));
+                counts.extend(known.chain(other).map(count));
             }
         }
         counts.sort_by_key(|count| count.credential);
@@ -208,13 +223,12 @@ impl Memory {
     }
 
     async fn flush(&self, store: &Store) -> Result<(), StoreError> {
-        let _alone = self.flushing.lock().await;
         let counts = self.take();
         let mut batches = counts.chunks(BATCH);
         while let Some(batch) = batches.next() {
             if let Err(error) = write(store, batch).await {
                 for count in [batch].into_iter().chain(batches).flatten() {
-                    self.add(count.credential, count.caller.as_ref(), &count.sightings);
+                    self.add(count.credential, count.caller.known(), &count.sightings);
                 }
                 return Err(error);
             }
@@ -308,7 +322,7 @@ mod tests {
         assert_eq!(held, SHARDS * MOST_IN_SHARD, "2000 credentials with 50 callers each fill every part");
         let counts = memory.take();
         assert_eq!(sum(&counts), 100_000);
-        let others = counts.iter().filter(|count| count.caller.is_none()).count();
+        let others = counts.iter().filter(|count| count.caller.known().is_none()).count();
         assert_eq!((counts.len(), others), (held + many.len(), many.len()), "one more for each credential");
         assert!(memory.take().is_empty());
     }
@@ -321,7 +335,7 @@ mod tests {
             seen(&memory, credential, &format!("press {n}"), n);
         }
         let counts = memory.take();
-        let other = counts.iter().find(|count| count.caller.is_none()).unwrap();
+        let other = counts.iter().find(|count| count.caller.known().is_none()).unwrap();
         assert_eq!((counts.len(), other.sightings.accepted, sum(&counts)), (65, 32, 160));
         assert_eq!((other.sightings.first_seen_at, other.sightings.last_seen_at), (at(64), at(79)));
     }
@@ -335,7 +349,7 @@ mod tests {
                 seen(&memory, credentials[*credential], &instance.to_string(), i64::try_from(n).unwrap());
                 if *is_away {
                     for count in memory.take().iter().rev() {
-                        memory.add(count.credential, count.caller.as_ref(), &count.sightings);
+                        memory.add(count.credential, count.caller.known(), &count.sightings);
                     }
                 }
             }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use keyward_model::caller::KEPT_UNSEEN;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
@@ -356,8 +357,11 @@ impl Config {
         if rotation.overlap_days == 0 || rotation.overlap_days > rotation.max_overlap_days {
             return refuse("[rotation] overlap_days must not be 0 nor more than max_overlap_days");
         }
-        if !(1..=366 * 24).contains(&rotation.quiet_hours) {
-            return refuse("[rotation] quiet_hours must be 1 to 8784 (a year): with 0, keys end under their callers");
+        if rotation.quiet_hours == 0 || rotation.quiet_for() > KEPT_UNSEEN {
+            return refuse(
+                "[rotation] quiet_hours must be 1 to 2160: with 0, keys end under their callers, and who was not seen for \
+                 90 days is forgotten",
+            );
         }
         if !is_contact(&rotation.contact_url) {
             return refuse("[rotation] contact_url must be an https, http or mailto URL of visible ASCII characters");

@@ -11,29 +11,68 @@ use std::time::Duration;
 use keyward_model::caller::Network;
 use keyward_model::id::ClientId;
 use keyward_model::time::Timestamp;
+use moka::sync::Cache;
 
 use crate::budget::Budget;
 use crate::config::LimitsConfig;
+
+/// Of a network that goes on beyond its budget the log tells once in so long, and how often it was refused since.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// The most networks of which it is remembered what was told.
+const MOST_TOLD: u64 = 10_000;
 
 /// Counts failures per network and per client.
 pub(crate) struct Failures {
     networks: Budget<Network>,
     clients: Budget<ClientId>,
+    told: Cache<Network, Told>,
+}
+
+/// When the log last told of a network, and how often it was refused since.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    at: Timestamp,
+    since: u64,
 }
 
 impl Failures {
     /// With the budget of the settings.
     pub(crate) fn new(config: &LimitsConfig) -> Self {
         let budget = (config.failures_burst, config.failures_per_minute);
-        Self { networks: Budget::new(budget.0, budget.1), clients: Budget::new(budget.0, budget.1) }
+        Self {
+            networks: Budget::new(budget.0, budget.1),
+            clients: Budget::new(budget.0, budget.1),
+            told: Cache::new(MOST_TOLD),
+        }
     }
 
     /// Charges one failure from an address and, if nothing proved that it was the client's own, to the client; the time
     /// to wait if either budget is used up.
     pub(crate) fn charge(&self, address: Option<IpAddr>, client: Option<ClientId>, now: Timestamp) -> Option<Duration> {
-        let network = Network::from(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
-        self.networks.charge(network, now).max(client.and_then(|client| self.clients.charge(client, now)))
+        self.networks.charge(network(address), now).max(client.and_then(|client| self.clients.charge(client, now)))
     }
+
+    /// Counts a refusal beyond the budget. Whoever hammers must not fill the disk: most are only counted, and when the log
+    /// is to tell of this network again, it is given how many there were since it last did.
+    pub(crate) fn tell(&self, address: Option<IpAddr>, now: Timestamp) -> Option<u64> {
+        let mut due = None;
+        self.told.entry(network(address)).and_upsert_with(|entry| {
+            let told = entry.map(|entry| entry.into_value());
+            let since = told.map_or(0, |told| told.since) + 1;
+            match told.filter(|told| now.since(told.at) < TELL_EVERY) {
+                Some(told) => Told { since, ..told },
+                None => {
+                    due = Some(since);
+                    Told { at: now, since: 0 }
+                }
+            }
+        });
+        due
+    }
+}
+
+fn network(address: Option<IpAddr>) -> Network {
+    Network::from(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
 }
 
 #[cfg(test)]
@@ -53,6 +92,16 @@ mod tests {
         assert!(failures.charge(Some("2001:db8::ffff".parse().unwrap()), None, now).is_some());
         assert_eq!(failures.charge(Some("2001:db8:0:1::1".parse().unwrap()), None, now), None);
         assert_eq!(failures.charge(Some("192.0.2.1".parse().unwrap()), None, now), None);
+    }
+
+    #[test]
+    fn of_a_network_that_hammers_the_log_tells_once_a_minute_and_how_often() {
+        let failures = Failures::new(&Config::defaults().unwrap().limits);
+        let tell = |n: u8, second| failures.tell(Some([192, 0, 2, n].into()), Timestamp::from_seconds(second));
+        assert_eq!((tell(1, 0), tell(2, 0)), (Some(1), Some(1)));
+        assert!((0..60).all(|second| tell(1, second).is_none()));
+        assert_eq!((tell(1, 60), tell(2, 61)), (Some(61), Some(1)));
+        assert_eq!((tell(1, 119), tell(1, 500)), (None, Some(2)));
     }
 
     #[test]

@@ -1,48 +1,86 @@
 //! Following the event log: every change, made here or on another node, drops what it makes untrue in memory.
 
+use std::fmt::Display;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_model::event::Event;
 use keyward_model::time::Timestamp;
 use keyward_store::{EventFilter, Origin, StoreError, Tx};
+use tokio::time::{Instant, sleep_until};
 
 use crate::app::{App, StartError};
 use crate::key_ring::KeyRing;
 use crate::meter;
 use crate::registry::Registry;
 
-/// Without a notification the log is looked at this often, so a lost one delays a change by no more.
+/// Without a notification the log is looked at this often, so a lost one delays a change by no more. To read it may take as
+/// long.
 const AT_MOST: Duration = Duration::from_millis(500);
-/// After so many failed looks in a row (with the pauses between them, two seconds) memory is no longer trusted.
-const DOUBT_AFTER: u32 = 4;
+/// When memory was not known to be true for so long, it is no longer trusted.
+const DOUBT_AFTER: Duration = Duration::from_secs(2);
 const BATCH: u16 = 500;
 
 /// Follows the log until the server stops.
 pub(crate) async fn follow(app: Arc<App>) {
     let mut changes = app.store.changes();
-    let mut failed = 0;
+    let (mut true_at, mut in_doubt) = (Instant::now(), false);
     loop {
         changes.next(AT_MOST).await;
-        match catch_up(&app).await {
-            Ok(()) => {
-                if failed >= DOUBT_AFTER {
-                    tracing::info!("the event log can be read again");
-                    app.principals.doubt(false);
-                }
-                failed = 0;
+        let begun = Instant::now();
+        // Time decides and not how a look fails: a database that hangs is doubted as soon as one that refuses.
+        let doubt_at = true_at + DOUBT_AFTER;
+        let mut look = pin!(catch_up(&app));
+        let looked = tokio::select! {
+            biased;
+            looked = &mut look => looked,
+            // A look that began late, because this machine stood still, has its time all the same.
+            () = sleep_until(doubt_at.max(begun + AT_MOST)), if !in_doubt => {
+                in_doubt = true;
+                doubt(&app, &"what it says is not applied in time");
+                // It is not given up: it may be in the middle of what it found.
+                look.await
             }
+        };
+        match if in_doubt && looked.is_ok() { trust_again(&app).await } else { looked } {
+            Ok(()) => (true_at, in_doubt) = (begun, false),
             Err(error) => {
-                failed += 1;
                 meter::DATABASE_ERRORS.increment();
-                if failed == DOUBT_AFTER {
-                    tracing::error!(%error, "the event log cannot be read: nothing remembered is trusted until it can");
-                    app.principals.doubt(true);
+                if !in_doubt && Instant::now() >= doubt_at {
+                    in_doubt = true;
+                    doubt(&app, &error);
                 }
-                tokio::time::sleep(AT_MOST).await;
             }
         }
     }
+}
+
+fn doubt(app: &App, error: &dyn Display) {
+    tracing::error!(%error, "the event log cannot be read: nothing remembered is trusted until it can");
+    app.principals.doubt(true);
+}
+
+/// What is kept as a whole is read anew too: what comes back after a failover may be another log than the one that was
+/// followed.
+async fn trust_again(app: &App) -> Result<(), StartError> {
+    load_registry(app).await?;
+    load_keys(app).await?;
+    app.principals.doubt(false);
+    tracing::info!("the event log can be read again");
+    Ok(())
+}
+
+async fn load_registry(app: &App) -> Result<(), StartError> {
+    app.registry.store(Arc::new(Registry::load(&app.store).await?));
+    Ok(())
+}
+
+async fn load_keys(app: &App) -> Result<(), StartError> {
+    let master = app.master().await?;
+    let known = app.key_ring.load_full();
+    app.key_ring.store(Arc::new(KeyRing::load(&app.store, &master, Some(&known)).await?));
+    Ok(())
 }
 
 async fn catch_up(app: &App) -> Result<(), StartError> {
@@ -70,12 +108,10 @@ async fn apply(app: &App, events: &[Event]) -> Result<(), StartError> {
     }
     let touched = |prefix: &str| events.iter().any(|event| event.kind.starts_with(prefix));
     if touched("scope.") || touched("api.") {
-        app.registry.store(Arc::new(Registry::load(&app.store).await?));
+        load_registry(app).await?;
     }
     if touched("signing_key.") {
-        let master = app.master().await?;
-        let known = app.key_ring.load_full();
-        app.key_ring.store(Arc::new(KeyRing::load(&app.store, &master, Some(&known)).await?));
+        load_keys(app).await?;
     }
     // Last, so that no list is signed after this with a key that these events have withdrawn.
     app.status_list.note(events);

@@ -48,8 +48,11 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Re
     measure_cache(&app, &mut text);
     let unwritten = app.callers.unwritten();
     text.one("keyward_callers_unwritten", "gauge", "Callers in memory that are not written down yet", unwritten);
-    measure_log(&app, &mut text).await;
-    measure_keys(&app, app.clock.now(), &mut text);
+    let now = app.clock.now();
+    if measure_log(&app, &mut text).await {
+        measure_deliveries(&app, now, &mut text).await;
+    }
+    measure_keys(&app, now, &mut text);
     text.family("keyward_build_info", "gauge", "The version that runs");
     text.sample("keyward_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let mut response = text.finish().into_response();
@@ -73,8 +76,8 @@ fn measure_cache(app: &App, text: &mut Text) {
     }
 }
 
-/// How far this node is behind; without the database only what it knows itself.
-async fn measure_log(app: &App, text: &mut Text) {
+/// How far this node is behind; without the database only what it knows itself. Gives whether the database answers.
+async fn measure_log(app: &App, text: &mut Text) -> bool {
     let last = in_time(app.store.last_event()).await;
     let applied = *app.applied.borrow();
     text.one("keyward_database_up", "gauge", "Whether the database answers", i32::from(last.is_ok()));
@@ -84,10 +87,19 @@ async fn measure_log(app: &App, text: &mut Text) {
         "The place in the log up to which this node's memory is true",
         applied,
     );
+    let is_up = last.is_ok();
     if let Ok(last) = last {
         text.one("keyward_event_log_last", "gauge", "The place of the newest event", last);
         let lag = last.saturating_sub(applied).max(0);
         text.one("keyward_event_log_lag", "gauge", "Events that this node has not applied", lag);
+    }
+    is_up
+}
+
+/// What waits in the outbox though its time has come, on whatever node it is sent.
+async fn measure_deliveries(app: &App, now: Timestamp, text: &mut Text) {
+    if let Ok(due) = in_time(app.store.count_due_deliveries(now)).await {
+        text.by_channel("keyward_deliveries_due", "Notices whose time to be delivered has come", &due);
     }
 }
 

@@ -97,9 +97,13 @@ pub(crate) async fn report(State(app): State<Arc<App>>, report: Report) -> Resul
     };
     if !ends {
         if let Some(wait) = app.failures.charge(report.source, None, report.now) {
-            tracing::warn!(source = report.source.map(tracing::field::display), "too many reports of what is no key");
+            if let Some(refused) = app.failures.tell(report.source, report.now) {
+                let source = report.source.map(tracing::field::display);
+                tracing::warn!(source, refused, "too many reports of what is no key");
+            }
             let error = OAuthError {
                 retry_after: Some(wait),
+                is_told: true,
                 ..ErrorCode::TemporarilyUnavailable.because("too many reports; wait as long as Retry-After says")
             };
             return Ok(error.into_response());

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
+use keyward_model::notice::Channel;
 
 /// Requests of which it was not clear where they go or where they end.
 pub(crate) static UNCLEAR_REQUESTS: Counter = Counter::new();
@@ -21,6 +22,31 @@ pub(crate) static TOKENS_ISSUED: Counter = Counter::new();
 pub(crate) static AUTHENTICATION_FAILURES: Counter = Counter::new();
 /// Requests and work of the server's own that a failing database spoiled.
 pub(crate) static DATABASE_ERRORS: Counter = Counter::new();
+
+/// Notices, by channel and by what became of an attempt to deliver them.
+static DELIVERIES: [[Counter; FATES.len()]; CHANNELS.len()] =
+    [const { [const { Counter::new() }; FATES.len()] }; CHANNELS.len()];
+const CHANNELS: [Channel; 2] = [Channel::Webhook, Channel::Mail];
+const FATES: [&str; 3] = ["sent", "failed", "dead"];
+
+/// What became of an attempt to deliver a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It arrived.
+    Sent,
+    /// It did not, and is tried again.
+    Failed,
+    /// It is given up.
+    Dead,
+}
+
+/// Counts one attempt to deliver a notice.
+pub(crate) fn count_delivery(channel: Channel, fate: Fate) {
+    let counters = CHANNELS.iter().zip(&DELIVERIES).find(|(known, _)| **known == channel);
+    if let Some(counter) = counters.and_then(|(_, counters)| counters.get(fate as usize)) {
+        counter.increment();
+    }
+}
 
 static REQUESTS: [RouteMeter; Route::ALL.len()] = [const { RouteMeter::new() }; Route::ALL.len()];
 
@@ -200,6 +226,13 @@ impl Text {
             }
         }
         text.durations();
+        let kind = "keyward_deliveries_total";
+        text.family(kind, "counter", "Attempts to deliver a notice, by channel and by what became of them");
+        for (channel, counters) in CHANNELS.iter().zip(&DELIVERIES) {
+            for (outcome, counter) in FATES.iter().zip(counters) {
+                text.sample(kind, &[("channel", channel.as_str()), ("outcome", outcome)], counter.get());
+            }
+        }
         for (name, help, counter) in [
             ("keyward_http_unclear_requests_total", "Requests refused for their Host or framing", &UNCLEAR_REQUESTS),
             ("keyward_connections_refused_total", "Connections beyond those of one network", &REFUSED_CONNECTIONS),
@@ -227,6 +260,15 @@ impl Text {
             let seconds = Duration::from_micros(meter.total_micros.load(Relaxed)).as_secs_f64();
             self.sample(&format!("{name}_sum"), &[("route", route)], seconds);
             self.sample(&format!("{name}_count"), &[("route", route)], count);
+        }
+    }
+
+    /// A family with a sample for each channel of notices.
+    pub(crate) fn by_channel(&mut self, name: &str, help: &str, values: &[(Channel, i64)]) {
+        self.family(name, "gauge", help);
+        for channel in CHANNELS {
+            let value = values.iter().find(|(of, _)| *of == channel).map_or(0, |(_, value)| *value);
+            self.sample(name, &[("channel", channel.as_str())], value);
         }
     }
 

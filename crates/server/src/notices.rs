@@ -26,7 +26,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, StartError};
 use crate::config::{Config, ConfigError, NoticesConfig};
-use crate::meter;
+use crate::meter::{self, Fate};
 
 pub(crate) use message::Message;
 pub(crate) use reach::target_url;
@@ -127,7 +127,7 @@ impl App {
         channel: Channel,
         target: String,
     ) -> Result<Delivery, StartError> {
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             id: DeliveryId::new(notice.created_at, &self.entropy)?,
             notice: notice.id,
             channel,
@@ -138,7 +138,10 @@ impl App {
             problem: String::new(),
             ended_at: None,
         };
-        tx.insert_delivery(&delivery, notice, MOST_WAITING).await?;
+        if tx.insert_delivery(&delivery, notice, MOST_WAITING).await? == Some(DeliveryState::Dead) {
+            delivery.state = DeliveryState::Dead;
+            meter::count_delivery(channel, Fate::Dead);
+        }
         Ok(delivery)
     }
 }

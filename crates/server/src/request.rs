@@ -22,7 +22,7 @@ use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::meter::{Route, UNCLEAR_REQUESTS, count_request};
-use crate::respond::json_response;
+use crate::respond::{Told, json_response};
 use crate::telemetry::RequestSpan;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -126,6 +126,7 @@ impl Reception {
             }
         };
         let matched = response.extensions_mut().remove::<MatchedPath>();
+        let is_told = response.extensions_mut().remove::<Told>().is_some();
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {
             headers.insert(REQUEST_ID, id);
@@ -137,8 +138,8 @@ impl Reception {
         span.answered(&method, template, status);
         let path = template.unwrap_or(route.as_str());
         let (status, took_us) = (status.as_u16(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        // Machines ask for tokens all day: what went well there is not news.
-        if status < 400 && route.is_busy() {
+        // Machines ask for tokens all day: what went well there is not news, nor is what the log has told of already.
+        if is_told || (status < 400 && route.is_busy()) {
             tracing::debug!(%method, route = path, status, took_us, source = %address, "answered");
         } else {
             tracing::info!(%method, route = path, status, took_us, source = %address, "answered");

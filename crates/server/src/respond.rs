@@ -72,7 +72,7 @@ impl ErrorCode {
 
     /// This error with what the client may know of its cause.
     pub fn because(self, description: impl Into<Cow<'static, str>>) -> OAuthError {
-        OAuthError { code: self, description: description.into(), retry_after: None, ended_key: None }
+        OAuthError { code: self, description: description.into(), retry_after: None, ended_key: None, is_told: false }
     }
 }
 
@@ -87,7 +87,13 @@ pub struct OAuthError {
     pub retry_after: Option<Duration>,
     /// What programs read of a key that has ended.
     pub(crate) ended_key: Option<EndedKey>,
+    /// The log has told of it, or of many like it at once.
+    pub(crate) is_told: bool,
 }
+
+/// Goes with an answer of which the log has told: no line of its own is needed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told;
 
 #[derive(Serialize)]
 struct OAuthErrorBody<'a> {
@@ -113,6 +119,9 @@ impl IntoResponse for OAuthError {
             );
         }
         retry_after(&mut response, self.retry_after);
+        if self.is_told {
+            response.extensions_mut().insert(Told);
+        }
         response
     }
 }
@@ -304,7 +313,7 @@ pub struct CallersRemain {
     /// What every refusal says.
     #[serde(flatten)]
     pub problem: ProblemDetails,
-    /// Who was seen, the most recent first; at most 20.
+    /// Who was seen, the most recent first, before those whom only others report; at most 20.
     pub callers: Vec<CallerView>,
 }
 

@@ -19,6 +19,8 @@ use crate::signing_keys::{self, Fresh, Turn};
 const PAUSE: Duration = Duration::from_secs(10);
 /// Rows changed by one transaction, so that nobody waits long behind it.
 const BATCH: u16 = 500;
+/// Callers looked through each time: a million take less than two hours, and each look some milliseconds.
+const STRETCH: u16 = 2000;
 /// How long a create may be repeated under its `Idempotency-Key`.
 const REPEATABLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -40,7 +42,7 @@ impl App {
         while self.end_credentials(now).await? {}
         self.forget(now).await?;
         while self.expire_transfers(now).await? {}
-        while self.forget_callers(now).await? {}
+        self.forget_callers(now).await?;
         for algorithm in SigningAlgorithm::ALL {
             self.rotate_when_due(algorithm, now).await?;
         }
@@ -72,13 +74,22 @@ impl App {
         Ok(())
     }
 
-    /// One batch of callers that were not seen for long; true if there may be more.
-    async fn forget_callers(&self, now: Timestamp) -> Result<bool, StartError> {
+    /// Forgets whom nobody has seen for long, in the next stretch of the table. No index knows them, for it would move with
+    /// every use; in time the stretches come to everybody.
+    async fn forget_callers(&self, now: Timestamp) -> Result<(), StartError> {
+        let before = now.minus(KEPT_UNSEEN);
+        let mut place = self.forgotten_up_to.lock().await;
+        let (unseen, next) = self.store.list_unseen_callers(&place, before, STRETCH).await?;
+        for batch in unseen.chunks(BATCH.into()) {
+            let mut tx = self.store.begin().await?;
+            tx.forget_callers(batch, before).await?;
+            tx.commit(&origin(now)).await?;
+        }
+        *place = next;
         let mut tx = self.store.begin().await?;
-        let forgotten = tx.forget_callers(now.minus(KEPT_UNSEEN), BATCH).await?;
         tx.make_place_for_callers(now.minus(PLACE_KEPT)).await?;
         tx.commit(&origin(now)).await?;
-        Ok(forgotten == u64::from(BATCH))
+        Ok(())
     }
 
     /// One batch of offers that nobody accepted in time; true if there may be more.

@@ -1,5 +1,6 @@
 //! Callers. Counts are only ever added to, so that any number of nodes add up, in any order.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,15 +23,56 @@ const ADD: &str = "ON CONFLICT (credential, fingerprint) DO UPDATE SET \
                          THEN excluded.last_seen_at ELSE callers.last_seen_at END, \
      accepted = callers.accepted + excluded.accepted, refused = callers.refused + excluded.refused";
 
+/// A row in which the callers beyond [`MOST_CALLERS`] are counted together: whoever is told apart has a network.
+pub(crate) const TOGETHER: &str = "network = ''";
+
 /// What was seen of one caller since the last count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallerCount {
     /// What it used.
     pub credential: CredentialId,
-    /// Who it is; `None` for those who are not told apart.
-    pub caller: Option<Caller<'static>>,
+    /// Who it is.
+    pub caller: CountedCaller,
     /// When and how often.
     pub sightings: Sightings,
+}
+
+/// Who is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CountedCaller {
+    /// One who is told apart.
+    Known(Caller<'static>),
+    /// Those who are not, seen by this client, or by the server itself.
+    Together(Option<ClientId>),
+}
+
+impl CountedCaller {
+    /// The caller, if it is told apart.
+    pub fn known(&self) -> Option<&Caller<'static>> {
+        match self {
+            Self::Known(caller) => Some(caller),
+            Self::Together(_) => None,
+        }
+    }
+
+    /// Who saw it.
+    pub fn reporter(&self) -> Option<ClientId> {
+        match self {
+            Self::Known(caller) => caller.reporter,
+            Self::Together(reporter) => *reporter,
+        }
+    }
+}
+
+/// How many callers one observer saw with a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallerSummary {
+    /// The client that reported them; the server itself if there is none.
+    pub reporter: Option<ClientId>,
+    /// How many were let in at least once, and seen within the time that was asked for.
+    pub recent: i64,
+    /// When one was last seen, whatever became of it.
+    pub last_seen_at: Timestamp,
 }
 
 /// Which callers to list.
@@ -46,6 +88,8 @@ pub struct CallerFilter {
     pub since: Option<Timestamp>,
     /// Let in, or refused, at least once.
     pub outcome: Option<Outcome>,
+    /// Seen by the server itself (`false`), or reported.
+    pub is_reported: Option<bool>,
     /// With credentials that authenticate.
     pub authenticated: bool,
 }
@@ -99,6 +143,13 @@ impl fmt::Display for CallerPlace {
     }
 }
 
+/// A place in the table of callers, in the order of its key; the default is before all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallerKey {
+    credential: String,
+    fingerprint: String,
+}
+
 /// A text that is no place in a list of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no place in a list of callers")]
@@ -119,11 +170,10 @@ impl FromStr for CallerPlace {
 }
 
 fn read(row: &Row) -> Result<SeenCaller, StoreError> {
-    let reporter = row.text(2)?;
     Ok(SeenCaller {
         credential: parsed(&row.text(0)?, "callers.credential")?,
         fingerprint: row.text(1)?,
-        reporter: if reporter.is_empty() { None } else { Some(parsed(&reporter, "callers.reporter")?) },
+        reporter: read_reporter(row.str(2)?)?,
         network: row.text(3)?,
         user_agent: row.text(4)?,
         instance: row.text(5)?,
@@ -137,6 +187,11 @@ fn read(row: &Row) -> Result<SeenCaller, StoreError> {
         label: row.text(11)?,
         state: parsed(&row.text(12)?, "credentials.state")?,
     })
+}
+
+/// Nobody is the server itself.
+fn read_reporter(text: &str) -> Result<Option<ClientId>, StoreError> {
+    if text.is_empty() { Ok(None) } else { parsed(text, "callers.reporter").map(Some) }
 }
 
 impl Store {
@@ -164,6 +219,11 @@ impl Store {
             Some(Outcome::Accepted) => drop(listing.only("accepted > 0")),
             Some(Outcome::Refused) => drop(listing.only("refused > 0")),
         }
+        match filter.is_reported {
+            None => {}
+            Some(false) => drop(listing.only("reporter = ''")),
+            Some(true) => drop(listing.only("reporter <> ''")),
+        }
         if filter.authenticated {
             listing.only(&credentials::authenticates("", "$1"));
         }
@@ -178,53 +238,102 @@ impl Store {
         listing.run_in_order(self, "last_seen_at DESC, credential, fingerprint", limit, read).await
     }
 
-    /// Whether this client may report who uses the credential: it is the own client of an API that the credential's
-    /// client may use. Without a client, whether there is such a credential.
-    pub async fn may_report_on(
+    /// How many callers of a credential were let in at `since` or later, by whose word.
+    pub async fn summarize_callers(
         &self,
         credential: CredentialId,
-        reporter: Option<ClientId>,
-    ) -> Result<bool, StoreError> {
-        let Some(reporter) = reporter else {
-            let sql = "SELECT 1 FROM credentials WHERE id = $1";
-            return Ok(!self.query(sql, &[credential.to_string().into()]).await?.is_empty());
+        since: Timestamp,
+    ) -> Result<Vec<CallerSummary>, StoreError> {
+        let sql = "SELECT reporter, count(CASE WHEN accepted > 0 AND last_seen_at >= $2 THEN 1 END), max(last_seen_at) \
+                   FROM callers WHERE credential = $1 GROUP BY reporter ORDER BY reporter";
+        let rows = self.query(sql, &[credential.to_string().into(), since.as_millis().into()]).await?;
+        let read = |row: &Row| {
+            let (recent, last_seen_at) = (row.int(1)?, Timestamp::from_millis(row.int(2)?));
+            Ok(CallerSummary { reporter: read_reporter(row.str(0)?)?, recent, last_seen_at })
         };
-        let sql = "SELECT 1 FROM credentials c JOIN client_apis u ON u.client = c.client \
-                   JOIN apis a ON a.id = u.api WHERE c.id = $1 AND a.client = $2";
-        Ok(!self.query(sql, &[credential.to_string().into(), reporter.to_string().into()]).await?.is_empty())
+        rows.iter().map(read).collect()
+    }
+
+    /// Goes through the table behind this place, a stretch of so many: gives those last seen before `before`, and where to
+    /// go on, from the beginning at the end. It only reads, so nobody who writes waits for it.
+    pub async fn list_unseen_callers(
+        &self,
+        after: &CallerKey,
+        before: Timestamp,
+        stretch: u16,
+    ) -> Result<(Vec<CallerKey>, CallerKey), StoreError> {
+        let sql = "SELECT credential, fingerprint, last_seen_at FROM callers WHERE (credential, fingerprint) > ($1, $2) \
+                   ORDER BY credential, fingerprint LIMIT $3";
+        let args = [after.credential.as_str().into(), after.fingerprint.as_str().into(), i64::from(stretch).into()];
+        let rows = self.query(sql, &args).await?;
+        let (mut unseen, mut last) = (Vec::new(), CallerKey::default());
+        for row in &rows {
+            last = CallerKey { credential: row.text(0)?, fingerprint: row.text(1)? };
+            if row.int(2)? < before.as_millis() {
+                unseen.push(last.clone());
+            }
+        }
+        Ok((unseen, if rows.len() == usize::from(stretch) { last } else { CallerKey::default() }))
+    }
+
+    /// Of these credentials those on which this client may report: it is the own client of an API that the credential's
+    /// client may use. Without a client, those that exist.
+    pub async fn list_reportable(
+        &self,
+        credentials: &[CredentialId],
+        reporter: Option<ClientId>,
+    ) -> Result<HashSet<CredentialId>, StoreError> {
+        let Some(last) = credentials.last() else { return Ok(HashSet::new()) };
+        // Few lengths, so that their statements can stay prepared: what is too much repeats the last.
+        let length = credentials.len().next_power_of_two();
+        let padded = credentials.iter().chain(std::iter::repeat(last)).take(length);
+        let mut args: Vec<Value> = padded.map(|credential| credential.to_string().into()).collect();
+        let places = (1..=length).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+        let mut sql = format!("SELECT c.id FROM credentials c WHERE c.id IN ({places})");
+        if let Some(reporter) = reporter {
+            args.push(reporter.to_string().into());
+            let of_its_own = format!(
+                " AND EXISTS (SELECT 1 FROM client_apis u JOIN apis a ON a.id = u.api \
+                 WHERE u.client = c.client AND a.client = ${})",
+                args.len()
+            );
+            sql.push_str(&of_its_own);
+        }
+        self.query(&sql, &args).await?.iter().map(|row| parsed(row.str(0)?, "credentials.id")).collect()
     }
 }
 
 impl Tx {
-    /// Adds what was seen to what is known. Callers for whom a credential has no place left are counted together; what
-    /// was seen of credentials that are gone is gone with them.
+    /// Adds what was seen to what is known. Callers for whom their observer has no place left at a credential are counted
+    /// together; what was seen of credentials that are gone is gone with them.
     pub async fn count_callers(&mut self, counts: &[CallerCount]) -> Result<(), StoreError> {
         let sql = format!(
             "INSERT INTO callers ({COLUMNS}) SELECT id, $2, $3, $4, $5, $6, CAST($7 AS BIGINT), CAST($8 AS BIGINT), \
-             CAST($9 AS BIGINT), CAST($10 AS BIGINT) FROM credentials WHERE id = $1 AND ($2 = '{OTHER}' \
+             CAST($9 AS BIGINT), CAST($10 AS BIGINT) FROM credentials WHERE id = $1 AND ($4 = '' \
              OR EXISTS (SELECT 1 FROM callers WHERE credential = $1 AND fingerprint = $2) \
-             OR (SELECT count(*) FROM callers WHERE credential = $1 AND fingerprint <> '{OTHER}') < {MOST_CALLERS}) {ADD}"
+             OR (SELECT count(*) FROM callers WHERE credential = $1 AND reporter = $3 AND network <> '') < {MOST_CALLERS}) \
+             {ADD}"
         );
-        let rows: Vec<_> = counts.iter().map(|count| values(count, count.caller.as_ref())).collect();
+        let rows: Vec<_> = counts.iter().map(|count| values(count, &count.caller)).collect();
         let changed = self.tx.execute_each(&sql, &rows).await?;
         let without_place = counts.iter().zip(changed).filter(|(_, changed)| *changed == 0);
-        let rows: Vec<_> = without_place.map(|(count, _)| values(count, None)).collect();
+        let rows: Vec<_> =
+            without_place.map(|(count, _)| values(count, &CountedCaller::Together(count.caller.reporter()))).collect();
         self.tx.execute_each(&sql, &rows).await.map(|_| ())
     }
 
     /// Where callers came for whom there was no place: counts those not seen since `quiet_since` together with them, so
     /// that whoever comes next has a place.
     pub async fn make_place_for_callers(&mut self, quiet_since: Timestamp) -> Result<u64, StoreError> {
-        // The sum keeps SQLite from going through everybody seen lately: credentials with others are few, and indexed.
         let quiet = format!(
-            "last_seen_at < $1 AND fingerprint <> '{OTHER}' AND credential IN (SELECT o.credential FROM callers o \
-             WHERE o.fingerprint = '{OTHER}' AND o.last_seen_at + 0 >= $1 \
-             AND (SELECT count(*) FROM callers n WHERE n.credential = o.credential) > {MOST_CALLERS})"
+            "last_seen_at < $1 AND network <> '' AND (credential, reporter) IN (SELECT o.credential, o.reporter \
+             FROM callers o WHERE o.{TOGETHER} AND o.last_seen_at >= $1 AND (SELECT count(*) FROM callers n \
+             WHERE n.credential = o.credential AND n.reporter = o.reporter) > {MOST_CALLERS})"
         );
         let fold = format!(
-            "INSERT INTO callers ({COLUMNS}) SELECT credential, '{OTHER}', '', '', '{OTHER}', '', min(first_seen_at), \
-             max(last_seen_at), CAST(sum(accepted) AS BIGINT), CAST(sum(refused) AS BIGINT) FROM callers \
-             WHERE {quiet} GROUP BY credential {ADD}"
+            "INSERT INTO callers ({COLUMNS}) SELECT credential, '{OTHER}' || reporter, reporter, '', '{OTHER}', '', \
+             min(first_seen_at), max(last_seen_at), CAST(sum(accepted) AS BIGINT), CAST(sum(refused) AS BIGINT) \
+             FROM callers WHERE {quiet} GROUP BY credential, reporter {ADD}"
         );
         let args: [Value; 1] = [quiet_since.as_millis().into()];
         if self.execute(&fold, &args).await? == 0 {
@@ -233,25 +342,28 @@ impl Tx {
         self.execute(&format!("DELETE FROM callers WHERE {quiet}"), &args).await
     }
 
-    /// Forgets callers last seen before `before`; gives how many.
-    pub async fn forget_callers(&mut self, before: Timestamp, most: u16) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM callers WHERE (credential, fingerprint) IN \
-                   (SELECT credential, fingerprint FROM callers WHERE last_seen_at < $1 LIMIT $2)";
-        self.execute(sql, &[before.as_millis().into(), i64::from(most).into()]).await
+    /// Forgets these callers, those of them that were last seen before `before`.
+    pub async fn forget_callers(&mut self, unseen: &[CallerKey], before: Timestamp) -> Result<(), StoreError> {
+        let sql = "DELETE FROM callers WHERE credential = $1 AND fingerprint = $2 AND last_seen_at < $3";
+        let row = |key: &CallerKey| {
+            vec![key.credential.as_str().into(), key.fingerprint.as_str().into(), before.as_millis().into()]
+        };
+        let rows: Vec<Vec<Value>> = unseen.iter().map(row).collect();
+        self.tx.execute_each(sql, &rows).await.map(|_| ())
     }
 }
 
-/// The row of a count, for this caller or for those who are not told apart.
-fn values(count: &CallerCount, caller: Option<&Caller<'static>>) -> Vec<Value> {
-    let [fingerprint, reporter, network, user_agent, instance] = match caller {
-        Some(caller) => [
+/// The row of a count, for this caller.
+fn values(count: &CallerCount, caller: &CountedCaller) -> Vec<Value> {
+    let reporter = caller.reporter().map(|reporter| reporter.to_string()).unwrap_or_default();
+    let [fingerprint, network, user_agent, instance] = match caller {
+        CountedCaller::Known(caller) => [
             caller.fingerprint(),
-            caller.reporter.map(|reporter| reporter.to_string()).unwrap_or_default(),
             caller.network.to_string(),
             caller.user_agent.to_string(),
             caller.instance.to_string(),
         ],
-        None => [OTHER, "", "", OTHER, ""].map(str::to_owned),
+        CountedCaller::Together(_) => [format!("{OTHER}{reporter}"), String::new(), OTHER.to_owned(), String::new()],
     };
     vec![
         count.credential.to_string().into(),

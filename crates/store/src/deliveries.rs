@@ -1,7 +1,7 @@
 //! Deliveries: the outbox. Each change of state is one conditional statement, so that of several nodes one sends.
 
 use keyward_model::id::{DeliveryId, NoticeId};
-use keyward_model::notice::{Delivery, DeliveryState, Notice};
+use keyward_model::notice::{Channel, Delivery, DeliveryState, Notice};
 use keyward_model::time::Timestamp;
 
 use crate::engine::{Row, Value};
@@ -42,6 +42,13 @@ impl Store {
         Ok(!self.query(sql, &[now.as_millis().into()]).await?.is_empty())
     }
 
+    /// How many wait to be sent now, by channel; channels for which none does are left out.
+    pub async fn count_due_deliveries(&self, now: Timestamp) -> Result<Vec<(Channel, i64)>, StoreError> {
+        let sql = "SELECT channel, count(*) FROM deliveries WHERE state = 'waiting' AND due_at <= $1 GROUP BY channel";
+        let rows = self.query(sql, &[now.as_millis().into()]).await?;
+        rows.iter().map(|row| Ok((parsed(row.str(0)?, "deliveries.channel")?, row.int(1)?))).collect()
+    }
+
     /// The delivery with this id.
     pub async fn find_delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE id = $1");
@@ -66,19 +73,20 @@ impl Store {
 }
 
 impl Tx {
-    /// Puts a delivery into the outbox, once for each notice and receiver. A receiver for whom `most` wait already gets
-    /// a dead one: it can be sent by hand later, and the queue stays bounded.
+    /// Puts a delivery into the outbox, once for each notice and receiver; gives its state, `None` if it was there before. A
+    /// receiver for whom `most` wait already gets a dead one: it can be sent by hand later, and the queue stays bounded.
     pub async fn insert_delivery(
         &mut self,
         delivery: &Delivery,
         notice: &Notice,
         most: u32,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<DeliveryState>, StoreError> {
         let full = "(SELECT count(*) FROM deliveries WHERE target = $4 AND state = 'waiting') >= CAST($6 AS BIGINT)";
         let sql = format!(
             "INSERT INTO deliveries ({COLUMNS}) SELECT $1, $2, $3, $4, CASE WHEN {full} THEN 'dead' ELSE 'waiting' END, \
              0, CAST($5 AS BIGINT), CASE WHEN {full} THEN 'too many wait for this receiver' ELSE '' END, \
-             CASE WHEN {full} THEN CAST($5 AS BIGINT) END WHERE TRUE ON CONFLICT (notice, target) DO NOTHING"
+             CASE WHEN {full} THEN CAST($5 AS BIGINT) END WHERE TRUE ON CONFLICT (notice, target) DO NOTHING \
+             RETURNING state"
         );
         let args: [Value; 6] = [
             delivery.id.to_string().into(),
@@ -88,7 +96,7 @@ impl Tx {
             delivery.due_at.as_millis().into(),
             i64::from(most).into(),
         ];
-        Ok(self.execute(&sql, &args).await? == 1)
+        self.find(&sql, &args, |row| parsed(row.str(0)?, "deliveries.state")).await
     }
 
     /// Takes deliveries that are due, not more than `each` for one receiver: until `leased_until` nobody else takes

@@ -29,7 +29,7 @@ mod webhooks;
 
 use keyward_model::event::Draft;
 
-pub use callers::{CallerCount, CallerFilter, CallerPlace, SeenCaller};
+pub use callers::{CallerCount, CallerFilter, CallerKey, CallerPlace, CallerSummary, CountedCaller, SeenCaller};
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
 pub use deliveries::DeliveryFilter;

@@ -6,6 +6,7 @@ use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::notice::{Notice, NoticeKind, Occasion, Rung};
 use keyward_model::time::Timestamp;
 
+use crate::callers::TOGETHER;
 use crate::engine::{Row, Value};
 use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
@@ -154,7 +155,7 @@ impl Store {
              AND s.first_seen_at >= c.created_at + CAST($3 AS BIGINT) \
              AND EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND o.network <> s.network \
                          AND o.accepted > 0 AND o.first_seen_at < s.first_seen_at) \
-             AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND (o.fingerprint = 'other' \
+             AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND (o.{TOGETHER} \
                              OR (o.network = s.network AND o.first_seen_at < s.first_seen_at))) \
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.rung = s.network) \
              AND (SELECT count(*) FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.created_at > $5) < $6 \

@@ -7,13 +7,10 @@ use keyward_model::credential::{Credential, EndReason};
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
 
-use crate::credentials::{AUTHENTICATES, COLUMNS, read};
+use crate::credentials::{AUTHENTICATES, COLUMNS, authenticates, read};
 use crate::{StoreError, Tx};
 
-/// A caller that used the credential at the instant `$3` or later, as `list_callers` counts it.
-const RECENT: &str = "accepted > 0 AND last_seen_at >= $3";
-
-/// How a retirement is ended before its time.
+/// How a credential is ended that may be in use: the old one by `finish`, its successor by `cancel`.
 #[derive(Debug, Clone, Copy)]
 pub struct Finish {
     /// When.
@@ -22,6 +19,18 @@ pub struct Finish {
     pub quiet_since: Timestamp,
     /// Also if it is in use.
     pub force: bool,
+}
+
+impl Finish {
+    /// The callers that are in the way, as `summarize_callers` counts them; `$3` is `quiet_since`.
+    fn recent(of: &str) -> String {
+        format!("FROM callers WHERE callers.credential = {of} AND accepted > 0 AND last_seen_at >= $3")
+    }
+
+    /// The condition that there are none, or that it does not matter.
+    fn unused(self, recent: &str) -> String {
+        if self.force { String::new() } else { format!("AND NOT EXISTS (SELECT 1 {recent})") }
+    }
 }
 
 impl Tx {
@@ -50,24 +59,35 @@ impl Tx {
         self.find(&sql, &args, read).await
     }
 
-    /// Makes a retiring credential active again, if its successor is this one and was not rotated in its turn. What it
+    /// Makes a retiring credential active again, if its successor is this one, was not rotated in its turn, and is not in
+    /// use; with `force` also if it is. Gives the number of callers of the successor that were still seen. What the old one
     /// holds was judged: nothing of it may have changed since it was read.
+    ///
+    /// A successor that has ended is used by nobody, whoever was seen with it before.
     pub async fn cancel_retirement(
         &mut self,
         old: &Credential,
         successor: CredentialId,
-        now: Timestamp,
-    ) -> Result<Option<Credential>, StoreError> {
+        cancel: &Finish,
+    ) -> Result<Option<(Credential, i64)>, StoreError> {
+        let works = format!("SELECT s.id FROM credentials AS s WHERE s.id = $4 AND {}", authenticates("s.", "$2"));
+        let recent = Finish::recent(&format!("({works})"));
+        let unused = cancel.unused(&recent);
         let sql = format!(
             "UPDATE credentials SET state = 'active', successor = NULL, retire_at = NULL, updated_at = $2, \
-             version = version + 1 WHERE id = $1 AND version = $4 AND state = 'retiring' AND successor = $3 \
+             version = version + 1 WHERE id = $1 AND version = $5 AND state = 'retiring' AND successor = $4 \
              AND {AUTHENTICATES} \
-             AND NOT EXISTS (SELECT 1 FROM credentials AS s WHERE s.id = $3 AND s.successor IS NOT NULL) \
-             RETURNING {COLUMNS}"
+             AND NOT EXISTS (SELECT 1 FROM credentials AS s WHERE s.id = $4 AND s.successor IS NOT NULL) {unused} \
+             RETURNING {COLUMNS}, (SELECT COUNT(*) {recent})"
         );
-        let args =
-            [old.id.to_string().into(), now.as_millis().into(), successor.to_string().into(), old.version.into()];
-        self.find(&sql, &args, read).await
+        let args = [
+            old.id.to_string().into(),
+            cancel.now.as_millis().into(),
+            cancel.quiet_since.as_millis().into(),
+            successor.to_string().into(),
+            old.version.into(),
+        ];
+        self.find(&sql, &args, |row| Ok((read(row)?, row.int(18)?))).await
     }
 
     /// Moves the hard end of a retiring credential, no further than its expiry, if nothing of it has changed since it was
@@ -97,8 +117,8 @@ impl Tx {
         id: CredentialId,
         finish: &Finish,
     ) -> Result<Option<(Credential, i64)>, StoreError> {
-        let recent = format!("FROM callers WHERE callers.credential = credentials.id AND {RECENT}");
-        let unused = if finish.force { String::new() } else { format!("AND NOT EXISTS (SELECT 1 {recent})") };
+        let recent = Finish::recent("credentials.id");
+        let unused = finish.unused(&recent);
         let sql = format!(
             "UPDATE credentials SET state = 'expired', ended_at = $2, end_reason = $4, updated_at = $2, \
              version = version + 1 WHERE id = $1 AND state = 'retiring' AND {AUTHENTICATES} {unused} \

@@ -50,7 +50,23 @@ pub(crate) struct ExtendRetirement {
 #[derive(Args)]
 pub(crate) struct FinishRetirement {
     credential: String,
-    /// For how long nobody may have used it: 2h. The server's setting if absent, 24h by default.
+    #[command(flatten)]
+    unless_used: UnlessUsed,
+}
+
+/// Undo a rotation: the old key goes on, its successor is revoked, if nobody uses that
+#[derive(Args)]
+pub(crate) struct CancelRotation {
+    /// The old key.
+    credential: String,
+    #[command(flatten)]
+    unless_used: UnlessUsed,
+}
+
+/// What is ended only if it is not in use.
+#[derive(Args)]
+struct UnlessUsed {
+    /// For how long nobody may have used what is ended: 2h. The server's setting if absent, 24h by default.
     #[arg(long, value_name = "DURATION", value_parser = when::parse_duration)]
     quiet_for: Option<Duration>,
     /// End it even if it is in use.
@@ -97,11 +113,12 @@ async fn show(remote: &Remote, old: CredentialId, issued: &IssuedCredential) -> 
     ))?)
 }
 
-/// Undoes a rotation.
-pub(crate) async fn cancel(global: &Global, remote: &Remote, credential: &str) -> anyhow::Result<()> {
-    let credential = remote.credential(credential, Meant::Retiring).await?;
-    let view: CredentialView = remote.act(&format!("credentials/{credential}/cancel")).await?;
-    global.answer(&view, |view| format!("{} is {} again; its successor has ended\n", view.id, view.state))
+impl CancelRotation {
+    /// Does it.
+    pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        let view = self.unless_used.end(global, remote, &self.credential, "cancel").await?;
+        global.answer(&view, |view| format!("{} is {} again; its successor has ended\n", view.id, view.state))
+    }
 }
 
 impl ExtendRetirement {
@@ -121,26 +138,39 @@ impl ExtendRetirement {
 impl FinishRetirement {
     /// Does it.
     pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
-        let finish =
-            Finish { force: self.force, quiet_for_seconds: self.quiet_for.map(|quiet_for| quiet_for.as_secs()) };
-        let credential = remote.credential(&self.credential, Meant::Retiring).await?;
-        let path = format!("credentials/{credential}/finish");
-        let view: CredentialView = match remote.post(&path, &finish).await {
-            Ok(view) => view,
-            Err(error) => return Err(refused(error, credential, global)?),
-        };
+        let view = self.unless_used.end(global, remote, &self.credential, "finish").await?;
         global.answer(&view, |view| format!("{} is {}\n", view.id, view.state))
     }
 }
 
+impl UnlessUsed {
+    /// Does this, `finish` or `cancel`, or says who still uses the key that would end.
+    async fn end(
+        &self,
+        global: &Global,
+        remote: &Remote,
+        credential: &str,
+        action: &str,
+    ) -> anyhow::Result<CredentialView> {
+        let credential = remote.credential(credential, Meant::Retiring).await?;
+        let quiet_for_seconds = self.quiet_for.map(|quiet_for| quiet_for.as_secs());
+        let asked = Finish { force: self.force, quiet_for_seconds };
+        match remote.post(&format!("credentials/{credential}/{action}"), &asked).await {
+            Ok(view) => Ok(view),
+            Err(error) => {
+                let command = format!("keyward credential {action} {credential} --force");
+                Err(refused(error, &command, global)?)
+            }
+        }
+    }
+}
+
 /// A refusal because of those who still use the key: people read them in a table, programs as the server said it.
-fn refused(error: anyhow::Error, credential: CredentialId, global: &Global) -> anyhow::Result<anyhow::Error> {
+fn refused(error: anyhow::Error, command: &str, global: &Global) -> anyhow::Result<anyhow::Error> {
     let failure = error.downcast::<Failure>()?;
     let Some(problem) = failure.problem() else { return Ok(failure.into()) };
     if global.json {
         terminal::print_json(problem)?;
     }
-    let hint =
-        format!("`keyward credential finish {credential} --force` ends it under them, and that cannot be undone");
-    Ok(failure.hint(hint).into())
+    Ok(failure.hint(format!("`{command}` ends it under them, and that cannot be undone")).into())
 }

@@ -1,21 +1,20 @@
 //! Callers: from where credentials are used, and what others report of it.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Path;
-use keyward_model::caller::{Caller, Network, NetworkError, Outcome, Sightings};
+use keyward_model::caller::{Caller, KEPT_UNSEEN, Network, NetworkError, Outcome, Sightings};
 use keyward_model::credential::StateName;
 use keyward_model::id::{ClientId, CredentialId};
-use keyward_store::{CallerFilter, CallerPlace, SeenCaller};
+use keyward_store::{CallerCount, CallerFilter, CallerPlace, CountedCaller, SeenCaller, StoreError};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::Json;
+use crate::api::body::{Begun, Json};
 use crate::api::call::{Call, Level};
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
@@ -45,9 +44,10 @@ pub struct CallerView {
     /// Whose credential it is.
     #[schema(value_type = String)]
     pub client: ClientId,
-    /// An IPv4 address or an IPv6 `/64`; empty in the one entry of a credential that counts all callers beyond 64.
+    /// An IPv4 address or an IPv6 `/64`; empty in an entry that counts all callers beyond 64, of those that the server saw
+    /// or of those that one client reported.
     pub network: String,
-    /// Its `User-Agent`; `other` in that one entry.
+    /// Its `User-Agent`; `other` in such an entry.
     pub user_agent: String,
     /// What it calls itself: `Keyward-Instance` or `instance` in its requests.
     pub instance: String,
@@ -125,6 +125,27 @@ pub struct CallersCounted {
     pub unknown: usize,
 }
 
+/// The callers of one credential in short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallersInShort {
+    /// How many were let in and seen within `[rotation] quiet_hours`: those that would be in the way of `finish` now.
+    pub seen_in_window: i64,
+    /// When one was last seen, whatever became of it; `null` if none is known.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen_at: Option<Instant>,
+}
+
+/// The callers of a credential in short, those among them that this node has seen just now.
+pub(super) async fn in_short(call: &Call, credential: CredentialId) -> Result<CallersInShort, ApiError> {
+    call.app.callers.flush_if_possible().await;
+    let since = call.now.minus(call.app.rotation.quiet_for());
+    let summary = call.app.store.summarize_callers(credential, since).await?;
+    Ok(CallersInShort {
+        seen_in_window: summary.iter().map(|seen| seen.recent).sum(),
+        last_seen_at: summary.iter().map(|seen| Instant(seen.last_seen_at)).max_by_key(|at| at.0),
+    })
+}
+
 impl From<SeenCaller> for CallerView {
     fn from(seen: SeenCaller) -> Self {
         Self {
@@ -195,7 +216,7 @@ async fn listed(call: &Call, of: CallerFilter, query: CallerQuery) -> Result<axu
     let after = after.map_err(|_| Problem::Malformed.because("cursor must be the next_cursor of a page"))?;
     let filter = CallerFilter { since: query.since.map(|at| at.0), outcome: query.outcome, ..of };
     // Whoever asks is told of everything that this node has seen.
-    call.app.callers.flush().await?;
+    call.app.callers.flush_if_possible().await;
     let found = call.app.store.list_callers(&filter, call.now, after.as_ref(), page.limit).await?;
     Ok(axum::Json(List::of(found, &page, |caller| caller.place().to_string(), CallerView::from)))
 }
@@ -203,12 +224,16 @@ async fn listed(call: &Call, of: CallerFilter, query: CallerQuery) -> Result<axu
 /// Report who uses credentials, as a gateway or an API sees it
 ///
 /// For administrators, and for the own client of an API about credentials of clients that may use that API. Counts are
-/// added to what is known: report each use once.
+/// added to what is known: report each use once, or repeat a report under the same `Idempotency-Key`.
 #[utoipa::path(post, path = "/api/v1/callers", tag = "callers", request_body = CallerReport,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless for 24 hours")),
     responses((status = 200, body = CallersCounted), (status = "default", body = ProblemDetails)))]
 async fn report(call: Call, body: Json<CallerReport>) -> Result<axum::Json<CallersCounted>, ApiError> {
     let reporter = call.principal().client.id;
     let limited_to = if call.level == Level::Admin { None } else { Some(require_api(&call, reporter)?) };
+    if let Some(made) = body.made_before(&call).await? {
+        return again(&made);
+    }
     let reported = &body.value.callers;
     if reported.len() > MOST_REPORTED {
         return Err(ApiError::field("callers", format!("at most {MOST_REPORTED} entries; send several reports")));
@@ -216,23 +241,30 @@ async fn report(call: Call, body: Json<CallerReport>) -> Result<axum::Json<Calle
     // All or nothing: a report is read to its end before any of it counts.
     let read = reported.iter().enumerate();
     let read = read.map(|(n, entry)| seen(&call, reporter, entry).map_err(|error| in_entry(n, error)));
-    let read = read.collect::<Result<Vec<_>, _>>()?;
-    let mut known: HashMap<CredentialId, bool> = HashMap::new();
-    for entry in reported {
-        if let Entry::Vacant(place) = known.entry(entry.credential) {
-            place.insert(call.app.store.may_report_on(entry.credential, limited_to).await?);
-        }
-    }
-    let mut answer = CallersCounted { counted: 0, unknown: 0 };
-    for (entry, (caller, sightings)) in reported.iter().zip(&read) {
-        if known.get(&entry.credential) == Some(&true) {
-            call.app.callers.count(entry.credential, caller, sightings);
-            answer.counted += 1;
-        } else {
-            answer.unknown += 1;
-        }
-    }
+    let mut counts = read.collect::<Result<Vec<_>, _>>()?;
+    let credentials: HashSet<CredentialId> = counts.iter().map(|count| count.credential).collect();
+    let credentials: Vec<CredentialId> = credentials.into_iter().collect();
+    let reportable = call.app.store.list_reportable(&credentials, limited_to).await?;
+    counts.retain(|count| reportable.contains(&count.credential));
+    let answer = CallersCounted { counted: counts.len(), unknown: reported.len() - counts.len() };
+    // Written down at once, unlike what the server itself sees: what was answered is counted, and counted once.
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&made),
+    };
+    tx.count_callers(&counts).await?;
+    body.note_made(&call, &mut tx, &format!("{} {}", answer.counted, answer.unknown)).await?;
+    call.commit(tx).await?;
     Ok(axum::Json(answer))
+}
+
+/// The answer to a repetition: what the first was told.
+fn again(made: &str) -> Result<axum::Json<CallersCounted>, ApiError> {
+    let parts =
+        made.split_once(' ').and_then(|(counted, unknown)| Some((counted.parse().ok()?, unknown.parse().ok()?)));
+    let (counted, unknown) =
+        parts.ok_or_else(|| StoreError::Corrupt("idempotency_keys.made is no report".to_owned()))?;
+    Ok(axum::Json(CallersCounted { counted, unknown }))
 }
 
 /// The client, if it is the own client of an API.
@@ -246,7 +278,7 @@ fn require_api(call: &Call, client: ClientId) -> Result<ClientId, ApiError> {
     ))
 }
 
-fn seen<'a>(call: &Call, reporter: ClientId, entry: &'a ReportedCaller) -> Result<(Caller<'a>, Sightings), ApiError> {
+fn seen(call: &Call, reporter: ClientId, entry: &ReportedCaller) -> Result<CallerCount, ApiError> {
     let network: Network =
         entry.network.parse().map_err(|error: NetworkError| ApiError::field("network", error.to_string()))?;
     let last_seen_at = entry.last_seen_at.0;
@@ -257,17 +289,25 @@ fn seen<'a>(call: &Call, reporter: ClientId, entry: &'a ReportedCaller) -> Resul
     if first_seen_at > last_seen_at {
         return Err(ApiError::field("first_seen_at", "must not be later than last_seen_at"));
     }
+    // Counting them would bring back what is forgotten by then.
+    let oldest = call.now.minus(KEPT_UNSEEN);
+    for (field, at) in [("last_seen_at", last_seen_at), ("first_seen_at", first_seen_at)] {
+        if at < oldest {
+            return Err(ApiError::field(field, "must not be more than 90 days ago: older callers are forgotten"));
+        }
+    }
     if !(1..=MOST_COUNTED).contains(&entry.count) {
         return Err(ApiError::field("count", format!("must be 1 to {MOST_COUNTED}")));
     }
-    let caller = Caller::new(network, entry.user_agent.as_bytes(), &entry.instance);
+    let caller = Caller::new(network, entry.user_agent.as_bytes(), &entry.instance).into_owned();
+    let caller = CountedCaller::Known(Caller { reporter: Some(reporter), ..caller });
     let sightings = Sightings {
         first_seen_at: first_seen_at.min(call.now),
         last_seen_at: last_seen_at.min(call.now),
         accepted: entry.count,
         refused: 0,
     };
-    Ok((Caller { reporter: Some(reporter), ..caller }, sightings))
+    Ok(CallerCount { credential: entry.credential, caller, sightings })
 }
 
 fn in_entry(n: usize, error: ApiError) -> ApiError {

@@ -19,10 +19,11 @@ use utoipa_axum::routes;
 
 use crate::api::body::{Begun, Json, Tagged, present, stale};
 use crate::api::call::{Call, conflict};
+use crate::api::callers::CallersInShort;
 use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, changes, clients, id, line};
+use crate::api::{Query, callers, changes, clients, id, line};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -71,6 +72,9 @@ pub struct CredentialView {
     /// When its secret's hash is erased.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub purge_at: Option<Instant>,
+    /// Who uses it, in short; only where one credential is shown, not in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callers: Option<CallersInShort>,
 }
 
 /// A credential just issued, with its secret: the only time it is shown.
@@ -177,6 +181,7 @@ pub(super) fn view(credential: Credential, now: Timestamp) -> CredentialView {
         created_by: credential.created_by,
         expires_at: credential.expires_at.map(Instant),
         successor: credential.successor,
+        callers: None,
     }
 }
 
@@ -307,7 +312,9 @@ pub(super) async fn again(call: &Call, made: &str) -> Result<Tagged<IssuedCreden
     responses((status = 200, body = CredentialView), (status = "default", body = ProblemDetails)))]
 async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<CredentialView>, ApiError> {
     let (credential, _) = find(&call, id(&path)?).await?;
-    Ok(tagged(&call, credential))
+    let callers = Some(callers::in_short(&call, credential.id).await?);
+    let shown = tagged(&call, credential);
+    Ok(Tagged { value: CredentialView { callers, ..shown.value }, ..shown })
 }
 
 /// Change a credential that has not ended

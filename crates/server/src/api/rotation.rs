@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Path;
-use keyward_model::caller::Outcome;
+use keyward_model::caller::{KEPT_UNSEEN, Outcome};
 use keyward_model::credential::{Credential, EndReason, Refused, State, StateName, hard_end};
 use keyward_model::event::Draft;
 use keyward_model::id::CredentialId;
 use keyward_model::rights::{ResSet, ScopeSet};
 use keyward_model::time::Timestamp;
-use keyward_store::{CallerFilter, Tx};
+use keyward_store::{CallerFilter, CallerSummary, SeenCaller, StoreError, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -34,11 +34,12 @@ use crate::app::App;
 use crate::respond::{ApiError, CallersRemain, Problem, ProblemDetails};
 
 /// The most callers that a refusal names.
-const NAMED: usize = 20;
-/// More callers than a credential has: those told apart, and the others together.
-const ALL: u16 = 100;
-/// How long the quiet may be that is asked for. Whoever wants less does not want to know: that is `force`.
-const QUIET: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3600);
+const NAMED: u16 = 20;
+/// The most reporters that a refusal names.
+const REPORTERS: usize = 3;
+/// How long the quiet may be that is asked for. Whoever wants less does not want to know: that is `force`. Of more nobody
+/// knows anything: those not seen for longer are forgotten.
+const QUIET: RangeInclusive<Duration> = Duration::from_secs(60)..=KEPT_UNSEEN;
 
 /// How a credential is replaced.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -77,14 +78,14 @@ pub struct Extension {
     pub retire_at: Instant,
 }
 
-/// How a retirement is ended.
+/// How a rotation is finished, or cancelled: either ends a credential that may be in use.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Finish {
     /// End it even if it is in use.
     #[serde(default)]
     pub force: bool,
-    /// For how long nobody may have used it: from a minute to a year; 24 hours unless the server is set otherwise.
+    /// For how long nobody may have used it: from a minute to 90 days; 24 hours unless the server is set otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quiet_for_seconds: Option<u64>,
 }
@@ -132,22 +133,35 @@ async fn rotate(
     Ok(issued(&call, successor, Some(key)))
 }
 
-/// Undo a rotation: the credential is active again, its successor is revoked
-#[utoipa::path(post, path = "/api/v1/credentials/{id}/cancel", tag = "credentials", params(("id" = String, Path)),
-    responses((status = 200, body = CredentialView), (status = "default", body = ProblemDetails)))]
-async fn cancel(call: Call, Path(path): Path<String>) -> Result<Tagged<CredentialView>, ApiError> {
+/// Undo a rotation: the credential is active again, its successor is revoked, if nobody uses that
+#[utoipa::path(post, path = "/api/v1/credentials/{id}/cancel", tag = "credentials", request_body = Finish,
+    params(("id" = String, Path)),
+    responses((status = 200, body = CredentialView),
+        (status = 409, body = CallersRemain, description = "Callers of the successor remain, or it is not retiring"),
+        (status = "default", body = ProblemDetails)))]
+async fn cancel(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Result<Tagged<CredentialView>, ApiError> {
     let (old, client) = find(&call, id(&path)?).await?;
     call.require_management_of(&client)?;
     require_handing_out(&call, &client, &old)?;
     let Some(successor) = old.successor else {
         return Err(old.cancel(None, call.now).map_or_else(Into::into, |_| stale()));
     };
+    let cancel = ending(&call, &body.value)?;
+    call.app.callers.flush().await?;
     let mut tx = call.begin().await?;
-    let Some(old) = tx.cancel_retirement(&old, successor, call.now).await? else {
-        let successor = tx.find_credential(successor).await?;
-        return Err(refusal(&mut tx, old.id, |old| old.cancel(successor.as_ref(), call.now)).await);
+    let Some((old, callers)) = tx.cancel_retirement(&old, successor, &cancel).await? else {
+        let of_it = tx.find_credential(successor).await?;
+        let refusal = refusal(&mut tx, old.id, |old| old.cancel(of_it.as_ref(), call.now)).await;
+        drop(tx);
+        let in_use = of_it.is_some_and(|successor| successor.state_at(call.now).authenticates());
+        let is_in_the_way = refusal.problem == Problem::Stale && in_use && !cancel.force;
+        return Err(if is_in_the_way { callers_remain(&call, successor, &cancel, &BY_CANCEL).await } else { refusal });
     };
-    record(&mut tx, "credential.rotation_cancelled", &old, json!({ "client": client.id, "successor": successor }));
+    let data = json!({
+        "client": client.id, "successor": successor, "forced": cancel.force, "callers": callers,
+        "quiet_for_seconds": call.now.since(cancel.quiet_since).as_secs(),
+    });
+    record(&mut tx, "credential.rotation_cancelled", &old, data);
     // A successor that has ended by itself needs no end.
     if let Some(revoked) = tx.revoke_credential(successor, call.now).await? {
         let data = json!({ "client": client.id, "was": State::Active.name(), "replaces": old.id });
@@ -191,15 +205,7 @@ async fn extend(
 async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Result<Tagged<CredentialView>, ApiError> {
     let (old, client) = find(&call, id(&path)?).await?;
     call.require_stopping_of(&client)?;
-    let Finish { force, quiet_for_seconds } = body.value;
-    let quiet_for = quiet_for_seconds.map_or_else(|| call.app.rotation.quiet_for(), Duration::from_secs);
-    if !QUIET.contains(&quiet_for) {
-        return Err(ApiError::field(
-            "quiet_for_seconds",
-            "from 60 seconds to 31622400 (a year); to end it whoever uses it, say force",
-        ));
-    }
-    let finish = keyward_store::Finish { now: call.now, quiet_since: call.now.minus(quiet_for), force };
+    let finish = ending(&call, &body.value)?;
     // Whoever this node has seen counts. What another has counted in its last few seconds may come too late.
     call.app.callers.flush().await?;
     let mut tx = call.begin().await?;
@@ -207,8 +213,8 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
         return unfinished(&call, tx, old.id, &finish).await;
     };
     let data = json!({
-        "client": client.id, "successor": finished.successor, "forced": force, "callers": callers,
-        "quiet_for_seconds": quiet_for.as_secs(),
+        "client": client.id, "successor": finished.successor, "forced": finish.force, "callers": callers,
+        "quiet_for_seconds": call.now.since(finish.quiet_since).as_secs(),
     });
     record(&mut tx, "credential.finished", &finished, data);
     call.commit(tx).await?;
@@ -229,20 +235,93 @@ async fn unfinished(
     }
     old.finish(call.now)?;
     drop(tx);
-    let since = Some(finish.quiet_since);
-    let filter =
-        CallerFilter { credential: Some(id), since, outcome: Some(Outcome::Accepted), ..CallerFilter::default() };
-    // All of them: a credential has few, and the number is told too.
-    let all = call.app.store.list_callers(&filter, call.now, None, ALL).await?;
-    Err(ApiError {
-        callers: all.iter().take(NAMED).cloned().map(CallerView::from).collect(),
-        ..Problem::CallersRemain.because(format!(
-            "{} {} used this credential in the last {}: move them to its successor, or end it under them with force",
-            all.len(),
-            if all.len() == 1 { "caller" } else { "callers" },
-            span(call.now.since(finish.quiet_since)),
-        ))
-    })
+    Err(callers_remain(call, id, finish, &BY_FINISH).await)
+}
+
+/// From when on nobody may have used what is to be ended, unless it is forced.
+fn ending(call: &Call, asked: &Finish) -> Result<keyward_store::Finish, ApiError> {
+    let quiet_for = asked.quiet_for_seconds.map_or_else(|| call.app.rotation.quiet_for(), Duration::from_secs);
+    if !QUIET.contains(&quiet_for) {
+        return Err(ApiError::field(
+            "quiet_for_seconds",
+            "from 60 to 7776000: callers that were not seen for 90 days are forgotten; to end it whoever uses it, say force",
+        ));
+    }
+    Ok(keyward_store::Finish { now: call.now, quiet_since: call.now.minus(quiet_for), force: asked.force })
+}
+
+/// What a refusal calls the credential that is in use, and what to do about it.
+struct InUse {
+    what: &'static str,
+    then: &'static str,
+}
+
+const BY_FINISH: InUse =
+    InUse { what: "this credential", then: "move them to its successor, or end it under them with force" };
+const BY_CANCEL: InUse = InUse {
+    what: "its successor",
+    then: "move them back to this credential, or end the successor under them with force",
+};
+
+/// Names who uses the credential that would end, those that the server saw itself first: whatever others report, it hides
+/// none of them, and it stands beside the name of who says so.
+async fn callers_remain(
+    call: &Call,
+    credential: CredentialId,
+    ending: &keyward_store::Finish,
+    in_use: &InUse,
+) -> ApiError {
+    match remaining(call, credential, ending.quiet_since).await {
+        // Whoever was in the way has been forgotten meanwhile.
+        Ok((summary, _)) if summary.is_empty() => stale(),
+        Ok((summary, callers)) => {
+            let count = summary.iter().map(|seen| seen.recent).sum::<i64>();
+            let callers = callers.into_iter().map(CallerView::from).collect();
+            let detail = format!(
+                "{count} {} used {} in the last {}{}: {}",
+                if count == 1 { "caller" } else { "callers" },
+                in_use.what,
+                span(call.now.since(ending.quiet_since)),
+                by_whose_word(&summary),
+                in_use.then,
+            );
+            ApiError { callers, ..Problem::CallersRemain.because(detail) }
+        }
+        Err(error) => error.into(),
+    }
+}
+
+/// How many callers there are by whose word, and the most recent of them.
+async fn remaining(
+    call: &Call,
+    credential: CredentialId,
+    since: Timestamp,
+) -> Result<(Vec<CallerSummary>, Vec<SeenCaller>), StoreError> {
+    let store = &call.app.store;
+    let mut summary = store.summarize_callers(credential, since).await?;
+    summary.retain(|seen| seen.recent > 0);
+    let filter = |is_reported| CallerFilter {
+        credential: Some(credential),
+        since: Some(since),
+        outcome: Some(Outcome::Accepted),
+        is_reported: Some(is_reported),
+        ..CallerFilter::default()
+    };
+    let mut callers = store.list_callers(&filter(false), call.now, None, NAMED).await?;
+    callers.extend(store.list_callers(&filter(true), call.now, None, NAMED).await?);
+    callers.truncate(NAMED.into());
+    Ok((summary, callers))
+}
+
+/// ` (2 of them as client_… reports)`; nothing if the server saw them all.
+fn by_whose_word(summary: &[CallerSummary]) -> String {
+    let reported = || summary.iter().filter_map(|seen| Some((seen.reporter?, seen.recent)));
+    let named = reported().take(REPORTERS).map(|(reporter, count)| format!("{count} of them as {reporter} reports"));
+    let mut named: Vec<_> = named.collect();
+    if reported().count() > REPORTERS {
+        named.push("more as others report".to_owned());
+    }
+    if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) }
 }
 
 /// Whole hours where they say it exactly.

@@ -60,7 +60,7 @@ fn values_that_cannot_be_meant_are_refused() {
         "[rotation]\noverlap_days = 0",
         "[rotation]\noverlap_days = 91",
         "[rotation]\nquiet_hours = 0",
-        "[rotation]\nquiet_hours = 8785",
+        "[rotation]\nquiet_hours = 2161",
         "[rotation]\ncontact_url = \"javascript:alert(1)\"",
         "[rotation]\ncontact_url = \"https://\"",
         "[rotation]\ncontact_url = \"https://wiki.example/a b\"",

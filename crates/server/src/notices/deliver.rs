@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::webhook::Post;
 use crate::app::{App, StartError};
+use crate::meter::{self, Fate};
 use crate::notices::origin;
 
 /// The most that is sent at once, and of that for one receiver.
@@ -110,6 +111,7 @@ impl App {
     async fn note_outcome(&self, delivery: &Delivery, sent: Result<(), Problem>) -> Result<(), StartError> {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
+        let mut fate = if sent.is_ok() { Fate::Sent } else { Fate::Failed };
         match sent {
             Ok(()) => drop(tx.finish_delivery(delivery, now).await?),
             Err(Problem { why, is_passing }) => {
@@ -117,16 +119,20 @@ impl App {
                 tracing::warn!(delivery = %delivery.id, attempt = delivery.attempts, problem = %why, "a notice did not arrive");
                 match again {
                     Some(at) => drop(tx.retry_delivery(delivery, at, &why).await?),
-                    None if tx.give_up_delivery(delivery, now, &why).await? => tx.record(Draft {
-                        kind: "delivery.dead",
-                        subject: delivery.id.to_string(),
-                        data: json!({ "notice": delivery.notice, "channel": delivery.channel, "problem": why }),
-                    }),
+                    None if tx.give_up_delivery(delivery, now, &why).await? => {
+                        fate = Fate::Dead;
+                        tx.record(Draft {
+                            kind: "delivery.dead",
+                            subject: delivery.id.to_string(),
+                            data: json!({ "notice": delivery.notice, "channel": delivery.channel, "problem": why }),
+                        });
+                    }
                     None => {}
                 }
             }
         }
         tx.commit(&origin(now)).await?;
+        meter::count_delivery(delivery.channel, fate);
         Ok(())
     }
 }

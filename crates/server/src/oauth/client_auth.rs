@@ -100,7 +100,9 @@ async fn verify(
     let Some(principal) = proven.filter(|principal| names(principal, presented.client_id)) else {
         return Ok(Err(Refusal::Unproven));
     };
-    if let Some(ended) = EndedKey::of(app, &principal, now) {
+    // Tokens end with whole seconds. In the second of its own end a key could only get one that is over already, and a
+    // client that is told "expires_in": 0 would ask again at once.
+    if let Some(ended) = EndedKey::of(app, &principal, now.end_of_second()) {
         return Ok(Err(Refusal::Ended(ended)));
     }
     if principal.client.disabled_at.is_some() || principal.client.kind == ClientKind::Public {
@@ -123,9 +125,13 @@ fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &Form
     // Whoever has the right secret is no guesser: a whole fleet is to hear what became of its key.
     let guessed = matches!(refusal, Refusal::Unproven);
     if let Some(wait) = guessed.then(|| app.failures.charge(address, client, request.now)).flatten() {
-        tracing::warn!(client = client.map(display), source = address.map(display), "too many failed authentications");
+        if let Some(refused) = app.failures.tell(address, request.now) {
+            let source = address.map(tracing::field::display);
+            tracing::warn!(client = client.map(display), source, refused, "too many failed authentications");
+        }
         return OAuthError {
             retry_after: Some(wait),
+            is_told: true,
             ..ErrorCode::TemporarilyUnavailable
                 .because("too many failed authentications; wait as long as Retry-After says")
         };

@@ -3,9 +3,9 @@
 //! 1. Read the form              §3.2
 //! 2. Find the grant             §4.5
 //! 3. Authenticate the client    §2.3
-//! 4. Carry out the grant        `grants`
-//! 5. Warn if the key ends soon  `key_warning`
-//! 6. Count who asked            `callers`
+//! 4. Count who asked            `callers`
+//! 5. Carry out the grant        `grants`
+//! 6. Warn if the key ends soon  `key_warning`
 
 use std::sync::Arc;
 
@@ -27,12 +27,13 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
     let grant = grants::find(grant_type)?;
     let caller = caller::of(&request, &form)?;
     let principal = client_auth::authenticate(&app, &request, &form).await?;
-    let credential = principal.entry.credential.id;
+    // Whatever becomes of the request: whoever has the right key and asks for the wrong thing uses it, and would be cut off
+    // by its end.
+    app.callers.accepted(principal.entry.credential.id, caller, now);
     let asked = grants::Request::read(&form)?;
     let call = grants::Call { app: &app, principal, now };
     let response = grants::exchange(grant, &call, asked).await?;
     meter::TOKENS_ISSUED.increment();
-    app.callers.accepted(credential, caller, now);
     Ok(no_store(key_warning::beside(&response, &app, &call.principal, now)))
 }
 
