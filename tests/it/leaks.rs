@@ -162,6 +162,72 @@ async fn where_it_is_set_a_reported_key_is_retired_or_only_noted() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_prolongs_a_key_that_retires_because_it_leaked_or_brings_it_back() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = TestServer::start_with(db, |config| config.leaks.on_report = OnReport::Retire).await;
+        let admin = server.admin().await;
+        let until = async |key: &Secrets| {
+            let seen = admin.get(&format!("/api/v1/credentials/{}", key.credential())).await.ok();
+            (text(&seen["state"]), seen["retire_at"].clone(), seen["leaked_at"].clone())
+        };
+        let act = async |key: &Secrets, action: &str, body: &Value| {
+            let answer = admin.post(&format!("/api/v1/credentials/{}/{action}", key.credential()), body).await;
+            (answer.status, answer.body["detail"].as_str().unwrap_or_default().to_owned())
+        };
+        let later = json!({ "retire_at": "2026-11-30T12:00:00Z" });
+        let (now, in_an_hour) = (json!("2026-11-23T12:00:00Z"), json!("2026-11-23T13:00:00Z"));
+
+        let alone = admin.orders_key().await;
+        let rotated = admin.issue(&alone.client_id, &json!({})).await;
+        act(&rotated, "rotate", &json!({})).await;
+        for key in [&alone, &rotated] {
+            report(&server, &json!({ "key": key.client_secret })).await;
+            for (action, body) in [("extend", &later), ("cancel", &json!({})), ("rotate", &json!({}))] {
+                let (status, detail) = act(key, action, body).await;
+                assert_eq!(status, StatusCode::CONFLICT, "{action}: {detail}");
+                assert!(detail.contains("leaked") && detail.contains("issue another"), "{action}: {detail}");
+            }
+            assert_eq!(until(key).await, ("retiring".to_owned(), in_an_hour.clone(), now.clone()));
+        }
+        let (status, _) = act(&alone, "extend", &json!({ "retire_at": "2026-11-23T12:30:00Z" })).await;
+        assert_eq!(status, StatusCode::OK, "earlier is always possible");
+        assert_eq!(act(&alone, "extend", &json!({ "retire_at": in_an_hour })).await.0, StatusCode::CONFLICT);
+
+        // What was to end within the hour anyway could be given more time afterwards.
+        let members = json!({ "expires_at": "2026-11-23T12:20:00Z" });
+        let expiring = admin.issue(&alone.client_id, &members).await;
+        let retiring = admin.issue(&alone.client_id, &json!({})).await;
+        act(&retiring, "rotate", &json!({ "overlap_seconds": 1200 })).await;
+        for key in [&expiring, &retiring] {
+            report(&server, &json!({ "key": key.client_secret })).await;
+            assert_eq!(last_event(&admin, key).await["kind"], "credential.leak_reported");
+            act(key, "extend", &later).await;
+            let path = format!("/api/v1/credentials/{}", key.credential());
+            admin.patch(&path, &json!({ "expires_at": null })).await.ok();
+            assert_eq!(until(key).await, ("retiring".to_owned(), json!("2026-11-23T12:20:00Z"), now.clone()));
+        }
+        server.clock.advance(Duration::from_secs(1200));
+        for key in [&expiring, &retiring] {
+            assert_eq!(server.token_answer(key, &[]).await.status, StatusCode::UNAUTHORIZED);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_a_leaked_key_does_not_prolong_it_with_its_own_token() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = TestServer::start_with(db, |config| config.leaks.on_report = OnReport::Retire).await;
+        let admin = server.admin().await;
+        let found = admin.issue(&admin.secrets.client_id, &json!({})).await;
+        report(&server, &json!({ "key": found.client_secret })).await;
+        let thief = server.api(&found).await;
+        let path = format!("/api/v1/credentials/{}/extend", found.credential());
+        let refused = thief.post(&path, &json!({ "retire_at": "2026-11-24T12:00:00Z" })).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
+    }
+}
+
 /// A whole key that no server knows.
 fn any_key() -> String {
     let entropy = Entropy::system();

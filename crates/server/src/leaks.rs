@@ -119,20 +119,18 @@ async fn act(app: &App, holder: &Principal, report: &Report) -> Result<bool, Api
     let credential = &holder.entry.credential;
     let (id, was) = (credential.id, credential.state_at(report.now).name());
     let mut tx = app.store.begin().await?;
-    let retire_at = (app.leaks.on_report == OnReport::Retire).then(|| report.now.plus(RETIRES_IN));
-    let kind = match app.leaks.on_report {
+    let (kind, retire_at) = match app.leaks.on_report {
         OnReport::Revoke => {
             let Some(_) = tx.revoke_credential(id, report.now).await? else { return Ok(false) };
-            "credential.revoked"
+            ("credential.revoked", None)
         }
-        OnReport::Retire | OnReport::Note => {
-            if let Some(retire_at) = retire_at
-                && tx.hasten_credential(id, retire_at, report.now).await?.is_none()
-            {
-                return Ok(false);
-            }
-            "credential.leak_reported"
+        OnReport::Retire => {
+            let retire_at = report.now.plus(RETIRES_IN);
+            let retired = tx.retire_leaked_credential(id, retire_at, report.now).await?;
+            let Some(retired) = retired else { return Ok(false) };
+            ("credential.leak_reported", retired.ends_at(report.now))
         }
+        OnReport::Note => ("credential.leak_reported", None),
     };
     let data = json!({
         "client": holder.client.id, "was": was, "because": "leak_reported", "where": report.place, "retire_at": retire_at,

@@ -7,7 +7,7 @@ use keyward_model::credential::{Credential, EndReason};
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
 
-use crate::credentials::{AUTHENTICATES, COLUMNS, read};
+use crate::credentials::{AUTHENTICATES, COLUMNS, WIDTH, read};
 use crate::{StoreError, Tx};
 
 /// A caller that used the credential at the instant `$3` or later, as `list_callers` counts it.
@@ -51,7 +51,7 @@ impl Tx {
     }
 
     /// Makes a retiring credential active again, if its successor is this one and was not rotated in its turn. What it
-    /// holds was judged: nothing of it may have changed since it was read.
+    /// holds was judged: nothing of it may have changed since it was read. What has leaked stays on its way out.
     pub async fn cancel_retirement(
         &mut self,
         old: &Credential,
@@ -61,6 +61,7 @@ impl Tx {
         let sql = format!(
             "UPDATE credentials SET state = 'active', successor = NULL, retire_at = NULL, updated_at = $2, \
              version = version + 1 WHERE id = $1 AND version = $4 AND state = 'retiring' AND successor = $3 \
+             AND leaked_at IS NULL \
              AND {AUTHENTICATES} \
              AND NOT EXISTS (SELECT 1 FROM credentials AS s WHERE s.id = $3 AND s.successor IS NOT NULL) \
              RETURNING {COLUMNS}"
@@ -70,8 +71,8 @@ impl Tx {
         self.find(&sql, &args, read).await
     }
 
-    /// Moves the hard end of a retiring credential, no further than its expiry, if nothing of it has changed since it was
-    /// read and judged.
+    /// Moves the hard end of a retiring credential, no further than its expiry and never away after a leak, if nothing of
+    /// it has changed since it was read and judged.
     pub async fn extend_retirement(
         &mut self,
         old: &Credential,
@@ -81,7 +82,8 @@ impl Tx {
         let sql = format!(
             "UPDATE credentials SET updated_at = $2, version = version + 1, \
              retire_at = CASE WHEN expires_at < $3 THEN expires_at ELSE $3 END \
-             WHERE id = $1 AND version = $4 AND state = 'retiring' AND {AUTHENTICATES} RETURNING {COLUMNS}"
+             WHERE id = $1 AND version = $4 AND state = 'retiring' AND (leaked_at IS NULL OR retire_at >= $3) \
+             AND {AUTHENTICATES} RETURNING {COLUMNS}"
         );
         let args =
             [old.id.to_string().into(), now.as_millis().into(), retire_at.as_millis().into(), old.version.into()];
@@ -110,6 +112,6 @@ impl Tx {
             finish.quiet_since.as_millis().into(),
             EndReason::Finished.as_str().into(),
         ];
-        self.find(&sql, &args, |row| Ok((read(row)?, row.int(18)?))).await
+        self.find(&sql, &args, |row| Ok((read(row)?, row.int(WIDTH)?))).await
     }
 }
