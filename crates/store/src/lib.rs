@@ -40,7 +40,7 @@ pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
 pub use notices::{Concerned, NoticeFilter, Stretch};
-pub use owners::Belongings;
+pub use owners::{Belongings, ClientRange};
 pub use rotation::Finish;
 pub use signing_keys::{KeyRow, NewKey};
 pub use transfers::{OpenTransfer, TransferFilter};

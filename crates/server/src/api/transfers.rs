@@ -12,7 +12,7 @@ use keyward_model::event::Draft;
 use keyward_model::id::{ClientId, UserId};
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::transfer::{OFFER_STANDS, Transfer};
-use keyward_store::{OpenTransfer, TransferFilter};
+use keyward_store::{ClientRange, OpenTransfer, TransferFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -285,7 +285,8 @@ fn void() -> ApiError {
 
 async fn outlook(call: &Call, open: OpenTransfer) -> Result<Outlook, ApiError> {
     let OpenTransfer { client, owner, offered_to, .. } = &open;
-    let narrowed = call.app.store.list_narrowed_credentials((client.id, client.id), call.now).await?;
+    let range = ClientRange { first: client.id, last: client.id, owner: None };
+    let narrowed = call.app.store.list_narrowed_credentials(&range, call.now, u16::MAX).await?;
     let registry = call.app.registry.load();
     let catalogue = &registry.catalogue;
     let now = if owner.disabled_at.is_some() { Rights::default() } else { owner.rights.clone() };
