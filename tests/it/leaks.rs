@@ -104,6 +104,7 @@ on_both_databases! {
             (post().json(&json!({ "where": "x" })), StatusCode::BAD_REQUEST),
             (post().json(&json!({ "key": "x", "why": "y" })), StatusCode::BAD_REQUEST),
             (post().json(&json!({ "key": 7 })), StatusCode::BAD_REQUEST),
+            (post().json(&json!(["kw_x", "w"])), StatusCode::BAD_REQUEST),
             (post().form(&[("key", "x"), ("key", "y")]), StatusCode::BAD_REQUEST),
             (post().query(&[("key", "x")]).json(&json!({ "key": "x" })), StatusCode::BAD_REQUEST),
             (post().body("kw_x"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
@@ -112,6 +113,8 @@ on_both_databases! {
         ] {
             let answer = Answer::of(request).await;
             assert_eq!(answer.status, status, "{}", answer.body);
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            assert!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{}", answer.body);
         }
     }
 
@@ -124,8 +127,23 @@ on_both_databases! {
         }
         let refused = report(&server, &json!({ "key": unknown })).await;
         assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, "6"));
-        assert_eq!(report(&server, &json!({ "key": key.client_secret })).await.status, StatusCode::ACCEPTED);
+        assert_eq!(refused.header("content-type"), "application/problem+json");
+        let heard = report(&server, &json!({ "key": key.client_secret })).await;
+        assert_eq!((heard.status, heard.header("retry-after")), (refused.status, "6"));
+        assert_eq!(heard.body, refused.body, "nobody learns by it whether it was a key");
         assert_eq!(last_event(&admin, &key).await["kind"], "credential.revoked");
+    }
+
+    async fn what_a_report_costs_does_not_tell_whether_it_was_a_key(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let [_, unknown] = guesses(&key);
+        for _ in 0..29 {
+            report(&server, &json!({ "key": unknown })).await;
+        }
+        assert_eq!(report(&server, &json!({ "key": key.client_secret })).await.status, StatusCode::ACCEPTED);
+        let next = report(&server, &json!({ "key": unknown })).await;
+        assert_eq!(next.status, StatusCode::TOO_MANY_REQUESTS, "a key that works was the thirtieth report");
     }
 }
 

@@ -44,10 +44,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             return Err(Problem::MediaType.because("send Content-Type: application/json"));
         }
         let body = collect(request, MAX_BODY, app.body_timeout).await?;
-        // An array would be read as the members of an object in their order.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::Malformed.because("the body must be a JSON object"));
-        }
+        require_object(&body)?;
         let value = serde_json::from_slice(&body).map_err(|error| {
             let kind = if error.is_data() { Problem::Invalid } else { Problem::Malformed };
             kind.because(error.to_string())
@@ -58,6 +55,14 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         context.update(&body);
         Ok(Self { value, digest: URL_SAFE_NO_PAD.encode(context.finish()), repeat_key })
     }
+}
+
+/// An array would be read as the members of an object in their order.
+pub(crate) fn require_object(json: &[u8]) -> Result<(), ApiError> {
+    if json.trim_ascii_start().starts_with(b"{") {
+        return Ok(());
+    }
+    Err(Problem::Malformed.because("the body must be a JSON object"))
 }
 
 /// The content type without its parameters, in lower case.
