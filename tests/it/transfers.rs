@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyward_tests::on_both_databases;
 use keyward_tests::server::{Answer, Api, Secrets, TestServer};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::authority::{own_api, person};
@@ -89,7 +89,7 @@ on_both_databases! {
         assert_eq!(offered, json!({
             "client": key.client_id, "name": "stock", "owner": olga["id"], "offered_by": olga["id"],
             "offered_to": sam["id"], "offered_at": "2026-11-23T12:00:00Z", "expires_at": "2026-12-07T12:00:00Z",
-            "beyond": [], "gained": { "scope": "", "res": [] },
+            "stands": true, "beyond": [], "gained": { "scope": "", "res": [] },
         }));
         assert_eq!(server.introspect(&key, &before).await["active"], true, "an offer changes nothing");
         let incoming = his.get("/api/v1/transfers?direction=incoming").await.ok();
@@ -151,6 +151,44 @@ on_both_databases! {
         ]));
         assert_eq!(offered["gained"], json!({ "scope": "Supervisor", "res": [] }), "olga is a Worker only");
         assert_eq!(hers.get(&path(&key)).await.ok(), offered);
+    }
+
+    async fn every_offer_is_another_one_and_a_step_can_be_bound_to_it(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let (sam, his) = person(&admin, &server, "sam", "keyward:self").await;
+        let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
+        let tag = async || offer(&hers, &key, &sam).await.header("etag").to_owned();
+        let (first, second) = (tag().await, tag().await);
+        assert_ne!(first, second, "also in the same instant");
+        assert_eq!(his.get(&path(&key)).await.header("etag"), second);
+        let step = async |by: &Api<'_>, method: Method, step: &str, tag: &str| {
+            let request = by.request(method, &format!("{}{step}", path(&key))).header("if-match", tag);
+            Answer::of(request).await.status
+        };
+        for (by, method, name) in
+            [(&his, Method::POST, "/accept"), (&his, Method::POST, "/decline"), (&hers, Method::DELETE, "")]
+        {
+            assert_eq!(step(by, method, name, &first).await, StatusCode::PRECONDITION_FAILED, "{name}");
+        }
+        assert_eq!(step(&hers, Method::DELETE, "", &second).await, StatusCode::NO_CONTENT);
+        let third = tag().await;
+        assert!(third != second && third != first, "also after it was withdrawn");
+        assert_eq!(step(&his, Method::POST, "/accept", &third).await, StatusCode::OK);
+    }
+
+    async fn what_the_keys_gain_is_judged_by_the_owner_of_the_moment_of_acceptance(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let (sam, _) = person(&admin, &server, "sam", "keyward:self").await;
+        let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
+        offer(&hers, &key, &sam).await.created();
+        let now = server.clock.now();
+        let judged = server.app.store.find_transfer(key.client_id.parse().unwrap(), now).await.unwrap().unwrap();
+        let lowered = json!({ "scope": "keyward:self" });
+        admin.patch(&format!("/api/v1/users/{}", olga["id"].as_str().unwrap()), &lowered).await.ok();
+        let mut tx = server.app.store.begin().await.unwrap();
+        assert!(!tx.transfer_client(&judged, now).await.unwrap(), "the keys gain more than was seen");
     }
 
     async fn nobody_accepts_what_they_could_not_hand_out(server: TestServer) {
@@ -278,6 +316,7 @@ on_both_databases! {
         offer(&hers, &key, &sam).await.created();
         admin.patch(&format!("/api/v1/clients/{}", key.client_id), &json!({ "scope": "Admin" })).await.ok();
         assert_eq!(accept(&his, &key).await.status, StatusCode::CONFLICT, "not what was offered");
+        assert_eq!(his.get("/api/v1/transfers").await.ok()["items"][0]["stands"], false, "and it can be seen");
         offer(&hers, &key, &sam).await.created();
 
         let (deputy, as_deputy) = person(&admin, &server, "deputy", "keyward:admin").await;
@@ -288,6 +327,7 @@ on_both_databases! {
         let demoted = json!({ "scope": "Worker" });
         admin.patch(&format!("/api/v1/users/{}", deputy["id"].as_str().unwrap()), &demoted).await.ok();
         assert_eq!(accept(&his, &key).await.status, StatusCode::CONFLICT, "the deputy could not offer it today");
+        assert_eq!(his.get(&path(&key)).await.ok()["stands"], false);
         assert_eq!(owner(&admin, &another).await, deputy["id"]);
     }
 

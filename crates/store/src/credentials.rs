@@ -219,8 +219,7 @@ impl Tx {
 
     /// The next free place in the status list.
     pub async fn next_status_index(&mut self) -> Result<i64, StoreError> {
-        let sql = "UPDATE counters SET value = value + 1 WHERE name = 'status_index' RETURNING value";
-        self.find(sql, &[], |row| row.int(0)).await?.ok_or_else(|| StoreError::Corrupt("counters is empty".to_owned()))
+        self.next("status_index").await
     }
 
     /// Stores a new credential.

@@ -132,6 +132,13 @@ impl Tx {
         self.tx.query(sql, args).await?.first().map(read).transpose()
     }
 
+    /// The next value of a counter.
+    async fn next(&mut self, counter: &str) -> Result<i64, StoreError> {
+        let sql = "UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value";
+        let value = self.find(sql, &[counter.into()], |row| row.int(0)).await?;
+        value.ok_or_else(|| StoreError::Corrupt(format!("counters has no {counter}")))
+    }
+
     async fn count(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {
         let count = self.find(sql, args, |row| row.int(0)).await?.unwrap_or_default();
         Ok(u64::try_from(count).unwrap_or_default())

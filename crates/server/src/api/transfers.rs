@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use axum::extract::Path;
 use keyward_model::api::MAX_TOKEN_LIFETIME;
+use keyward_model::client::Client;
 use keyward_model::event::Draft;
 use keyward_model::id::{ClientId, UserId};
-use keyward_model::rights::{ResSet, Rights, ScopeSet};
+use keyward_model::rights::{Catalogue, ResSet, Rights, ScopeSet};
 use keyward_model::transfer::{OFFER_STANDS, Transfer};
+use keyward_model::user::User;
 use keyward_store::{ClientRange, OpenTransfer, TransferFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,6 +23,7 @@ use utoipa_axum::routes;
 
 use crate::api::body::{Done, Json, Tagged};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::reports::{self, Beyond};
@@ -52,6 +55,8 @@ pub struct TransferView {
     /// From when on it cannot be accepted any more.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Instant,
+    /// Whether it can be accepted: the client is as it was offered, and whoever offers it still may.
+    pub stands: bool,
     /// What client and credentials ask for and the new owner has not: they will be granted none of it.
     pub beyond: Vec<Beyond>,
     /// What the keys of the client can do under the new owner and cannot do now. Whoever has a key today has it then.
@@ -108,6 +113,7 @@ struct Outlook {
     /// What the client may be granted under the new owner.
     becomes: Rights,
     gained: Rights,
+    stands: bool,
 }
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
@@ -169,7 +175,9 @@ async fn offer(
     if to.disabled_at.is_some() {
         return Err(ApiError::field("to", "this user is disabled and cannot accept anything"));
     }
+    let mut tx = call.begin().await?;
     let transfer = Transfer {
+        version: tx.next_transfer_version().await?,
         client: client.id,
         owner: client.owner,
         offered_by: call.user(),
@@ -178,7 +186,6 @@ async fn offer(
         offered_at: call.now,
         expires_at: call.now.plus(OFFER_STANDS),
     };
-    let mut tx = call.begin().await?;
     if let Some(replaced) = tx.remove_transfer(client.id).await? {
         let kind = if replaced.expires_at > call.now { "client.transfer_withdrawn" } else { "client.transfer_expired" };
         tx.record(draft(kind, &replaced));
@@ -193,34 +200,38 @@ async fn offer(
 }
 
 /// Withdraw an offer
-#[utoipa::path(delete, path = "/api/v1/clients/{id}/transfer", tag = "transfers", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/api/v1/clients/{id}/transfer", tag = "transfers",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 204), (status = "default", body = ProblemDetails)))]
-async fn withdraw(call: Call, Path(path): Path<String>) -> Result<Done, ApiError> {
+async fn withdraw(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Done, ApiError> {
     let open = find(&call, id(&path)?).await?;
     call.require_management_of(&open.client)?;
+    if_match.require(open.transfer.version)?;
     end(&call, &open.transfer, "client.transfer_withdrawn").await
 }
 
 /// Accept a client: from now on it acts as the calling user
 ///
 /// For the user to whom it is offered. Tokens got under the former owner end at once.
-#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/accept", tag = "transfers", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/accept", tag = "transfers",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = TransferView), (status = "default", body = ProblemDetails)))]
-async fn accept(call: Call, Path(path): Path<String>) -> Result<Tagged<TransferView>, ApiError> {
-    let outlook = outlook(&call, find_mine(&call, id(&path)?).await?).await?;
-    let transfer = &outlook.open.transfer;
-    let offerer = call.app.store.find_user(transfer.offered_by).await?.ok_or_else(void)?;
-    let administers = call.app.registry.load().catalogue.expand(&offerer.rights.scope).contains(Level::Admin.scope());
-    if offerer.id != outlook.open.client.owner && !administers {
+async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<TransferView>, ApiError> {
+    let client = id(&path)?;
+    let open = find_mine(&call, client).await?;
+    if_match.require(open.transfer.version)?;
+    let outlook = outlook(&call, open).await?;
+    if !outlook.stands {
         return Err(void());
     }
+    let transfer = &outlook.open.transfer;
     if !outlook.gained.is_empty() {
         // Whoever has a key of the client today can do more with it afterwards: that is handing out.
         call.require_handing_out(&outlook.becomes)?;
     }
     let mut tx = call.begin().await?;
-    if !tx.transfer_client(transfer, offerer.version, call.now).await? {
-        return Err(void());
+    if !tx.transfer_client(&outlook.open, call.now).await? {
+        return Err(changed());
     }
     tx.remove_transfer(transfer.client).await?;
     // Verifiers offline know no owners: the tokens of before end with the places they name in the status list.
@@ -239,10 +250,12 @@ async fn accept(call: Call, Path(path): Path<String>) -> Result<Tagged<TransferV
 }
 
 /// Decline a client
-#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/decline", tag = "transfers", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/decline", tag = "transfers",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 204), (status = "default", body = ProblemDetails)))]
-async fn decline(call: Call, Path(path): Path<String>) -> Result<Done, ApiError> {
+async fn decline(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Done, ApiError> {
     let open = find_mine(&call, id(&path)?).await?;
+    if_match.require(open.transfer.version)?;
     end(&call, &open.transfer, "client.transfer_declined").await
 }
 
@@ -283,20 +296,41 @@ fn void() -> ApiError {
     )
 }
 
-async fn outlook(call: &Call, open: OpenTransfer) -> Result<Outlook, ApiError> {
-    let OpenTransfer { client, owner, offered_to, .. } = &open;
+fn changed() -> ApiError {
+    Problem::Conflict
+        .because("the offer, the client or its people changed meanwhile; look at the offer, then try again")
+}
+
+/// What a client and its credentials ask for beyond what this user has.
+async fn beyond(call: &Call, client: &Client, user: &User) -> Result<Vec<Beyond>, ApiError> {
     let range = ClientRange { first: client.id, last: client.id, owner: None };
     let narrowed = call.app.store.list_narrowed_credentials(&range, call.now, u16::MAX).await?;
+    Ok(reports::beyond(client, &narrowed, &user.rights, &call.app.registry.load().catalogue))
+}
+
+async fn outlook(call: &Call, open: OpenTransfer) -> Result<Outlook, ApiError> {
+    let OpenTransfer { client, owner, offered_to, .. } = &open;
+    let beyond = beyond(call, client, offered_to).await?;
     let registry = call.app.registry.load();
     let catalogue = &registry.catalogue;
     let now = if owner.disabled_at.is_some() { Rights::default() } else { owner.rights.clone() };
     let becomes = client.rights.intersect(&offered_to.rights, catalogue);
     Ok(Outlook {
-        beyond: reports::beyond(client, &narrowed, &offered_to.rights, catalogue),
+        stands: stands(&open, catalogue),
+        beyond,
         gained: becomes.beyond(&client.rights.intersect(&now, catalogue), catalogue),
         becomes,
         open,
     })
+}
+
+/// Whether it can be accepted. That it cannot while who is to get it is disabled is theirs to know, who then cannot ask.
+fn stands(open: &OpenTransfer, catalogue: &Catalogue) -> bool {
+    let OpenTransfer { transfer, client, offered_by, .. } = open;
+    let is_as_offered = client.version == transfer.client_version && client.owner == transfer.owner;
+    let may_offer =
+        offered_by.id == client.owner || catalogue.expand(&offered_by.rights.scope).contains(Level::Admin.scope());
+    is_as_offered && may_offer && offered_by.disabled_at.is_none()
 }
 
 impl Outlook {
@@ -310,6 +344,7 @@ impl Outlook {
             offered_to: transfer.offered_to,
             offered_at: Instant(transfer.offered_at),
             expires_at: Instant(transfer.expires_at),
+            stands: self.stands,
             beyond: self.beyond,
             gained: Gained { scope: self.gained.scope, res: self.gained.res },
         }
@@ -318,14 +353,14 @@ impl Outlook {
 
 fn tagged(outlook: Outlook, made: bool) -> Tagged<TransferView> {
     let location = made.then(|| format!("/api/v1/clients/{}/transfer", outlook.open.client.id));
-    Tagged { version: outlook.open.transfer.client_version, value: outlook.view(), location }
+    Tagged { version: outlook.open.transfer.version, value: outlook.view(), location }
 }
 
 /// What the log says of an offer.
 pub(crate) fn draft(kind: &'static str, transfer: &Transfer) -> Draft {
     let data = json!({
         "owner": transfer.owner, "offered_by": transfer.offered_by, "offered_to": transfer.offered_to,
-        "expires_at": transfer.expires_at,
+        "offered_at": transfer.offered_at, "expires_at": transfer.expires_at, "version": transfer.version,
     });
     Draft { kind, subject: transfer.client.to_string(), data }
 }
