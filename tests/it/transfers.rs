@@ -89,14 +89,17 @@ on_both_databases! {
         assert_eq!(offered, json!({
             "client": key.client_id, "name": "stock", "owner": olga["id"], "offered_by": olga["id"],
             "offered_to": sam["id"], "offered_at": "2026-11-23T12:00:00Z", "expires_at": "2026-12-07T12:00:00Z",
-            "stands": true, "beyond": [], "gained": { "scope": "", "res": [] },
+            "stands": true, "beyond": null, "gained": null,
         }));
         assert_eq!(server.introspect(&key, &before).await["active"], true, "an offer changes nothing");
         let incoming = his.get("/api/v1/transfers?direction=incoming").await.ok();
-        assert_eq!(incoming["items"], json!([offered]));
+        let mut his_view = offered;
+        his_view["beyond"] = json!([]);
+        his_view["gained"] = json!({ "scope": "", "res": [] });
+        assert_eq!(incoming["items"], json!([his_view]), "what he lacks and the keys gain is told to him");
         assert_eq!((offers(&hers, "?direction=outgoing").await, offers(&hers, "?direction=incoming").await), (1, 0));
 
-        assert_eq!(accept(&his, &key).await.ok(), offered);
+        assert_eq!(accept(&his, &key).await.ok(), his_view);
         assert_eq!(owner(&his, &key).await, sam["id"]);
         assert_eq!(server.introspect(&key, &before).await, json!({ "active": false }));
         assert!(is_listed_as_ended(&server, &before).await, "verifiers offline learn of it too");
@@ -150,7 +153,32 @@ on_both_databases! {
             { "credential": narrow.credential(), "scope": "", "res": ["office"] },
         ]));
         assert_eq!(offered["gained"], json!({ "scope": "Supervisor", "res": [] }), "olga is a Worker only");
-        assert_eq!(hers.get(&path(&key)).await.ok(), offered);
+        let (_, support) = person(&admin, &server, "sue", "keyward:support").await;
+        assert_eq!(support.get(&path(&key)).await.ok(), offered);
+        let hers = hers.get(&path(&key)).await.ok();
+        assert_eq!((&hers["beyond"], &hers["gained"]), (&Value::Null, &Value::Null));
+    }
+
+    async fn whoever_offers_a_client_learns_nothing_of_whom_they_offer_it_to(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let key = key_of(&admin, &olga, "Admin Worker", &["office", "plant/7"]).await;
+        let mut told = Vec::new();
+        for (name, scope, res) in [("boss", "Admin", "*"), ("gone", "Admin", "*"), ("guest", "", "office")] {
+            let user = json!({ "name": name, "scope": scope, "res": [res] });
+            let user = admin.post("/api/v1/users", &user).await.created();
+            if name == "gone" {
+                act(&admin, &user, "disable").await.ok();
+            }
+            let mut offered = offer(&hers, &key, &user).await.created();
+            offered.as_object_mut().unwrap().remove("offered_to");
+            let listed = hers.get("/api/v1/transfers").await.ok()["items"][0].clone();
+            told.push((offered, listed["beyond"].clone(), listed["gained"].clone(), listed["stands"].clone()));
+            if name == "gone" {
+                assert_eq!(offer(&admin, &key, &user).await.body["field"], "to", "who sees all users is told");
+            }
+        }
+        assert!(told.iter().all(|one| one == &told[0]), "{told:?}");
     }
 
     async fn every_offer_is_another_one_and_a_step_can_be_bound_to_it(server: TestServer) {
@@ -289,7 +317,7 @@ on_both_databases! {
         let (sam, his) = person(&admin, &server, "sam", "keyward:self").await;
         let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
         act(&admin, &sam, "disable").await.ok();
-        assert_eq!(offer(&hers, &key, &sam).await.body["field"], "to");
+        assert_eq!(offer(&admin, &key, &sam).await.body["field"], "to");
         act(&admin, &sam, "enable").await.ok();
         offer(&hers, &key, &sam).await.created();
         act(&admin, &sam, "disable").await.ok();

@@ -119,12 +119,12 @@ impl Tx {
         self.next("transfer").await
     }
 
-    /// Offers a client, if it is still as it was judged by and whoever is to get it may be an owner; `false` otherwise.
+    /// Offers a client, if it is still as it was judged by and there is somebody to get it; `false` otherwise.
     pub async fn insert_transfer(&mut self, transfer: &Transfer) -> Result<bool, StoreError> {
         let sql = format!(
             "INSERT INTO transfers ({COLUMNS}) SELECT k.id, k.owner, CAST($3 AS TEXT), n.id, k.version, \
              CAST($6 AS BIGINT), CAST($7 AS BIGINT), CAST($8 AS BIGINT) FROM clients k, users n \
-             WHERE k.id = $1 AND k.owner = $2 AND k.version = $5 AND n.id = $4 AND n.disabled_at IS NULL"
+             WHERE k.id = $1 AND k.owner = $2 AND k.version = $5 AND n.id = $4"
         );
         let args: [Value; 8] = [
             transfer.client.to_string().into(),

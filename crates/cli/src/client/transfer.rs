@@ -66,7 +66,7 @@ pub(crate) async fn list(global: &Global, remote: &Remote) -> anyhow::Result<()>
             names.of(offer.owner),
             names.of(offer.offered_to),
             when::relative(offer.expires_at.0, now),
-            beyond(&offer.beyond),
+            beyond(offer.beyond.as_deref().unwrap_or_default()),
             gained(offer),
         ]
     };
@@ -132,7 +132,7 @@ fn show(global: &Global, view: &TransferView) -> anyhow::Result<()> {
             ("from", view.owner.to_string()),
             ("to", view.offered_to.to_string()),
             ("ends", format!("{} ({})", when::minute(view.expires_at.0), when::relative(view.expires_at.0, now))),
-            ("beyond", beyond(&view.beyond)),
+            ("beyond", beyond(view.beyond.as_deref().unwrap_or_default())),
             ("gained", gained(view)),
         ])
     })
@@ -149,6 +149,6 @@ pub(crate) fn beyond(list: &[Beyond]) -> String {
 }
 
 fn gained(view: &TransferView) -> String {
-    let gained = &view.gained;
+    let Some(gained) = &view.gained else { return String::new() };
     words(gained.scope.iter().map(ToString::to_string).chain(gained.res.iter().map(ToString::to_string)))
 }

@@ -57,10 +57,12 @@ pub struct TransferView {
     pub expires_at: Instant,
     /// Whether it can be accepted: the client is as it was offered, and whoever offers it still may.
     pub stands: bool,
-    /// What client and credentials ask for and the new owner has not: they will be granted none of it.
-    pub beyond: Vec<Beyond>,
+    /// What client and credentials ask for and the new owner has not: they will be granted none of it. `null` for whom
+    /// the rights of the new owner are no business.
+    pub beyond: Option<Vec<Beyond>>,
     /// What the keys of the client can do under the new owner and cannot do now. Whoever has a key today has it then.
-    pub gained: Gained,
+    /// `null` for whom the rights of the new owner are no business.
+    pub gained: Option<Gained>,
 }
 
 /// Rights that come with a new owner.
@@ -140,7 +142,7 @@ async fn list(call: Call, Query(query): Query<TransferQuery>) -> Result<axum::Js
     let List { items, next_cursor } = List::of(found, &page, |o| o.transfer.client.to_string(), |open| open);
     let mut views = Vec::with_capacity(items.len());
     for open in items {
-        views.push(outlook(&call, open).await?.view());
+        views.push(outlook(&call, open).await?.view(&call));
     }
     Ok(axum::Json(List { items: views, next_cursor }))
 }
@@ -150,13 +152,13 @@ async fn list(call: Call, Query(query): Query<TransferQuery>) -> Result<axum::Js
     responses((status = 200, body = TransferView), (status = "default", body = ProblemDetails)))]
 async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<TransferView>, ApiError> {
     let open = find(&call, id(&path)?).await?;
-    Ok(tagged(outlook(&call, open).await?, false))
+    Ok(tagged(&call, outlook(&call, open).await?, false))
 }
 
 /// Offer a client to another owner
 ///
 /// For its owner and for administrators. An offer stands for 14 days and for the client as it is now: a change of the
-/// client ends it. A new offer takes the place of an open one.
+/// client ends it. A new offer takes the place of an open one. Somebody disabled can accept it when they are enabled again.
 #[utoipa::path(post, path = "/api/v1/clients/{id}/transfer", tag = "transfers", request_body = NewTransfer,
     params(("id" = String, Path)),
     responses((status = 201, body = TransferView), (status = "default", body = ProblemDetails)))]
@@ -172,7 +174,8 @@ async fn offer(
     if to.id == client.owner {
         return Err(ApiError::field("to", "this user owns the client already"));
     }
-    if to.disabled_at.is_some() {
+    // Who may see no other users is not told how they stand.
+    if to.disabled_at.is_some() && call.level >= Level::Support {
         return Err(ApiError::field("to", "this user is disabled and cannot accept anything"));
     }
     let mut tx = call.begin().await?;
@@ -196,7 +199,7 @@ async fn offer(
     tx.record(draft("client.transfer_offered", &transfer));
     call.commit(tx).await?;
     let open = find(&call, client.id).await?;
-    Ok(tagged(outlook(&call, open).await?, true))
+    Ok(tagged(&call, outlook(&call, open).await?, true))
 }
 
 /// Withdraw an offer
@@ -246,7 +249,7 @@ async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     }
     tx.record(accepted);
     call.commit(tx).await?;
-    Ok(tagged(outlook, false))
+    Ok(tagged(&call, outlook, false))
 }
 
 /// Decline a client
@@ -334,8 +337,10 @@ fn stands(open: &OpenTransfer, catalogue: &Catalogue) -> bool {
 }
 
 impl Outlook {
-    fn view(self) -> TransferView {
+    fn view(self, call: &Call) -> TransferView {
         let transfer = self.open.transfer;
+        // Otherwise whoever owns a client learns the rights of anybody by offering it to them.
+        let is_business = transfer.offered_to == call.user() || call.level >= Level::Support;
         TransferView {
             client: transfer.client,
             name: self.open.client.name,
@@ -345,15 +350,15 @@ impl Outlook {
             offered_at: Instant(transfer.offered_at),
             expires_at: Instant(transfer.expires_at),
             stands: self.stands,
-            beyond: self.beyond,
-            gained: Gained { scope: self.gained.scope, res: self.gained.res },
+            beyond: is_business.then_some(self.beyond),
+            gained: is_business.then_some(Gained { scope: self.gained.scope, res: self.gained.res }),
         }
     }
 }
 
-fn tagged(outlook: Outlook, made: bool) -> Tagged<TransferView> {
+fn tagged(call: &Call, outlook: Outlook, made: bool) -> Tagged<TransferView> {
     let location = made.then(|| format!("/api/v1/clients/{}/transfer", outlook.open.client.id));
-    Tagged { version: outlook.open.transfer.version, value: outlook.view(), location }
+    Tagged { version: outlook.open.transfer.version, value: outlook.view(call), location }
 }
 
 /// What the log says of an offer.
