@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyward_tests::on_both_databases;
-use keyward_tests::server::{Answer, Api, Secrets, TestServer};
+use keyward_tests::server::{Answer, Api, Db, Secrets, TestServer};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -403,5 +403,26 @@ on_both_databases! {
             assert_eq!(owner(&admin, &key).await, *expected, "{accepted:?}");
             assert_in_order(&admin, &key, &sam).await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_accepts_more_clients_than_one_may_own() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = TestServer::start_with(db, |config| config.limits.clients_per_owner = 2).await;
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let (sam, his) = person(&admin, &server, "sam", "keyward:self").await;
+        let members = json!({ "owner": olga["id"], "scope": "Worker", "res": ["plant/7"] });
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let key = Secrets { client_id: admin.new_client(members.clone()).await, client_secret: String::new() };
+            offer(&hers, &key, &sam).await.created();
+            answers.push((accept(&his, &key).await, owner(&admin, &key).await));
+        }
+        assert_eq!((answers[0].0.status, &answers[0].1), (StatusCode::OK, &sam["id"]), "it is his second");
+        assert_eq!((answers[1].0.status, &answers[1].1), (StatusCode::CONFLICT, &olga["id"]));
+        let detail = answers[1].0.body["detail"].as_str().unwrap();
+        assert!(detail.contains("as many clients as one may (2)"), "{detail}");
     }
 }

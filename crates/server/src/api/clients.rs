@@ -222,13 +222,18 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
         Begun::First(tx) => tx,
         Begun::Again(made) => return again(&call, &made).await,
     };
-    let owned = tx.count_clients(owner).await?;
-    call.require_room(owned, call.app.limits.clients_per_owner, "this user owns as many clients as one may")?;
+    require_room(&call, &mut tx, owner).await?;
     tx.insert_client(&client).await.map_err(conflict)?;
     body.note_made(&call, &mut tx, &client.id.to_string()).await?;
     tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data: describe(&client) });
     call.commit(tx).await?;
     Ok(tagged(client, true))
+}
+
+/// Refuses another client for who owns as many as one may.
+pub(super) async fn require_room(call: &Call, tx: &mut Tx, owner: UserId) -> Result<(), ApiError> {
+    let owned = tx.count_clients(owner).await?;
+    call.require_room(owned, call.app.limits.clients_per_owner, "this user owns as many clients as one may")
 }
 
 /// The answer to a repetition.

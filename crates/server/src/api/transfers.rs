@@ -233,6 +233,7 @@ async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
         call.require_handing_out(&outlook.becomes)?;
     }
     let mut tx = call.begin().await?;
+    clients::require_room(&call, &mut tx, call.user()).await?;
     if !tx.transfer_client(&outlook.open, call.now).await? {
         return Err(changed());
     }
