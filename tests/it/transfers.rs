@@ -205,6 +205,29 @@ on_both_databases! {
         assert_eq!(step(&his, Method::POST, "/accept", &third).await, StatusCode::OK);
     }
 
+    async fn an_offer_that_ends_with_its_client_or_a_user_is_told_in_the_log(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let sam = admin.post("/api/v1/users", &json!({ "name": "sam" })).await.created();
+        let eve = admin.post("/api/v1/users", &json!({ "name": "eve" })).await.created();
+        let last = async |key: &Secrets| {
+            let query = format!("/api/v1/events?subject={}&kind=client.transfer_withdrawn", key.client_id);
+            let events = admin.get(&query).await.ok();
+            events["items"].as_array().unwrap().last().map(|event| event["data"].clone())
+        };
+        let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
+        offer(&hers, &key, &sam).await.created();
+        admin.delete(&format!("/api/v1/users/{}", sam["id"].as_str().unwrap())).await;
+        let told = last(&key).await.unwrap();
+        assert_eq!((&told["offered_to"], &told["because"]), (&sam["id"], &json!("user_deleted")));
+        assert_eq!(offers(&hers, "").await, 0);
+
+        offer(&hers, &key, &eve).await.created();
+        assert_eq!(admin.delete(&format!("/api/v1/clients/{}", key.client_id)).await.status, StatusCode::NO_CONTENT);
+        let told = last(&key).await.unwrap();
+        assert_eq!((&told["offered_to"], &told["because"]), (&eve["id"], &json!("client_deleted")));
+    }
+
     async fn what_the_keys_gain_is_judged_by_the_owner_of_the_moment_of_acceptance(server: TestServer) {
         let admin = server.admin().await;
         let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;

@@ -171,6 +171,12 @@ impl Tx {
         Ok(self.execute(sql, &args).await? == 1)
     }
 
+    /// Removes the offers that a user made or could accept; gives them.
+    pub async fn remove_transfers_of(&mut self, user: UserId) -> Result<Vec<Transfer>, StoreError> {
+        let sql = format!("DELETE FROM transfers WHERE offered_by = $1 OR offered_to = $1 RETURNING {COLUMNS}");
+        self.tx.query(&sql, &[user.to_string().into()]).await?.iter().map(read).collect()
+    }
+
     /// Removes offers whose time is over; gives them.
     pub async fn expire_transfers(&mut self, now: Timestamp, most: u16) -> Result<Vec<Transfer>, StoreError> {
         let sql = format!(

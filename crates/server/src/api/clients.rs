@@ -21,7 +21,7 @@ use crate::api::call::{Call, Level, conflict};
 use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, changes, id, name};
+use crate::api::{Query, changes, id, name, transfers};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -315,6 +315,9 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     if_match.require(client.version)?;
     let mut tx = call.begin().await?;
     require_unnamed(&mut tx, client.id).await?;
+    if let Some(offer) = tx.remove_transfer(client.id).await? {
+        tx.record(transfers::ended(&offer, call.now, "client_deleted"));
+    }
     let credentials = tx.list_credential_ids(client.id).await?;
     // Their tokens may be about as long as any token lives; verifiers offline must go on finding them ended.
     tx.keep_status_indices(client.id, call.now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY)).await?;

@@ -12,6 +12,7 @@ use keyward_model::client::Client;
 use keyward_model::event::Draft;
 use keyward_model::id::{ClientId, UserId};
 use keyward_model::rights::{Catalogue, ResSet, Rights, ScopeSet};
+use keyward_model::time::Timestamp;
 use keyward_model::transfer::{OFFER_STANDS, Transfer};
 use keyward_model::user::User;
 use keyward_store::{ClientRange, OpenTransfer, TransferFilter};
@@ -190,8 +191,7 @@ async fn offer(
         expires_at: call.now.plus(OFFER_STANDS),
     };
     if let Some(replaced) = tx.remove_transfer(client.id).await? {
-        let kind = if replaced.expires_at > call.now { "client.transfer_withdrawn" } else { "client.transfer_expired" };
-        tx.record(draft(kind, &replaced));
+        tx.record(ended(&replaced, call.now, "replaced"));
     }
     if !tx.insert_transfer(&transfer).await.map_err(conflict)? {
         return Err(Problem::Conflict.because("the client or the new owner changed meanwhile; look, then try again"));
@@ -369,4 +369,16 @@ pub(crate) fn draft(kind: &'static str, transfer: &Transfer) -> Draft {
         "offered_at": transfer.offered_at, "expires_at": transfer.expires_at, "version": transfer.version,
     });
     Draft { kind, subject: transfer.client.to_string(), data }
+}
+
+/// What the log says of an offer that ends by something else.
+pub(super) fn ended(transfer: &Transfer, now: Timestamp, because: &'static str) -> Draft {
+    if transfer.expires_at <= now {
+        return draft("client.transfer_expired", transfer);
+    }
+    let mut draft = draft("client.transfer_withdrawn", transfer);
+    if let Value::Object(members) = &mut draft.data {
+        members.insert("because".to_owned(), json!(because));
+    }
+    draft
 }
