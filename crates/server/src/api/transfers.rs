@@ -215,13 +215,16 @@ async fn withdraw(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Re
 
 /// Accept a client: from now on it acts as the calling user
 ///
-/// For the user to whom it is offered. Tokens got under the former owner end at once.
+/// For the user to whom it is offered. Tokens got under the former owner end at once. A repetition changes nothing.
 #[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/accept", tag = "transfers",
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = TransferView), (status = "default", body = ProblemDetails)))]
 async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<TransferView>, ApiError> {
     let client = id(&path)?;
-    let open = find_mine(&call, client).await?;
+    let open = match find_mine(&call, client).await {
+        Ok(open) => open,
+        Err(error) => return again(&call, client, &if_match).await?.ok_or(error),
+    };
     if_match.require(open.transfer.version)?;
     let outlook = outlook(&call, open).await?;
     if !outlook.stands {
@@ -235,7 +238,8 @@ async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     let mut tx = call.begin().await?;
     clients::require_room(&call, &mut tx, call.user()).await?;
     if !tx.transfer_client(&outlook.open, call.now).await? {
-        return Err(changed());
+        call.app.settle(tx, &call.origin()).await?;
+        return again(&call, client, &if_match).await?.ok_or_else(changed);
     }
     tx.remove_transfer(transfer.client).await?;
     // Verifiers offline know no owners: the tokens of before end with the places they name in the status list.
@@ -251,6 +255,43 @@ async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     tx.record(accepted);
     call.commit(tx).await?;
     Ok(tagged(&call, outlook, false))
+}
+
+/// What the log keeps of an acceptance.
+#[derive(Deserialize)]
+struct Accepted {
+    owner: UserId,
+    offered_by: UserId,
+    offered_to: UserId,
+    offered_at: Timestamp,
+    expires_at: Timestamp,
+    version: i64,
+    gained: Gained,
+}
+
+/// The answer to an acceptance again, if the client is the caller's by one: the first answer may have been lost.
+async fn again(call: &Call, client: ClientId, if_match: &IfMatch) -> Result<Option<Tagged<TransferView>>, ApiError> {
+    let Some(client) = call.app.store.find_client(client).await? else { return Ok(None) };
+    let event = call.app.store.find_last_event(&client.id.to_string(), "client.transfer_accepted").await?;
+    let accepted = event.and_then(|event| serde_json::from_value::<Accepted>(event.data).ok());
+    let by_caller = |accepted: &Accepted| accepted.offered_to == call.user() && client.owner == call.user();
+    let Some(accepted) = accepted.filter(by_caller) else { return Ok(None) };
+    if_match.require(accepted.version)?;
+    // Whoever did it may still be waiting for it to be in force.
+    call.app.catch_up_with_log().await?;
+    let value = TransferView {
+        client: client.id,
+        beyond: Some(beyond(call, &client, &call.principal().owner).await?),
+        name: client.name,
+        owner: accepted.owner,
+        offered_by: accepted.offered_by,
+        offered_to: accepted.offered_to,
+        offered_at: Instant(accepted.offered_at),
+        expires_at: Instant(accepted.expires_at),
+        stands: true,
+        gained: Some(accepted.gained),
+    };
+    Ok(Some(Tagged { value, version: accepted.version, location: None }))
 }
 
 /// Decline a client
