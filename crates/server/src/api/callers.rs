@@ -25,10 +25,14 @@ use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The most entries of one report.
 const MOST_REPORTED: usize = 500;
+/// The largest report, in bytes: so many entries as long as they may usefully be.
+const MAX_REPORT: usize = 320 * 1024;
 /// The largest count of one entry.
 const MOST_COUNTED: i64 = 1_000_000_000;
 /// How far the clock of whoever reports may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// How long ago what is reported may have begun.
+const OLDEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// One place a credential is used from.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -86,7 +90,7 @@ pub struct CallerQuery {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallerReport {
-    /// At most 500 entries.
+    /// At most 500 entries, in at most 320 KiB.
     pub callers: Vec<ReportedCaller>,
 }
 
@@ -206,7 +210,7 @@ async fn listed(call: &Call, of: CallerFilter, query: CallerQuery) -> Result<axu
 /// added to what is known: report each use once.
 #[utoipa::path(post, path = "/api/v1/callers", tag = "callers", request_body = CallerReport,
     responses((status = 200, body = CallersCounted), (status = "default", body = ProblemDetails)))]
-async fn report(call: Call, body: Json<CallerReport>) -> Result<axum::Json<CallersCounted>, ApiError> {
+async fn report(call: Call, body: Json<CallerReport, MAX_REPORT>) -> Result<axum::Json<CallersCounted>, ApiError> {
     let reporter = call.principal().client.id;
     let limited_to = if call.level == Level::Admin { None } else { Some(require_api(&call, reporter)?) };
     let reported = &body.value.callers;
@@ -256,6 +260,9 @@ fn seen<'a>(call: &Call, reporter: ClientId, entry: &'a ReportedCaller) -> Resul
     let first_seen_at = entry.first_seen_at.map_or(last_seen_at, |at| at.0);
     if first_seen_at > last_seen_at {
         return Err(ApiError::field("first_seen_at", "must not be later than last_seen_at"));
+    }
+    if first_seen_at < call.now.minus(OLDEST) {
+        return Err(ApiError::field("first_seen_at", "must not be more than 30 days ago; is the clock right?"));
     }
     if !(1..=MOST_COUNTED).contains(&entry.count) {
         return Err(ApiError::field("count", format!("must be 1 to {MOST_COUNTED}")));
