@@ -209,10 +209,15 @@ async fn the_command_shows_what_stops_asks_and_offers_it_to_somebody_else() {
         command.env("KEYWARD_CLIENT_ID", text(&his["client_id"]));
         said(command.env("KEYWARD_CLIENT_SECRET", text(&his["client_secret"])))
     };
-    let accepted = as_sam(&["client", "accept", "press"]);
+    let asked = as_sam(&["client", "accept", "press"]);
+    assert_eq!(asked.code, 2, "{}", asked.err);
+    assert!(asked.err.contains("gained  Worker plant/7") && asked.err.contains("--yes"), "{}", asked.err);
+    assert!(asked.err.contains(&text(&admin.json(&["user", "show", "olga"])["id"])), "{}", asked.err);
+    assert!(admin.does(&["client", "transfers"]).contains(&press), "nothing was accepted");
+    let accepted = as_sam(&["client", "accept", "press", "--yes"]);
     assert_eq!(accepted.code, 0, "{}", accepted.err);
     assert!(accepted.err.contains("may know its keys"), "{}", accepted.err);
-    assert_eq!(as_sam(&["client", "accept", "press"]).code, 1, "nothing is on offer any more");
+    assert_eq!(as_sam(&["client", "accept", "press", "--yes"]).code, 1, "nothing is on offer any more");
     let credential = as_sam(&["credential", "show", key["id"].as_str().unwrap()]);
     assert!(credential.out.contains("active"), "{}{}", credential.out, credential.err);
 

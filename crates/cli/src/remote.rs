@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use keyward_server::api::list::{List, Paging};
 use keyward_server::respond::{CallersRemain, ProblemDetails};
 use reqwest::{RequestBuilder, Response};
@@ -95,6 +95,14 @@ impl Remote {
         self.read(self.request(Method::GET, path)).await
     }
 
+    /// One thing with its `ETag`, so that a step can be bound to what was seen.
+    pub(crate) async fn get_tagged<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<(T, HeaderValue)> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        let tag = response.headers().get(header::ETAG).cloned();
+        let tag = tag.ok_or_else(|| no_keyward(&self.url))?;
+        Ok((response.json().await.map_err(|e| self.not_understood(&e))?, tag))
+    }
+
     /// One thing, asked for with parameters.
     pub(crate) async fn query<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> anyhow::Result<T> {
         self.read(self.request(Method::GET, path).query(query)).await
@@ -131,6 +139,11 @@ impl Remote {
     /// Does something to what the path names.
     pub(crate) async fn act<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.read(self.request(Method::POST, path)).await
+    }
+
+    /// Does something to what the path names, if it is still as it was seen.
+    pub(crate) async fn act_on<T: DeserializeOwned>(&self, path: &str, seen: HeaderValue) -> anyhow::Result<T> {
+        self.read(self.request(Method::POST, path).header(header::IF_MATCH, seen)).await
     }
 
     /// Does something of which nothing is left to be told.
