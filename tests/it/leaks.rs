@@ -386,5 +386,37 @@ async fn a_scan_finds_keys_and_tells_whose_they_are_but_never_the_keys() {
     let alone = said(&mut alone);
     assert_eq!(alone.code, 1, "{}", alone.err);
     assert!(alone.out.contains("-:3") && alone.out.contains("unknown"), "{}", alone.out);
-    assert_eq!(admin.tries(&["credential", "scan", "nowhere"]).code, 2);
+    let nowhere = admin.tries(&["credential", "scan", "no\u{1b}[2Jwhere\nhint: x"]);
+    assert_eq!(nowhere.code, 2);
+    assert!(nowhere.err.contains("no\\u{1b}[2Jwhere\\u{a}hint: x"), "a name steers no terminal: {:?}", nowhere.err);
+}
+
+#[tokio::test]
+async fn a_scan_reports_each_key_once_waits_as_it_is_told_and_keeps_what_is_another_server_s() {
+    let server =
+        Process::serve(&[("KEYWARD_LIMITS_FAILURES_BURST", "2"), ("KEYWARD_LIMITS_FAILURES_PER_MINUTE", "60")]).await;
+    let admin = Person::administrator(&server);
+    admin.registers("press");
+    let live: Vec<Value> = (0..3).map(|_| admin.json(&["credential", "issue", "press"])).collect();
+    let secret = |issued: &Value| text(&issued["client_secret"]);
+    let (tree, strange) = (admin.home.join("tree"), any_key());
+    let utf_16: Vec<u8> = secret(&live[2]).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write(
+        &tree,
+        &[
+            ("a.log", (strange.clone() + "\n" + &format!("{}\n", secret(&live[0])).repeat(40)).as_bytes()),
+            ("b.env", secret(&live[1]).as_bytes()),
+            ("c.txt", &utf_16),
+        ],
+    );
+    let reported = admin.tries(&["credential", "scan", "--report", "tree"]);
+    assert_eq!(reported.code, 1, "{}", reported.err);
+    for said in ["reported: 3, not reported: 1", "waiting 1 s", "not reported: tree/a.log:1 ", "--report-unknown"] {
+        assert!(reported.err.contains(said), "{said}: {}", reported.err);
+    }
+    for issued in &live {
+        assert_eq!(admin.json(&["credential", "show", issued["id"].as_str().unwrap()])["state"], "revoked");
+    }
+    let sent = admin.tries(&["credential", "scan", "--report", "--report-unknown", "tree"]);
+    assert!(sent.err.contains("1 of 43 keys found may work; reported: 1, not reported: 0"), "{}", sent.err);
 }

@@ -161,12 +161,23 @@ impl Remote {
         self.send(self.request(Method::DELETE, path)).await.map(drop)
     }
 
-    /// Reports a leaked key, which takes no signing in.
-    pub(crate) async fn report_leak(http: &reqwest::Client, url: &str, key: &str, place: &str) -> anyhow::Result<()> {
+    /// Reports a leaked key, which takes no signing in; gives how long to wait before it is to be reported again, if the
+    /// server takes no more for now.
+    pub(crate) async fn report_leak(
+        http: &reqwest::Client,
+        url: &str,
+        key: &str,
+        place: &str,
+    ) -> anyhow::Result<Option<Duration>> {
         let report = serde_json::json!({ "key": key, "where": place });
         let sent = http.post(format!("{url}/leaks")).json(&report).send().await;
         let response = sent.map_err(|e| unreachable(url, &e))?;
-        if response.status().is_success() { Ok(()) } else { Err(refusal(url, response).await.into()) }
+        let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+        match (response.status(), wait) {
+            (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) => Ok(Some(Duration::from_secs(seconds))),
+            (status, _) if status.is_success() => Ok(None),
+            _ => Err(refusal(url, response).await.into()),
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
