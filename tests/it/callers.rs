@@ -400,6 +400,19 @@ on_both_databases! {
         assert_eq!(refused.status, StatusCode::FORBIDDEN, "whoever merely sees a key does not report on it");
     }
 
+    async fn a_report_of_five_hundred_long_entries_is_read(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let entry = |n: usize| json!({
+            "credential": key.credential(), "network": format!("2001:db8:aaaa:{n:04x}::/64"), "instance": "i".repeat(100),
+            "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36",
+            "first_seen_at": "2026-11-23T11:50:00.000Z", "last_seen_at": "2026-11-23T12:00:00.000Z", "count": 1_000_000,
+        });
+        let report = json!({ "callers": (0..500).map(entry).collect::<Vec<_>>() });
+        let counted = admin.post("/api/v1/callers", &report).await.ok();
+        assert_eq!(counted, json!({ "counted": 500, "unknown": 0 }));
+    }
+
     async fn a_report_that_cannot_be_true_counts_for_nothing(server: TestServer) {
         let admin = server.admin().await;
         let key = admin.orders_key().await;
@@ -411,6 +424,7 @@ on_both_databases! {
             ("last_seen_at", json!("2026-08-25T11:59:59Z")),
             ("first_seen_at", json!("2026-08-25T11:59:59Z")),
             ("first_seen_at", json!("2026-11-23T12:00:01Z")),
+            ("first_seen_at", json!("1970-01-01T00:00:00Z")),
             ("network", json!("somewhere")),
             ("count", json!(0)),
             ("count", json!(-5)),

@@ -104,6 +104,7 @@ on_both_databases! {
             (post().json(&json!({ "where": "x" })), StatusCode::BAD_REQUEST),
             (post().json(&json!({ "key": "x", "why": "y" })), StatusCode::BAD_REQUEST),
             (post().json(&json!({ "key": 7 })), StatusCode::BAD_REQUEST),
+            (post().json(&json!(["kw_x", "w"])), StatusCode::BAD_REQUEST),
             (post().form(&[("key", "x"), ("key", "y")]), StatusCode::BAD_REQUEST),
             (post().query(&[("key", "x")]).json(&json!({ "key": "x" })), StatusCode::BAD_REQUEST),
             (post().body("kw_x"), StatusCode::UNSUPPORTED_MEDIA_TYPE),
@@ -112,6 +113,8 @@ on_both_databases! {
         ] {
             let answer = Answer::of(request).await;
             assert_eq!(answer.status, status, "{}", answer.body);
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            assert!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{}", answer.body);
         }
     }
 
@@ -124,8 +127,23 @@ on_both_databases! {
         }
         let refused = report(&server, &json!({ "key": unknown })).await;
         assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::TOO_MANY_REQUESTS, "6"));
-        assert_eq!(report(&server, &json!({ "key": key.client_secret })).await.status, StatusCode::ACCEPTED);
+        assert_eq!(refused.header("content-type"), "application/problem+json");
+        let heard = report(&server, &json!({ "key": key.client_secret })).await;
+        assert_eq!((heard.status, heard.header("retry-after")), (refused.status, "6"));
+        assert_eq!(heard.body, refused.body, "nobody learns by it whether it was a key");
         assert_eq!(last_event(&admin, &key).await["kind"], "credential.revoked");
+    }
+
+    async fn what_a_report_costs_does_not_tell_whether_it_was_a_key(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let [_, unknown] = guesses(&key);
+        for _ in 0..29 {
+            report(&server, &json!({ "key": unknown })).await;
+        }
+        assert_eq!(report(&server, &json!({ "key": key.client_secret })).await.status, StatusCode::ACCEPTED);
+        let next = report(&server, &json!({ "key": unknown })).await;
+        assert_eq!(next.status, StatusCode::TOO_MANY_REQUESTS, "a key that works was the thirtieth report");
     }
 }
 
@@ -159,6 +177,72 @@ async fn where_it_is_set_a_reported_key_is_retired_or_only_noted() {
         );
         assert_eq!(last_event(&admin, &key).await["kind"], "credential.leak_reported");
         assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_prolongs_a_key_that_retires_because_it_leaked_or_brings_it_back() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = TestServer::start_with(db, |config| config.leaks.on_report = OnReport::Retire).await;
+        let admin = server.admin().await;
+        let until = async |key: &Secrets| {
+            let seen = admin.get(&format!("/api/v1/credentials/{}", key.credential())).await.ok();
+            (text(&seen["state"]), seen["retire_at"].clone(), seen["leaked_at"].clone())
+        };
+        let act = async |key: &Secrets, action: &str, body: &Value| {
+            let answer = admin.post(&format!("/api/v1/credentials/{}/{action}", key.credential()), body).await;
+            (answer.status, answer.body["detail"].as_str().unwrap_or_default().to_owned())
+        };
+        let later = json!({ "retire_at": "2026-11-30T12:00:00Z" });
+        let (now, in_an_hour) = (json!("2026-11-23T12:00:00Z"), json!("2026-11-23T13:00:00Z"));
+
+        let alone = admin.orders_key().await;
+        let rotated = admin.issue(&alone.client_id, &json!({})).await;
+        act(&rotated, "rotate", &json!({})).await;
+        for key in [&alone, &rotated] {
+            report(&server, &json!({ "key": key.client_secret })).await;
+            for (action, body) in [("extend", &later), ("cancel", &json!({})), ("rotate", &json!({}))] {
+                let (status, detail) = act(key, action, body).await;
+                assert_eq!(status, StatusCode::CONFLICT, "{action}: {detail}");
+                assert!(detail.contains("leaked") && detail.contains("issue another"), "{action}: {detail}");
+            }
+            assert_eq!(until(key).await, ("retiring".to_owned(), in_an_hour.clone(), now.clone()));
+        }
+        let (status, _) = act(&alone, "extend", &json!({ "retire_at": "2026-11-23T12:30:00Z" })).await;
+        assert_eq!(status, StatusCode::OK, "earlier is always possible");
+        assert_eq!(act(&alone, "extend", &json!({ "retire_at": in_an_hour })).await.0, StatusCode::CONFLICT);
+
+        // What was to end within the hour anyway could be given more time afterwards.
+        let members = json!({ "expires_at": "2026-11-23T12:20:00Z" });
+        let expiring = admin.issue(&alone.client_id, &members).await;
+        let retiring = admin.issue(&alone.client_id, &json!({})).await;
+        act(&retiring, "rotate", &json!({ "overlap_seconds": 1200 })).await;
+        for key in [&expiring, &retiring] {
+            report(&server, &json!({ "key": key.client_secret })).await;
+            assert_eq!(last_event(&admin, key).await["kind"], "credential.leak_reported");
+            act(key, "extend", &later).await;
+            let path = format!("/api/v1/credentials/{}", key.credential());
+            admin.patch(&path, &json!({ "expires_at": null })).await.ok();
+            assert_eq!(until(key).await, ("retiring".to_owned(), json!("2026-11-23T12:20:00Z"), now.clone()));
+        }
+        server.clock.advance(Duration::from_secs(1200));
+        for key in [&expiring, &retiring] {
+            assert_eq!(server.token_answer(key, &[]).await.status, StatusCode::UNAUTHORIZED);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_a_leaked_key_does_not_prolong_it_with_its_own_token() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = TestServer::start_with(db, |config| config.leaks.on_report = OnReport::Retire).await;
+        let admin = server.admin().await;
+        let found = admin.issue(&admin.secrets.client_id, &json!({})).await;
+        report(&server, &json!({ "key": found.client_secret })).await;
+        let thief = server.api(&found).await;
+        let path = format!("/api/v1/credentials/{}/extend", found.credential());
+        let refused = thief.post(&path, &json!({ "retire_at": "2026-11-24T12:00:00Z" })).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
     }
 }
 
@@ -302,5 +386,37 @@ async fn a_scan_finds_keys_and_tells_whose_they_are_but_never_the_keys() {
     let alone = said(&mut alone);
     assert_eq!(alone.code, 1, "{}", alone.err);
     assert!(alone.out.contains("-:3") && alone.out.contains("unknown"), "{}", alone.out);
-    assert_eq!(admin.tries(&["credential", "scan", "nowhere"]).code, 2);
+    let nowhere = admin.tries(&["credential", "scan", "no\u{1b}[2Jwhere\nhint: x"]);
+    assert_eq!(nowhere.code, 2);
+    assert!(nowhere.err.contains("no\\u{1b}[2Jwhere\\u{a}hint: x"), "a name steers no terminal: {:?}", nowhere.err);
+}
+
+#[tokio::test]
+async fn a_scan_reports_each_key_once_waits_as_it_is_told_and_keeps_what_is_another_server_s() {
+    let server =
+        Process::serve(&[("KEYWARD_LIMITS_FAILURES_BURST", "2"), ("KEYWARD_LIMITS_FAILURES_PER_MINUTE", "60")]).await;
+    let admin = Person::administrator(&server);
+    admin.registers("press");
+    let live: Vec<Value> = (0..3).map(|_| admin.json(&["credential", "issue", "press"])).collect();
+    let secret = |issued: &Value| text(&issued["client_secret"]);
+    let (tree, strange) = (admin.home.join("tree"), any_key());
+    let utf_16: Vec<u8> = secret(&live[2]).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    write(
+        &tree,
+        &[
+            ("a.log", (strange.clone() + "\n" + &format!("{}\n", secret(&live[0])).repeat(40)).as_bytes()),
+            ("b.env", secret(&live[1]).as_bytes()),
+            ("c.txt", &utf_16),
+        ],
+    );
+    let reported = admin.tries(&["credential", "scan", "--report", "tree"]);
+    assert_eq!(reported.code, 1, "{}", reported.err);
+    for said in ["reported: 3, not reported: 1", "waiting 1 s", "not reported: tree/a.log:1 ", "--report-unknown"] {
+        assert!(reported.err.contains(said), "{said}: {}", reported.err);
+    }
+    for issued in &live {
+        assert_eq!(admin.json(&["credential", "show", issued["id"].as_str().unwrap()])["state"], "revoked");
+    }
+    let sent = admin.tries(&["credential", "scan", "--report", "--report-unknown", "tree"]);
+    assert!(sent.err.contains("1 of 43 keys found may work; reported: 1, not reported: 0"), "{}", sent.err);
 }

@@ -66,6 +66,10 @@ const FIXTURES: &[Fixture] = &[
             "INSERT INTO users VALUES ('user_01h455vb4pex5vsknk084sn02r', 'sam', NULL, '', '', NULL, 1, 1, 1)",
             "INSERT INTO transfers VALUES ('client_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02q', \
              'user_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02r', 1, 5, 9)",
+            "INSERT INTO credentials (id, client, label, purpose, state, secret_hash, retire_at, status_index, \
+             created_by, created_at, updated_at, version) VALUES ('cred_01h455vb4pex5vsknk084sn02r', \
+             'client_01h455vb4pex5vsknk084sn02q', 'found', 'general', 'retiring', '\\x01', 9, 2, \
+             'user_01h455vb4pex5vsknk084sn02q', 1, 7, 2)",
         ],
         question: "SELECT o.name || ' ' || n.name || ' ' || c.name FROM transfers t JOIN clients c ON c.id = t.client \
                    JOIN users o ON o.id = t.owner JOIN users n ON n.id = t.offered_to",
@@ -80,6 +84,14 @@ const FIXTURES: &[Fixture] = &[
         question: "SELECT c.user_agent || ' ' || o.name FROM callers c JOIN clients o ON o.id = c.reporter \
                    WHERE c.network = ''",
         answer: "other orders",
+    },
+    Fixture {
+        version: 6,
+        rows: &["UPDATE credentials SET leaked_at = 6 WHERE id = 'cred_01h455vb4pex5vsknk084sn02q'"],
+        // Without a successor only a leak had retired a credential before.
+        question: "SELECT o.label || ' ' || f.label FROM credentials o, credentials f \
+                   WHERE o.leaked_at = 6 AND f.leaked_at = 7",
+        answer: "old found",
     },
 ];
 

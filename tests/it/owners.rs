@@ -1,5 +1,11 @@
 //! What stands and falls with an owner: what stops when one is disabled, and whose clients nobody answers for.
 
+use std::time::Duration;
+
+use keyward_model::credential::Credential;
+use keyward_model::event::Actor;
+use keyward_model::id::CredentialId;
+use keyward_store::Origin;
 use keyward_tests::keyward::Process;
 use keyward_tests::on_both_databases;
 use keyward_tests::person::{Person, said, text};
@@ -41,7 +47,7 @@ on_both_databases! {
         assert_eq!(impact["apis"]["items"][0]["id"], api);
         assert_eq!(hers.get("/api/v1/users/me/impact").await.ok()["clients"]["total"], 2);
 
-        server.clock.advance(std::time::Duration::from_secs(2 * 24 * 3600));
+        server.clock.advance(Duration::from_secs(2 * 24 * 3600));
         let admin = server.api(&admin.secrets).await;
         assert_eq!(admin.get(&format!("{path}?days=1")).await.ok()["callers"]["total"], 0, "nobody came lately");
         assert_eq!(admin.get(&format!("{path}?days=91")).await.status, StatusCode::BAD_REQUEST);
@@ -121,6 +127,51 @@ on_both_databases! {
         seen.sort_unstable();
         assert_eq!(seen, ["orphan 0", "orphan 1", "orphan 2"]);
     }
+
+    async fn the_report_of_one_s_own_reads_no_credentials_of_others_and_a_page_is_bounded(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let sam = admin.post("/api/v1/users", &json!({ "name": "sam" })).await.created();
+        let client = async |owner: &Value| {
+            // Identifiers of one instant are in no order.
+            server.clock.advance(Duration::from_millis(1));
+            let members = json!({ "name": "press", "owner": owner["id"], "scope": "Worker", "res": ["office"] });
+            let client = admin.new_client(members).await;
+            (client.clone(), admin.issue(&client, &json!({ "res": ["office"] })).await)
+        };
+        // Between two clients of olga's lie twelve of sam's, with a hundred narrowed credentials each.
+        let first = client(&olga).await.0;
+        for _ in 0..12 {
+            let like = client(&sam).await.1.credential().parse().unwrap();
+            let like = server.app.store.find_credential(like).await.unwrap().unwrap();
+            let mut tx = server.app.store.begin().await.unwrap();
+            for _ in 1..100 {
+                let id = CredentialId::new(server.clock.now(), &server.app.entropy).unwrap();
+                let status_index = tx.next_status_index().await.unwrap();
+                tx.insert_credential(&Credential { id, status_index, ..like.clone() }).await.unwrap();
+            }
+            tx.commit(&Origin { actor: Actor::system("test"), source: None, now: server.clock.now() }).await.unwrap();
+        }
+        let last = client(&olga).await.0;
+
+        let page = hers.get("/api/v1/reports/owners?limit=200").await.ok();
+        let presses = page["items"].as_array().unwrap().iter().filter(|orphan| orphan["name"] == "press");
+        let found: Vec<_> = presses.map(|orphan| &orphan["client"]).collect();
+        assert_eq!((found, &page["next_cursor"]), (vec![&json!(first), &json!(last)], &Value::Null));
+
+        let (mut pages, mut seen, mut cursor) = (0, Vec::new(), String::new());
+        loop {
+            let page = admin.get(&format!("/api/v1/reports/owners?limit=200{cursor}")).await.ok();
+            let read = |orphan: &Value| orphan["beyond"].as_array().unwrap().len();
+            let entries: Vec<_> = page["items"].as_array().unwrap().iter().map(read).collect();
+            assert!(entries.iter().sum::<usize>() <= 1000 + entries.len(), "{entries:?}");
+            (pages, seen) = (pages + 1, [seen, entries].concat());
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        seen.retain(|beyond| *beyond == 101);
+        assert_eq!((pages, seen.len()), (2, 12), "each client once and whole");
+    }
 }
 
 #[tokio::test]
@@ -158,10 +209,15 @@ async fn the_command_shows_what_stops_asks_and_offers_it_to_somebody_else() {
         command.env("KEYWARD_CLIENT_ID", text(&his["client_id"]));
         said(command.env("KEYWARD_CLIENT_SECRET", text(&his["client_secret"])))
     };
-    let accepted = as_sam(&["client", "accept", "press"]);
+    let asked = as_sam(&["client", "accept", "press"]);
+    assert_eq!(asked.code, 2, "{}", asked.err);
+    assert!(asked.err.contains("gained  Worker plant/7") && asked.err.contains("--yes"), "{}", asked.err);
+    assert!(asked.err.contains(&text(&admin.json(&["user", "show", "olga"])["id"])), "{}", asked.err);
+    assert!(admin.does(&["client", "transfers"]).contains(&press), "nothing was accepted");
+    let accepted = as_sam(&["client", "accept", "press", "--yes"]);
     assert_eq!(accepted.code, 0, "{}", accepted.err);
     assert!(accepted.err.contains("may know its keys"), "{}", accepted.err);
-    assert_eq!(as_sam(&["client", "accept", "press"]).code, 1, "nothing is on offer any more");
+    assert_eq!(as_sam(&["client", "accept", "press", "--yes"]).code, 1, "nothing is on offer any more");
     let credential = as_sam(&["credential", "show", key["id"].as_str().unwrap()]);
     assert!(credential.out.contains("active"), "{}{}", credential.out, credential.err);
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use keyward_model::event::{Event, Verifier};
 use keyward_model::time::Timestamp;
 use keyward_server::api::instant::Instant;
-use keyward_tests::on_both_databases;
-use keyward_tests::server::{Answer, Api, Secrets, TestServer};
+use keyward_server::config::OnReport;
+use keyward_tests::server::{Answer, Api, Db, Secrets, TestServer};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -19,6 +19,8 @@ const OVERLAP: i64 = 7 * DAY;
 const MOST: i64 = 90 * DAY;
 const QUIET: i64 = DAY;
 const KEPT: i64 = 30 * DAY;
+/// How long a leaked key goes on.
+const LEAKED: i64 = HOUR;
 
 /// The random walk that everybody takes; `KEYWARD_TEST_SEED` takes another. A failure names its seed.
 const SEED: u64 = 20_261_123;
@@ -57,6 +59,7 @@ struct Key {
     issued_at: i64,
     expires_at: Option<i64>,
     successor: Option<usize>,
+    leaked: bool,
     last_seen: Option<i64>,
     /// Whether the schedule has written its end down, and whether it has purged it.
     written: bool,
@@ -72,6 +75,7 @@ impl Key {
             issued_at: now,
             expires_at,
             successor: None,
+            leaked: false,
             last_seen: None,
             written: false,
             purged: false,
@@ -185,7 +189,7 @@ impl<'a> Walk<'a> {
         }
         let (active, retiring) = (self.choose(Key::is_active), self.choose(Key::is_retiring));
         let working = self.choose(Key::works);
-        match self.dice.roll(27) {
+        match self.dice.roll(28) {
             0 | 1 => self.issue().await,
             2..=6 => self.rotate(active).await,
             7 => self.cancel(retiring, false).await,
@@ -197,6 +201,7 @@ impl<'a> Walk<'a> {
             16 => self.change_expiry(working).await,
             17..=19 => self.use_it(retiring).await,
             20 | 21 => self.schedule().await,
+            22 => self.report(working).await,
             _ => self.pass_time().await,
         }
     }
@@ -251,7 +256,7 @@ impl<'a> Walk<'a> {
         let successor = self.keys[at].successor.map(|successor| &self.keys[successor]);
         let rotated = successor.is_some_and(|successor| successor.successor.is_some());
         let in_use = successor.is_some_and(|successor| successor.works() && successor.is_in_use(now));
-        let open = self.keys[at].is_retiring() && !rotated;
+        let open = self.keys[at].is_retiring() && !rotated && !self.keys[at].leaked;
         let cancelled = open && (force || !in_use);
         assert_eq!(answer.status.as_u16(), if cancelled { 200 } else { 409 }, "cancel: {}", answer.body);
         let remain = answer.body["type"] == "urn:keyward:problem:callers-remain";
@@ -275,6 +280,7 @@ impl<'a> Walk<'a> {
         let key = &mut self.keys[at];
         let expected = match key.stage {
             _ if by == 0 || by > MOST => 422,
+            Stage::Retiring(before) if key.leaked && to > before => 409,
             Stage::Retiring(_) => 200,
             _ => 409,
         };
@@ -348,6 +354,25 @@ impl<'a> Walk<'a> {
         format!("use {at}")
     }
 
+    /// Somebody finds it and says so.
+    async fn report(&mut self, at: usize) -> String {
+        let report = json!({ "key": self.secrets[at].client_secret });
+        let request = self.server.http.post(format!("{}/leaks", self.server.url())).json(&report);
+        let answer = Answer::of(request).await;
+        // Whoever reports what has ended, again and again, is told to wait.
+        let heard = matches!(answer.status, StatusCode::ACCEPTED | StatusCode::TOO_MANY_REQUESTS);
+        assert!(heard, "report: {}", answer.body);
+        let end = self.now() + LEAKED;
+        let key = &mut self.keys[at];
+        if key.works() && !key.leaked {
+            let before = if let Stage::Retiring(before) = key.stage { before } else { i64::MAX };
+            key.stage = Stage::Retiring(key.capped(end.min(before)));
+            key.leaked = true;
+            key.events.push("credential.leak_reported");
+        }
+        format!("report {at}")
+    }
+
     async fn schedule(&mut self) -> String {
         self.server.app.run_schedule().await.unwrap();
         let now = self.now();
@@ -388,8 +413,11 @@ impl<'a> Walk<'a> {
             let expected = json!({
                 "state": name, "retire_at": retire_at.map(rfc3339), "ended_at": ended_at.map(rfc3339),
                 "end_reason": reason, "expires_at": key.expires_at.map(rfc3339),
+                "leaked": key.leaked,
                 "successor": key.successor.map(|successor| self.secrets[successor].credential()),
             });
+            let mut seen = seen.clone();
+            seen["leaked"] = seen["leaked_at"].is_string().into();
             for (member, value) in expected.as_object().unwrap() {
                 assert_eq!(&seen[member], value, "{member} of key {at} after: {what}; {seen}; {key:?}");
             }
@@ -452,28 +480,50 @@ fn rfc3339(millis: i64) -> String {
     Instant(Timestamp::from_millis(millis)).to_string()
 }
 
-on_both_databases! {
-    async fn whatever_two_callers_do_and_whenever_the_server_is_where_the_model_is(server: TestServer) {
-        let seed = std::env::var("KEYWARD_TEST_SEED").map_or(SEED, |seed| seed.parse().unwrap());
-        let mut walk = Walk::begin(&server, seed).await;
-        for step in 0..STEPS {
-            let what = walk.step().await;
-            let what = format!("seed {seed}, step {step}: {what}");
-            walk.check(&what).await;
-            walk.check_list("active", &what).await;
-            if step % 10 == 9 {
-                walk.check_access().await;
-                for state in ["retiring", "expired", "revoked", "purged"] {
-                    walk.check_list(state, &what).await;
-                }
+async fn take_the_walk(db: Db) {
+    let seed = std::env::var("KEYWARD_TEST_SEED").map_or(SEED, |seed| seed.parse().unwrap());
+    let server = TestServer::start_with(db, |config| config.leaks.on_report = OnReport::Retire).await;
+    let mut walk = Walk::begin(&server, seed).await;
+    for step in 0..STEPS {
+        let what = walk.step().await;
+        let what = format!("seed {seed}, step {step}: {what}");
+        walk.check(&what).await;
+        walk.check_list("active", &what).await;
+        if step % 10 == 9 {
+            walk.check_access().await;
+            for state in ["retiring", "expired", "revoked", "purged"] {
+                walk.check_list(state, &what).await;
             }
         }
-        walk.schedule().await;
-        walk.check_log().await;
-        for arrow in ["rotated", "rotation_cancelled", "rotation_extended", "finished", "revoked", "expired", "purged"] {
-            let kind = format!("credential.{arrow}");
-            let times = walk.keys.iter().flat_map(|key| &key.events).filter(|event| **event == kind).count();
-            assert!(times > 2, "seed {seed}: {kind} {times} times");
-        }
+    }
+    walk.schedule().await;
+    walk.check_log().await;
+    for arrow in [
+        "rotated",
+        "rotation_cancelled",
+        "rotation_extended",
+        "finished",
+        "revoked",
+        "expired",
+        "purged",
+        "leak_reported",
+    ] {
+        let kind = format!("credential.{arrow}");
+        let times = walk.keys.iter().flat_map(|key| &key.events).filter(|event| **event == kind).count();
+        assert!(times > 2, "seed {seed}: {kind} {times} times");
+    }
+}
+
+mod whatever_two_callers_do_and_whenever_the_server_is_where_the_model_is {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_sqlite() {
+        take_the_walk(Db::Sqlite).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn on_postgresql() {
+        take_the_walk(Db::Postgres).await;
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyward_tests::on_both_databases;
-use keyward_tests::server::{Answer, Api, Secrets, TestServer};
-use reqwest::StatusCode;
+use keyward_tests::server::{Answer, Api, Db, Secrets, TestServer};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::authority::{own_api, person};
@@ -89,14 +89,17 @@ on_both_databases! {
         assert_eq!(offered, json!({
             "client": key.client_id, "name": "stock", "owner": olga["id"], "offered_by": olga["id"],
             "offered_to": sam["id"], "offered_at": "2026-11-23T12:00:00Z", "expires_at": "2026-12-07T12:00:00Z",
-            "beyond": [], "gained": { "scope": "", "res": [] },
+            "stands": true, "beyond": null, "gained": null,
         }));
         assert_eq!(server.introspect(&key, &before).await["active"], true, "an offer changes nothing");
         let incoming = his.get("/api/v1/transfers?direction=incoming").await.ok();
-        assert_eq!(incoming["items"], json!([offered]));
+        let mut his_view = offered;
+        his_view["beyond"] = json!([]);
+        his_view["gained"] = json!({ "scope": "", "res": [] });
+        assert_eq!(incoming["items"], json!([his_view]), "what he lacks and the keys gain is told to him");
         assert_eq!((offers(&hers, "?direction=outgoing").await, offers(&hers, "?direction=incoming").await), (1, 0));
 
-        assert_eq!(accept(&his, &key).await.ok(), offered);
+        assert_eq!(accept(&his, &key).await.ok(), his_view);
         assert_eq!(owner(&his, &key).await, sam["id"]);
         assert_eq!(server.introspect(&key, &before).await, json!({ "active": false }));
         assert!(is_listed_as_ended(&server, &before).await, "verifiers offline learn of it too");
@@ -106,7 +109,8 @@ on_both_databases! {
         assert!(!is_listed_as_ended(&server, &after).await);
         assert_eq!(hers.get(&format!("/api/v1/clients/{}", key.client_id)).await.status, StatusCode::NOT_FOUND);
         assert_eq!((offers(&his, "").await, offers(&hers, "").await), (0, 0));
-        assert_eq!(accept(&his, &key).await.status, StatusCode::NOT_FOUND, "once");
+        assert_eq!(accept(&his, &key).await.ok(), his_view, "its answer may have been lost; the log has it once");
+        assert_eq!(decline(&his, &key).await.status, StatusCode::NOT_FOUND);
 
         let of_client = kinds(&his, &key.client_id).await;
         assert_eq!(of_client, ["client.created", "client.transfer_offered", "client.transfer_accepted"]);
@@ -150,7 +154,96 @@ on_both_databases! {
             { "credential": narrow.credential(), "scope": "", "res": ["office"] },
         ]));
         assert_eq!(offered["gained"], json!({ "scope": "Supervisor", "res": [] }), "olga is a Worker only");
-        assert_eq!(hers.get(&path(&key)).await.ok(), offered);
+        let (_, support) = person(&admin, &server, "sue", "keyward:support").await;
+        assert_eq!(support.get(&path(&key)).await.ok(), offered);
+        let hers = hers.get(&path(&key)).await.ok();
+        assert_eq!((&hers["beyond"], &hers["gained"]), (&Value::Null, &Value::Null));
+    }
+
+    async fn whoever_offers_a_client_learns_nothing_of_whom_they_offer_it_to(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let key = key_of(&admin, &olga, "Admin Worker", &["office", "plant/7"]).await;
+        let mut told = Vec::new();
+        for (name, scope, res) in [("boss", "Admin", "*"), ("gone", "Admin", "*"), ("guest", "", "office")] {
+            let user = json!({ "name": name, "scope": scope, "res": [res] });
+            let user = admin.post("/api/v1/users", &user).await.created();
+            if name == "gone" {
+                act(&admin, &user, "disable").await.ok();
+            }
+            let mut offered = offer(&hers, &key, &user).await.created();
+            offered.as_object_mut().unwrap().remove("offered_to");
+            let listed = hers.get("/api/v1/transfers").await.ok()["items"][0].clone();
+            told.push((offered, listed["beyond"].clone(), listed["gained"].clone(), listed["stands"].clone()));
+            if name == "gone" {
+                assert_eq!(offer(&admin, &key, &user).await.body["field"], "to", "who sees all users is told");
+            }
+        }
+        assert!(told.iter().all(|one| one == &told[0]), "{told:?}");
+    }
+
+    async fn every_offer_is_another_one_and_a_step_can_be_bound_to_it(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let (sam, his) = person(&admin, &server, "sam", "keyward:self").await;
+        let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
+        let tag = async || offer(&hers, &key, &sam).await.header("etag").to_owned();
+        let (first, second) = (tag().await, tag().await);
+        assert_ne!(first, second, "also in the same instant");
+        assert_eq!(his.get(&path(&key)).await.header("etag"), second);
+        let step = async |by: &Api<'_>, method: Method, step: &str, tag: &str| {
+            let request = by.request(method, &format!("{}{step}", path(&key))).header("if-match", tag);
+            Answer::of(request).await.status
+        };
+        for (by, method, name) in
+            [(&his, Method::POST, "/accept"), (&his, Method::POST, "/decline"), (&hers, Method::DELETE, "")]
+        {
+            assert_eq!(step(by, method, name, &first).await, StatusCode::PRECONDITION_FAILED, "{name}");
+        }
+        assert_eq!(step(&hers, Method::DELETE, "", &second).await, StatusCode::NO_CONTENT);
+        let third = tag().await;
+        assert!(third != second && third != first, "also after it was withdrawn");
+        for _ in 0..2 {
+            assert_eq!(step(&his, Method::POST, "/accept", &third).await, StatusCode::OK);
+        }
+        assert_eq!(step(&his, Method::POST, "/accept", &second).await, StatusCode::PRECONDITION_FAILED);
+    }
+
+    async fn an_offer_that_ends_with_its_client_or_a_user_is_told_in_the_log(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let sam = admin.post("/api/v1/users", &json!({ "name": "sam" })).await.created();
+        let eve = admin.post("/api/v1/users", &json!({ "name": "eve" })).await.created();
+        let last = async |key: &Secrets| {
+            let query = format!("/api/v1/events?subject={}&kind=client.transfer_withdrawn", key.client_id);
+            let events = admin.get(&query).await.ok();
+            events["items"].as_array().unwrap().last().map(|event| event["data"].clone())
+        };
+        let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
+        offer(&hers, &key, &sam).await.created();
+        admin.delete(&format!("/api/v1/users/{}", sam["id"].as_str().unwrap())).await;
+        let told = last(&key).await.unwrap();
+        assert_eq!((&told["offered_to"], &told["because"]), (&sam["id"], &json!("user_deleted")));
+        assert_eq!(offers(&hers, "").await, 0);
+
+        offer(&hers, &key, &eve).await.created();
+        assert_eq!(admin.delete(&format!("/api/v1/clients/{}", key.client_id)).await.status, StatusCode::NO_CONTENT);
+        let told = last(&key).await.unwrap();
+        assert_eq!((&told["offered_to"], &told["because"]), (&eve["id"], &json!("client_deleted")));
+    }
+
+    async fn what_the_keys_gain_is_judged_by_the_owner_of_the_moment_of_acceptance(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let (sam, _) = person(&admin, &server, "sam", "keyward:self").await;
+        let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
+        offer(&hers, &key, &sam).await.created();
+        let now = server.clock.now();
+        let judged = server.app.store.find_transfer(key.client_id.parse().unwrap(), now).await.unwrap().unwrap();
+        let lowered = json!({ "scope": "keyward:self" });
+        admin.patch(&format!("/api/v1/users/{}", olga["id"].as_str().unwrap()), &lowered).await.ok();
+        let mut tx = server.app.store.begin().await.unwrap();
+        assert!(!tx.transfer_client(&judged, now).await.unwrap(), "the keys gain more than was seen");
     }
 
     async fn nobody_accepts_what_they_could_not_hand_out(server: TestServer) {
@@ -251,7 +344,7 @@ on_both_databases! {
         let (sam, his) = person(&admin, &server, "sam", "keyward:self").await;
         let key = key_of(&admin, &olga, "Worker", &["plant/7"]).await;
         act(&admin, &sam, "disable").await.ok();
-        assert_eq!(offer(&hers, &key, &sam).await.body["field"], "to");
+        assert_eq!(offer(&admin, &key, &sam).await.body["field"], "to");
         act(&admin, &sam, "enable").await.ok();
         offer(&hers, &key, &sam).await.created();
         act(&admin, &sam, "disable").await.ok();
@@ -278,6 +371,7 @@ on_both_databases! {
         offer(&hers, &key, &sam).await.created();
         admin.patch(&format!("/api/v1/clients/{}", key.client_id), &json!({ "scope": "Admin" })).await.ok();
         assert_eq!(accept(&his, &key).await.status, StatusCode::CONFLICT, "not what was offered");
+        assert_eq!(his.get("/api/v1/transfers").await.ok()["items"][0]["stands"], false, "and it can be seen");
         offer(&hers, &key, &sam).await.created();
 
         let (deputy, as_deputy) = person(&admin, &server, "deputy", "keyward:admin").await;
@@ -288,6 +382,7 @@ on_both_databases! {
         let demoted = json!({ "scope": "Worker" });
         admin.patch(&format!("/api/v1/users/{}", deputy["id"].as_str().unwrap()), &demoted).await.ok();
         assert_eq!(accept(&his, &key).await.status, StatusCode::CONFLICT, "the deputy could not offer it today");
+        assert_eq!(his.get(&path(&key)).await.ok()["stands"], false);
         assert_eq!(owner(&admin, &another).await, deputy["id"]);
     }
 
@@ -308,7 +403,8 @@ on_both_databases! {
                 act(&admin, &olga, "disable")
             );
             assert_eq!(disabled.status, StatusCode::OK);
-            let successes = [&accepted, &again].iter().filter(|answer| answer.status == StatusCode::OK).count();
+            // Both may be told that it is done; it is done once.
+            let successes = usize::from([&accepted, &again].iter().any(|answer| answer.status == StatusCode::OK));
             let withdrawals = usize::from(withdrawn.status == StatusCode::NO_CONTENT);
             assert!(successes + withdrawals <= 1, "{accepted:?} {again:?} {withdrawn:?}");
             let expected = if successes == 1 { &sam["id"] } else { &olga["id"] };
@@ -335,5 +431,26 @@ on_both_databases! {
             assert_eq!(owner(&admin, &key).await, *expected, "{accepted:?}");
             assert_in_order(&admin, &key, &sam).await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_accepts_more_clients_than_one_may_own() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = TestServer::start_with(db, |config| config.limits.clients_per_owner = 2).await;
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let (sam, his) = person(&admin, &server, "sam", "keyward:self").await;
+        let members = json!({ "owner": olga["id"], "scope": "Worker", "res": ["plant/7"] });
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let key = Secrets { client_id: admin.new_client(members.clone()).await, client_secret: String::new() };
+            offer(&hers, &key, &sam).await.created();
+            answers.push((accept(&his, &key).await, owner(&admin, &key).await));
+        }
+        assert_eq!((answers[0].0.status, &answers[0].1), (StatusCode::OK, &sam["id"]), "it is his second");
+        assert_eq!((answers[1].0.status, &answers[1].1), (StatusCode::CONFLICT, &olga["id"]));
+        let detail = answers[1].0.body["detail"].as_str().unwrap();
+        assert!(detail.contains("as many clients as one may (2)"), "{detail}");
     }
 }

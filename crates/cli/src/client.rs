@@ -45,10 +45,7 @@ pub(crate) enum Client {
     Transfer(transfer::Transfer),
     /// List the clients on offer: to you, by you, or all if you may see them
     Transfers,
-    /// Accept a client that is offered to you
-    Accept {
-        client: String,
-    },
+    Accept(transfer::Accept),
     /// Decline a client that is offered to you
     Decline {
         client: String,
@@ -138,7 +135,7 @@ impl Client {
             }
             Self::Transfer(transfer) => transfer.run(global, &remote).await,
             Self::Transfers => transfer::list(global, &remote).await,
-            Self::Accept { client } => transfer::accept(global, &remote, &client).await,
+            Self::Accept(accept) => accept.run(global, &remote).await,
             Self::Decline { client } => transfer::decline(&remote, &client).await,
             Self::Disable { client } => act(global, &remote, &client, "disable").await,
             Self::Enable { client } => act(global, &remote, &client, "enable").await,

@@ -206,6 +206,7 @@ fn properties(credential: &CredentialView) -> String {
         ("by", credential.created_by.to_string()),
         ("expires", if credential.expires_at.is_none() { "never".to_owned() } else { instant(credential.expires_at) }),
         ("retires", instant(credential.retire_at)),
+        ("leaked", instant(credential.leaked_at)),
         ("successor", credential.successor.map_or_else(String::new, |id| id.to_string())),
         ("ended", instant(credential.ended_at)),
         ("because", credential.end_reason.map_or_else(String::new, |reason| reason.to_string())),

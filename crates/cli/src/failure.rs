@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::terminal::visible_lines;
+
 /// A cause with advice. Never holds a secret.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -115,12 +117,12 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     let failure = error.downcast_ref::<Failure>();
     // Nobody is left to be told when standard error is closed too.
     let mut out = io::stderr().lock();
-    drop(writeln!(out, "error: {error:#}"));
+    drop(writeln!(out, "error: {}", visible_lines(&format!("{error:#}"))));
     if let Some(details) = failure.and_then(|f| f.details.as_deref()) {
         drop(write!(out, "{details}"));
     }
     if let Some(hint) = failure.and_then(|f| f.hint.as_deref()) {
-        drop(writeln!(out, "hint: {hint}"));
+        drop(writeln!(out, "hint: {}", visible_lines(hint)));
     }
     ExitCode::from(if failure.is_some_and(|f| f.usage) { 2 } else { 1 })
 }

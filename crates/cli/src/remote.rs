@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use keyward_server::api::list::{List, Paging};
 use keyward_server::respond::{CallersRemain, ProblemDetails};
 use reqwest::{RequestBuilder, Response};
@@ -95,6 +95,14 @@ impl Remote {
         self.read(self.request(Method::GET, path)).await
     }
 
+    /// One thing with its `ETag`, so that a step can be bound to what was seen.
+    pub(crate) async fn get_tagged<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<(T, HeaderValue)> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        let tag = response.headers().get(header::ETAG).cloned();
+        let tag = tag.ok_or_else(|| no_keyward(&self.url))?;
+        Ok((response.json().await.map_err(|e| self.not_understood(&e))?, tag))
+    }
+
     /// One thing, asked for with parameters.
     pub(crate) async fn query<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> anyhow::Result<T> {
         self.read(self.request(Method::GET, path).query(query)).await
@@ -133,6 +141,11 @@ impl Remote {
         self.read(self.request(Method::POST, path)).await
     }
 
+    /// Does something to what the path names, if it is still as it was seen.
+    pub(crate) async fn act_on<T: DeserializeOwned>(&self, path: &str, seen: HeaderValue) -> anyhow::Result<T> {
+        self.read(self.request(Method::POST, path).header(header::IF_MATCH, seen)).await
+    }
+
     /// Does something of which nothing is left to be told.
     pub(crate) async fn done(&self, path: &str) -> anyhow::Result<()> {
         self.send(self.request(Method::POST, path)).await.map(drop)
@@ -148,12 +161,23 @@ impl Remote {
         self.send(self.request(Method::DELETE, path)).await.map(drop)
     }
 
-    /// Reports a leaked key, which takes no signing in.
-    pub(crate) async fn report_leak(http: &reqwest::Client, url: &str, key: &str, place: &str) -> anyhow::Result<()> {
+    /// Reports a leaked key, which takes no signing in; gives how long to wait before it is to be reported again, if the
+    /// server takes no more for now.
+    pub(crate) async fn report_leak(
+        http: &reqwest::Client,
+        url: &str,
+        key: &str,
+        place: &str,
+    ) -> anyhow::Result<Option<Duration>> {
         let report = serde_json::json!({ "key": key, "where": place });
         let sent = http.post(format!("{url}/leaks")).json(&report).send().await;
         let response = sent.map_err(|e| unreachable(url, &e))?;
-        if response.status().is_success() { Ok(()) } else { Err(refusal(url, response).await.into()) }
+        let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+        match (response.status(), wait) {
+            (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) => Ok(Some(Duration::from_secs(seconds))),
+            (status, _) if status.is_success() => Ok(None),
+            _ => Err(refusal(url, response).await.into()),
+        }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -27,6 +27,11 @@ pub(crate) fn visible(text: &str) -> String {
     })
 }
 
+/// The same for a text of several lines.
+pub(crate) fn visible_lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
 /// Writes to standard output as JSON for scripts.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(&format!("{}\n", serde_json::to_string_pretty(value)?))?)
@@ -35,7 +40,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Tells people something beside the output, on standard error.
 pub(crate) fn note(text: &str) {
     // Advice nobody can read is no reason to stop.
-    drop(writeln!(io::stderr().lock(), "{text}"));
+    drop(writeln!(io::stderr().lock(), "{}", visible_lines(text)));
 }
 
 /// How many columns and lines standard output has, if it is a terminal.
@@ -61,7 +66,7 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
         return Err(Failure::usage(format!("not done without being asked: {question}")).hint("add --yes").into());
     }
     let mut err = io::stderr().lock();
-    write!(err, "{question} [y/N] ")?;
+    write!(err, "{} [y/N] ", visible(question))?;
     err.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
@@ -142,5 +147,16 @@ impl Paint {
 
     fn wrap(self, code: &str, text: &str) -> String {
         if self.0 && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_the_terminal_is_written_out_and_lines_stay() {
+        assert_eq!(visible_lines("a\u{1b}[2J\nb\u{202e}c\r"), "a\\u{1b}[2J\nb\\u{202e}c\\u{d}");
+        assert_eq!(visible("a\nb"), "a\\u{a}b", "a name has no lines");
     }
 }

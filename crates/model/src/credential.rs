@@ -46,6 +46,8 @@ pub struct Credential {
     pub state: State,
     /// When it ends by itself, if ever.
     pub expires_at: Option<Timestamp>,
+    /// Since when it is known to have leaked and retires for that: nothing moves that end away any more.
+    pub leaked_at: Option<Timestamp>,
     /// The credential that replaces it, once rotated.
     pub successor: Option<CredentialId>,
     /// Its place in the status list (one per credential, never per token).
@@ -85,6 +87,11 @@ pub enum Refused {
     /// The key of the first start only serves to issue another.
     #[error("the bootstrap key does not rotate: issue a key of your own with it")]
     Bootstrap,
+    /// Whoever found it can use it for as long as it works.
+    #[error(
+        "it was reported as leaked: nothing prolongs it and there is no way back; issue another one, move its callers there"
+    )]
+    Leaked,
     /// Who replaced it was replaced in its turn.
     #[error("its successor {0} was rotated too: cancel that rotation first; once {0} has ended there is no way back")]
     SuccessorRotated(CredentialId),
@@ -221,25 +228,40 @@ impl Credential {
         match self.state_at(now) {
             State::Active if self.purpose == Purpose::Bootstrap => Err(Refused::Bootstrap),
             State::Active => Ok(State::Retiring { retire_at: self.capped(hard_end) }),
+            State::Retiring { .. } if self.leaked_at.is_some() => Err(Refused::Leaked),
             State::Retiring { .. } => Err(Refused::AlreadyRetiring(self.successor)),
             ended => Err(Refused::Ended(ended.name())),
         }
     }
 
     /// Undoes a rotation. The successor is revoked with it, unless it has ended; one that was rotated in its turn is in
-    /// the way, for its own successor is in use by now.
+    /// the way, for its own successor is in use by now, and so is a leak.
     pub fn cancel(&self, successor: Option<&Self>, now: Timestamp) -> Result<State, Refused> {
         self.retiring(now)?;
         match successor {
+            _ if self.leaked_at.is_some() => Err(Refused::Leaked),
             Some(rotated) if rotated.successor.is_some() => Err(Refused::SuccessorRotated(rotated.id)),
             _ => Ok(State::Active),
         }
     }
 
-    /// Moves the hard end of a retirement, later or earlier. It cannot be taken away.
+    /// Moves the hard end of a retirement, later or earlier; after a leak only earlier. It cannot be taken away.
     pub fn extend(&self, hard_end: Timestamp, now: Timestamp) -> Result<State, Refused> {
-        self.retiring(now)?;
+        let retire_at = self.retiring(now)?;
+        if self.leaked_at.is_some() && hard_end > retire_at {
+            return Err(Refused::Leaked);
+        }
         Ok(State::Retiring { retire_at: self.capped(hard_end) })
+    }
+
+    /// It was reported as leaked: it ends at this instant, or earlier if it was to; from then on nothing prolongs it.
+    pub fn leak(&self, hard_end: Timestamp, now: Timestamp) -> Result<State, Refused> {
+        match self.state_at(now) {
+            _ if self.leaked_at.is_some() => Err(Refused::Leaked),
+            State::Active => Ok(State::Retiring { retire_at: self.capped(hard_end) }),
+            State::Retiring { retire_at } => Ok(State::Retiring { retire_at: self.capped(hard_end.min(retire_at)) }),
+            ended => Err(Refused::Ended(ended.name())),
+        }
     }
 
     /// Ends a retirement before its time, because nobody uses the credential any more.
@@ -256,9 +278,10 @@ impl Credential {
         }
     }
 
-    fn retiring(&self, now: Timestamp) -> Result<(), Refused> {
+    /// The hard end of its retirement.
+    fn retiring(&self, now: Timestamp) -> Result<Timestamp, Refused> {
         match self.state_at(now) {
-            State::Retiring { .. } => Ok(()),
+            State::Retiring { retire_at } => Ok(retire_at),
             State::Active => Err(Refused::NotRetiring),
             ended => Err(Refused::Ended(ended.name())),
         }

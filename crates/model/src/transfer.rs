@@ -21,6 +21,8 @@ pub struct Transfer {
     pub offered_to: UserId,
     /// The version of the client when it was offered: whoever accepts gets what was offered, not what it became since.
     pub client_version: i64,
+    /// Which of all offers it is: no other has the same; the `ETag`.
+    pub version: i64,
     /// Since when it is offered.
     pub offered_at: Timestamp,
     /// From when on it cannot be accepted any more.

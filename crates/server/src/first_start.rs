@@ -207,6 +207,7 @@ async fn issue(
         res: None,
         state: State::Active,
         expires_at: Some(expires_at),
+        leaked_at: None,
         successor: None,
         status_index: tx.next_status_index().await?,
         created_by: admin,

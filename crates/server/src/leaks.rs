@@ -3,7 +3,8 @@
 //! 1. The report: a key, and where it was found, in JSON or as a form of bearable size
 //! 2. The key is proven as at the token endpoint, the same work whatever it is
 //! 3. The right key of a credential that authenticates ends as `[leaks] on_report` says, with one event
-//! 4. Everybody gets the same answer; who reports what is none is charged to the failure budget of their network
+//! 4. Every report is charged to the failure budget of its network, and everybody gets the same answer: what the key
+//!    was, neither this answer nor the next one tells
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use keyward_model::event::{Actor, Draft};
 use keyward_model::form::Form;
@@ -28,7 +29,7 @@ use crate::config::OnReport;
 use crate::principals::Principal;
 use crate::proof::prove;
 use crate::request::Arrival;
-use crate::respond::{ApiError, ErrorCode, OAuthError, Problem, json_response};
+use crate::respond::{ApiError, Problem, json_response};
 
 /// The largest report, in bytes.
 const MAX_BODY: usize = 4 * 1024;
@@ -68,6 +69,7 @@ impl FromRequest<Arc<App>> for Report {
         let collected = body::collect(request, MAX_BODY, app.body_timeout).await?;
         let (key, place) = match essence.as_str() {
             "application/json" => {
+                body::require_object(&collected)?;
                 // What the parser quotes of a report could be the key.
                 let said: Said<'_> = serde_json::from_slice(&collected)
                     .map_err(|_| Problem::Malformed.because("send {\"key\": \"kw_…\", \"where\": \"…\"}"))?;
@@ -88,29 +90,23 @@ impl FromRequest<Arc<App>> for Report {
 
 /// `POST /leaks`
 pub(crate) async fn report(State(app): State<Arc<App>>, report: Report) -> Result<Response, ApiError> {
+    let wait = app.failures.charge(report.source, None, report.now);
     let holder = prove(&app, &report.key).await?;
     let live = holder.filter(|holder| holder.entry.credential.state_at(report.now).authenticates());
-    // What is only noted can be reported again and again; then it costs as much as a guess.
-    let ends = match &live {
-        Some(holder) if app.leaks.on_report != OnReport::Note => act(&app, holder, &report).await?,
-        _ => false,
-    };
-    if !ends {
-        if let Some(wait) = app.failures.charge(report.source, None, report.now) {
-            if let Some(refused) = app.failures.tell(report.source, report.now) {
-                let source = report.source.map(tracing::field::display);
-                tracing::warn!(source, refused, "too many reports of what is no key");
-            }
-            let error = OAuthError {
-                retry_after: Some(wait),
-                is_told: true,
-                ..ErrorCode::TemporarilyUnavailable.because("too many reports; wait as long as Retry-After says")
-            };
-            return Ok(error.into_response());
+    // A key that works ends however many reports came before; what is only noted could be noted again and again.
+    let is_heard = wait.is_none() || app.leaks.on_report != OnReport::Note;
+    if let Some(holder) = live.filter(|_| is_heard) {
+        act(&app, &holder, &report).await?;
+    }
+    if let Some(wait) = wait {
+        if let Some(refused) = app.failures.tell(report.source, report.now) {
+            let source = report.source.map(tracing::field::display);
+            tracing::warn!(source, refused, "too many reports from one network");
         }
-        if let Some(holder) = live.filter(|_| app.leaks.on_report == OnReport::Note) {
-            act(&app, &holder, &report).await?;
-        }
+        return Err(ApiError {
+            retry_after: Some(wait),
+            ..Problem::TooMany.because("too many reports; wait as long as Retry-After says, then send this one again")
+        });
     }
     let answer = json!({ "status": "received", "detail": "if this is a key that works, its owner is told" });
     let mut response = json_response(StatusCode::ACCEPTED, &answer);
@@ -118,25 +114,28 @@ pub(crate) async fn report(State(app): State<Arc<App>>, report: Report) -> Resul
     Ok(response)
 }
 
-/// Does to a proven key what the settings say; false if somebody else had done so before.
-async fn act(app: &App, holder: &Principal, report: &Report) -> Result<bool, ApiError> {
+/// `/leaks` by another method
+pub(crate) async fn post_only() -> ApiError {
+    Problem::MethodNotAllowed.because("a leaked key is reported by POST, in the body")
+}
+
+/// Does to a proven key what the settings say, if nobody has done so before.
+async fn act(app: &App, holder: &Principal, report: &Report) -> Result<(), ApiError> {
     let credential = &holder.entry.credential;
     let (id, was) = (credential.id, credential.state_at(report.now).name());
     let mut tx = app.store.begin().await?;
-    let retire_at = (app.leaks.on_report == OnReport::Retire).then(|| report.now.plus(RETIRES_IN));
-    let kind = match app.leaks.on_report {
+    let (kind, retire_at) = match app.leaks.on_report {
         OnReport::Revoke => {
-            let Some(_) = tx.revoke_credential(id, report.now).await? else { return Ok(false) };
-            "credential.revoked"
+            let Some(_) = tx.revoke_credential(id, report.now).await? else { return Ok(()) };
+            ("credential.revoked", None)
         }
-        OnReport::Retire | OnReport::Note => {
-            if let Some(retire_at) = retire_at
-                && tx.hasten_credential(id, retire_at, report.now).await?.is_none()
-            {
-                return Ok(false);
-            }
-            "credential.leak_reported"
+        OnReport::Retire => {
+            let retire_at = report.now.plus(RETIRES_IN);
+            let retired = tx.retire_leaked_credential(id, retire_at, report.now).await?;
+            let Some(retired) = retired else { return Ok(()) };
+            ("credential.leak_reported", retired.ends_at(report.now))
         }
+        OnReport::Note => ("credential.leak_reported", None),
     };
     let data = json!({
         "client": holder.client.id, "was": was, "because": "leak_reported", "where": report.place, "retire_at": retire_at,
@@ -147,5 +146,5 @@ async fn act(app: &App, holder: &Principal, report: &Report) -> Result<bool, Api
     let seq = tx.commit(&origin).await?;
     app.wait_until_applied(seq).await?;
     tracing::warn!(credential = %id, kind, source = origin.source, "a leaked key was reported");
-    Ok(true)
+    Ok(())
 }

@@ -187,7 +187,7 @@ pub enum Problem {
     CallersRemain,
     /// It has changed since it was read.
     Stale,
-    /// The budget for changes is used up.
+    /// A budget, for changes or for reports, is used up.
     TooMany,
     /// The body is larger than anything of ours.
     TooLarge,
@@ -251,7 +251,7 @@ impl Problem {
             Self::Conflict => "This contradicts what there is",
             Self::CallersRemain => "The credential is still in use",
             Self::Stale => "It has changed since it was read",
-            Self::TooMany => "Too many changes at once",
+            Self::TooMany => "Too many requests at once",
             Self::TooLarge => "The body is too large",
             Self::TooSlow => "The body took too long to arrive",
             Self::MediaType => "The body must be JSON",

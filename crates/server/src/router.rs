@@ -23,7 +23,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/status-lists/{id}", get(status_list::status_list)) //                     Token Status List §8
         .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
         .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
-        .route("/leaks", post(leaks::report))
+        .route("/leaks", post(leaks::report).fallback(leaks::post_only))
         .merge(rest.route_layer(from_fn(name_route))) //                                   /api/v1/…
         .merge(reference.routes()) //                                                      /openapi.json, /docs
         .route("/healthz", get(health::alive))

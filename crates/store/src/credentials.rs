@@ -12,9 +12,9 @@ use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
 
 pub(crate) const COLUMNS: &str = "id, client, label, purpose, secret_hash, scope, res, state, expires_at, retire_at, ended_at, \
-                       end_reason, successor, status_index, created_by, created_at, updated_at, version";
+                       end_reason, successor, status_index, created_by, created_at, updated_at, version, leaked_at";
 /// How many columns that is.
-pub(crate) const WIDTH: usize = 18;
+pub(crate) const WIDTH: usize = 19;
 
 /// It still authenticates at the instant `$2`: no deadline of it has passed, written down or not.
 pub(crate) const AUTHENTICATES: &str = "state IN ('active', 'retiring') AND (expires_at IS NULL OR expires_at > $2) \
@@ -71,6 +71,7 @@ pub(crate) fn read(row: &Row) -> Result<Credential, StoreError> {
         res: row.opt_str(6)?.map(|t| parsed(t, "credentials.res")).transpose()?,
         state,
         expires_at: instant(8)?,
+        leaked_at: instant(18)?,
         successor: row.opt_str(12)?.map(|t| parsed(t, "credentials.successor")).transpose()?,
         status_index: row.int(13)?,
         created_by: parsed(row.str(14)?, "credentials.created_by")?,
@@ -218,15 +219,14 @@ impl Tx {
 
     /// The next free place in the status list.
     pub async fn next_status_index(&mut self) -> Result<i64, StoreError> {
-        let sql = "UPDATE counters SET value = value + 1 WHERE name = 'status_index' RETURNING value";
-        self.find(sql, &[], |row| row.int(0)).await?.ok_or_else(|| StoreError::Corrupt("counters is empty".to_owned()))
+        self.next("status_index").await
     }
 
     /// Stores a new credential.
     pub async fn insert_credential(&mut self, credential: &Credential) -> Result<(), StoreError> {
         let sql = format!(
             "INSERT INTO credentials ({COLUMNS}) VALUES \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)"
         );
         self.execute(&sql, &values(credential)).await.map(|_| ())
     }
@@ -268,19 +268,21 @@ impl Tx {
         self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
     }
 
-    /// Gives a credential that still authenticates a hard end, if it has no earlier one; `None` otherwise.
-    pub async fn hasten_credential(
+    /// Retires a credential that still authenticates because it has leaked, unless it is known to have: until this hard
+    /// end, or until the end it has if that is earlier. `None` if nothing was to be done.
+    pub async fn retire_leaked_credential(
         &mut self,
         id: CredentialId,
         retire_at: Timestamp,
         now: Timestamp,
     ) -> Result<Option<Credential>, StoreError> {
         let sql = format!(
-            "UPDATE credentials SET state = 'retiring', retire_at = $2, updated_at = $3, version = version + 1 \
-             WHERE id = $1 AND state IN ('active', 'retiring') AND (expires_at IS NULL OR expires_at > $2) \
-             AND (retire_at IS NULL OR retire_at > $2) RETURNING {COLUMNS}"
+            "UPDATE credentials SET state = 'retiring', leaked_at = $2, updated_at = $2, version = version + 1, \
+             retire_at = CASE WHEN retire_at <= $3 AND (expires_at IS NULL OR retire_at <= expires_at) THEN retire_at \
+                              WHEN expires_at <= $3 THEN expires_at ELSE $3 END \
+             WHERE id = $1 AND leaked_at IS NULL AND {AUTHENTICATES} RETURNING {COLUMNS}"
         );
-        let args = [id.to_string().into(), retire_at.as_millis().into(), now.as_millis().into()];
+        let args = [id.to_string().into(), now.as_millis().into(), retire_at.as_millis().into()];
         self.find(&sql, &args, read).await
     }
 
@@ -326,7 +328,7 @@ impl Tx {
     }
 }
 
-fn values(credential: &Credential) -> [Value; 18] {
+fn values(credential: &Credential) -> [Value; 19] {
     let (retire_at, reason) = match credential.state {
         State::Retiring { retire_at } => (Some(retire_at), None),
         State::Expired { reason, .. } => (None, Some(reason)),
@@ -351,5 +353,6 @@ fn values(credential: &Credential) -> [Value; 18] {
         credential.created_at.as_millis().into(),
         credential.updated_at.as_millis().into(),
         credential.version.into(),
+        credential.leaked_at.map(Timestamp::as_millis).into(),
     ]
 }

@@ -58,6 +58,12 @@ impl Store {
         listing.run(self, "seq", &Page { after: None, limit }, read).await
     }
 
+    /// The newest event of a kind about a subject.
+    pub async fn find_last_event(&self, subject: &str, kind: &str) -> Result<Option<Event>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE subject = $1 AND kind = $2 ORDER BY seq DESC LIMIT 1");
+        self.find(&sql, &[subject.into(), kind.into()], read).await
+    }
+
     /// The place of the newest event; 0 in an empty log.
     pub async fn last_event(&self) -> Result<i64, StoreError> {
         let rows = self.query("SELECT seq FROM event_head WHERE id = 1", &[]).await?;

@@ -40,7 +40,7 @@ pub use idempotency::Made;
 pub use listing::Page;
 pub use migrations::MIGRATIONS;
 pub use notices::{Concerned, NoticeFilter, Stretch};
-pub use owners::Belongings;
+pub use owners::{Belongings, ClientRange};
 pub use rotation::Finish;
 pub use signing_keys::{KeyRow, NewKey};
 pub use transfers::{OpenTransfer, TransferFilter};
@@ -130,6 +130,13 @@ impl Tx {
         read: impl Fn(&Row) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         self.tx.query(sql, args).await?.first().map(read).transpose()
+    }
+
+    /// The next value of a counter.
+    async fn next(&mut self, counter: &str) -> Result<i64, StoreError> {
+        let sql = "UPDATE counters SET value = value + 1 WHERE name = $1 RETURNING value";
+        let value = self.find(sql, &[counter.into()], |row| row.int(0)).await?;
+        value.ok_or_else(|| StoreError::Corrupt(format!("counters has no {counter}")))
     }
 
     async fn count(&mut self, sql: &str, args: &[Value]) -> Result<u64, StoreError> {

@@ -15,6 +15,17 @@ use crate::{Page, Store, StoreError, clients, columns_of, credentials, parsed, u
 /// Narrowed credentials of one client that are read at most.
 const MOST_NARROWED: i64 = 100;
 
+/// Clients whose credentials are asked for: those from `first` to `last`, if they are this owner's.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientRange {
+    /// The first.
+    pub first: ClientId,
+    /// The last.
+    pub last: ClientId,
+    /// Whose they are; anybody's if absent.
+    pub owner: Option<UserId>,
+}
+
 static CLIENTS_WITH_OWNERS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {}, {}, {} FROM clients JOIN users ON users.id = clients.owner",
@@ -54,21 +65,34 @@ impl Store {
         listing.run(self, "clients.id", page, read).await
     }
 
-    /// Credentials that authenticate and have a scope or res of their own, of the clients from `first` to `last`: of
-    /// each client the first hundred.
+    /// Credentials that authenticate and have a scope or res of their own, client by client: of each client the first
+    /// hundred, together the first `most`.
     pub async fn list_narrowed_credentials(
         &self,
-        (first, last): (ClientId, ClientId),
+        of: &ClientRange,
         now: Timestamp,
+        most: u16,
     ) -> Result<Vec<Credential>, StoreError> {
         let (columns, authenticates) = (credentials::COLUMNS, credentials::authenticates("", "$3"));
+        let mut args: Vec<Value> = vec![
+            of.first.to_string().into(),
+            of.last.to_string().into(),
+            now.as_millis().into(),
+            MOST_NARROWED.into(),
+            i64::from(most).into(),
+        ];
+        // Between two clients of an owner lie any number of others'.
+        let clients = if let Some(owner) = of.owner {
+            args.push(owner.to_string().into());
+            "client IN (SELECT id FROM clients WHERE owner = $6 AND id >= $1 AND id <= $2)"
+        } else {
+            "client >= $1 AND client <= $2"
+        };
         let sql = format!(
             "SELECT {columns} FROM (SELECT {columns}, row_number() OVER (PARTITION BY client ORDER BY id) AS place \
-             FROM credentials WHERE client >= $1 AND client <= $2 AND (scope IS NOT NULL OR res IS NOT NULL) \
-             AND {authenticates}) AS narrowed WHERE place <= $4 ORDER BY id"
+             FROM credentials WHERE {clients} AND (scope IS NOT NULL OR res IS NOT NULL) \
+             AND {authenticates}) AS narrowed WHERE place <= $4 ORDER BY client, id LIMIT $5"
         );
-        let args: [Value; 4] =
-            [first.to_string().into(), last.to_string().into(), now.as_millis().into(), MOST_NARROWED.into()];
         self.query(&sql, &args).await?.iter().map(credentials::read).collect()
     }
 

@@ -7,7 +7,7 @@ use keyward_model::credential::{Credential, EndReason};
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
 
-use crate::credentials::{AUTHENTICATES, COLUMNS, authenticates, read};
+use crate::credentials::{AUTHENTICATES, COLUMNS, WIDTH, authenticates, read};
 use crate::{StoreError, Tx};
 
 /// How a credential is ended that may be in use: the old one by `finish`, its successor by `cancel`.
@@ -61,7 +61,7 @@ impl Tx {
 
     /// Makes a retiring credential active again, if its successor is this one, was not rotated in its turn, and is not in
     /// use; with `force` also if it is. Gives the number of callers of the successor that were still seen. What the old one
-    /// holds was judged: nothing of it may have changed since it was read.
+    /// holds was judged: nothing of it may have changed since it was read. What has leaked stays on its way out.
     ///
     /// A successor that has ended is used by nobody, whoever was seen with it before.
     pub async fn cancel_retirement(
@@ -76,6 +76,7 @@ impl Tx {
         let sql = format!(
             "UPDATE credentials SET state = 'active', successor = NULL, retire_at = NULL, updated_at = $2, \
              version = version + 1 WHERE id = $1 AND version = $5 AND state = 'retiring' AND successor = $4 \
+             AND leaked_at IS NULL \
              AND {AUTHENTICATES} \
              AND NOT EXISTS (SELECT 1 FROM credentials AS s WHERE s.id = $4 AND s.successor IS NOT NULL) {unused} \
              RETURNING {COLUMNS}, (SELECT COUNT(*) {recent})"
@@ -87,11 +88,11 @@ impl Tx {
             successor.to_string().into(),
             old.version.into(),
         ];
-        self.find(&sql, &args, |row| Ok((read(row)?, row.int(18)?))).await
+        self.find(&sql, &args, |row| Ok((read(row)?, row.int(WIDTH)?))).await
     }
 
-    /// Moves the hard end of a retiring credential, no further than its expiry, if nothing of it has changed since it was
-    /// read and judged.
+    /// Moves the hard end of a retiring credential, no further than its expiry and never away after a leak, if nothing of
+    /// it has changed since it was read and judged.
     pub async fn extend_retirement(
         &mut self,
         old: &Credential,
@@ -101,7 +102,8 @@ impl Tx {
         let sql = format!(
             "UPDATE credentials SET updated_at = $2, version = version + 1, \
              retire_at = CASE WHEN expires_at < $3 THEN expires_at ELSE $3 END \
-             WHERE id = $1 AND version = $4 AND state = 'retiring' AND {AUTHENTICATES} RETURNING {COLUMNS}"
+             WHERE id = $1 AND version = $4 AND state = 'retiring' AND (leaked_at IS NULL OR retire_at >= $3) \
+             AND {AUTHENTICATES} RETURNING {COLUMNS}"
         );
         let args =
             [old.id.to_string().into(), now.as_millis().into(), retire_at.as_millis().into(), old.version.into()];
@@ -130,6 +132,6 @@ impl Tx {
             finish.quiet_since.as_millis().into(),
             EndReason::Finished.as_str().into(),
         ];
-        self.find(&sql, &args, |row| Ok((read(row)?, row.int(18)?))).await
+        self.find(&sql, &args, |row| Ok((read(row)?, row.int(WIDTH)?))).await
     }
 }

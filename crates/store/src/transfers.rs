@@ -12,17 +12,19 @@ use crate::engine::{Row, Value};
 use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, clients, columns_of, parsed, users};
 
-const COLUMNS: &str = "client, owner, offered_by, offered_to, client_version, offered_at, expires_at";
-const WIDTH: usize = 7;
+const COLUMNS: &str = "client, owner, offered_by, offered_to, client_version, offered_at, expires_at, version";
+const WIDTH: usize = 8;
 
 static SELECT: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {}, {}, {}, {}, {} FROM transfers JOIN clients ON clients.id = transfers.client \
-         JOIN users o ON o.id = clients.owner JOIN users n ON n.id = transfers.offered_to",
+        "SELECT {}, {}, {}, {}, {}, {} FROM transfers JOIN clients ON clients.id = transfers.client \
+         JOIN users o ON o.id = clients.owner JOIN users b ON b.id = transfers.offered_by \
+         JOIN users n ON n.id = transfers.offered_to",
         columns_of("transfers", COLUMNS),
         columns_of("clients", clients::COLUMNS),
         clients::APIS,
         columns_of("o", users::COLUMNS),
+        columns_of("b", users::COLUMNS),
         columns_of("n", users::COLUMNS),
     )
 });
@@ -36,6 +38,8 @@ pub struct OpenTransfer {
     pub client: Client,
     /// Who owns it.
     pub owner: User,
+    /// Who offers it.
+    pub offered_by: User,
     /// Who may accept it.
     pub offered_to: User,
 }
@@ -62,6 +66,7 @@ fn read(row: &Row) -> Result<Transfer, StoreError> {
         client_version: row.int(4)?,
         offered_at: Timestamp::from_millis(row.int(5)?),
         expires_at: Timestamp::from_millis(row.int(6)?),
+        version: row.int(7)?,
     })
 }
 
@@ -69,11 +74,13 @@ fn read_open(row: &Row) -> Result<OpenTransfer, StoreError> {
     let mut transfer = row.clone();
     let mut client = transfer.split_off(WIDTH);
     let mut owner = client.split_off(clients::WIDTH);
-    let offered_to = owner.split_off(users::WIDTH);
+    let mut offered_by = owner.split_off(users::WIDTH);
+    let offered_to = offered_by.split_off(users::WIDTH);
     Ok(OpenTransfer {
         transfer: read(&transfer)?,
         client: clients::read(&client)?,
         owner: users::read(&owner)?,
+        offered_by: users::read(&offered_by)?,
         offered_to: users::read(&offered_to)?,
     })
 }
@@ -107,14 +114,19 @@ impl Store {
 }
 
 impl Tx {
-    /// Offers a client, if it is still as it was judged by and whoever is to get it may be an owner; `false` otherwise.
+    /// The version of the next offer.
+    pub async fn next_transfer_version(&mut self) -> Result<i64, StoreError> {
+        self.next("transfer").await
+    }
+
+    /// Offers a client, if it is still as it was judged by and there is somebody to get it; `false` otherwise.
     pub async fn insert_transfer(&mut self, transfer: &Transfer) -> Result<bool, StoreError> {
         let sql = format!(
             "INSERT INTO transfers ({COLUMNS}) SELECT k.id, k.owner, CAST($3 AS TEXT), n.id, k.version, \
-             CAST($6 AS BIGINT), CAST($7 AS BIGINT) FROM clients k, users n \
-             WHERE k.id = $1 AND k.owner = $2 AND k.version = $5 AND n.id = $4 AND n.disabled_at IS NULL"
+             CAST($6 AS BIGINT), CAST($7 AS BIGINT), CAST($8 AS BIGINT) FROM clients k, users n \
+             WHERE k.id = $1 AND k.owner = $2 AND k.version = $5 AND n.id = $4"
         );
-        let args: [Value; 7] = [
+        let args: [Value; 8] = [
             transfer.client.to_string().into(),
             transfer.owner.to_string().into(),
             transfer.offered_by.to_string().into(),
@@ -122,29 +134,26 @@ impl Tx {
             transfer.client_version.into(),
             transfer.offered_at.as_millis().into(),
             transfer.expires_at.as_millis().into(),
+            transfer.version.into(),
         ];
         Ok(self.execute(&sql, &args).await? == 1)
     }
 
     /// Makes a client the property of whom it was offered to: if the offer stands, the client is as it was offered,
-    /// whoever offered it is as they were judged by (`offerer_version`), and neither they nor the new owner is disabled.
-    pub async fn transfer_client(
-        &mut self,
-        transfer: &Transfer,
-        offerer_version: i64,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    /// its owner and whoever offered it are as they were judged by, and neither the latter nor the new owner is disabled.
+    pub async fn transfer_client(&mut self, open: &OpenTransfer, now: Timestamp) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET owner = $2, updated_at = $3, version = version + 1 WHERE id = $1 AND EXISTS \
                    (SELECT 1 FROM transfers t JOIN users n ON n.id = t.offered_to JOIN users b ON b.id = t.offered_by \
-                   WHERE t.client = clients.id AND t.owner = clients.owner AND t.client_version = clients.version \
-                   AND t.offered_to = $2 AND t.offered_at = $4 AND t.expires_at > $3 \
-                   AND n.disabled_at IS NULL AND b.disabled_at IS NULL AND b.version = $5)";
-        let args: [Value; 5] = [
-            transfer.client.to_string().into(),
-            transfer.offered_to.to_string().into(),
+                   JOIN users o ON o.id = t.owner WHERE t.client = clients.id AND t.owner = clients.owner AND t.client_version = clients.version \
+                   AND t.offered_to = $2 AND t.version = $4 AND t.expires_at > $3 \
+                   AND n.disabled_at IS NULL AND b.disabled_at IS NULL AND b.version = $5 AND o.version = $6)";
+        let args: [Value; 6] = [
+            open.transfer.client.to_string().into(),
+            open.transfer.offered_to.to_string().into(),
             now.as_millis().into(),
-            transfer.offered_at.as_millis().into(),
-            offerer_version.into(),
+            open.transfer.version.into(),
+            open.offered_by.version.into(),
+            open.owner.version.into(),
         ];
         Ok(self.execute(sql, &args).await? == 1)
     }
@@ -157,14 +166,15 @@ impl Tx {
 
     /// Removes just this offer, if it still stands; `false` if it was answered, withdrawn or replaced meanwhile.
     pub async fn end_transfer(&mut self, transfer: &Transfer, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "DELETE FROM transfers WHERE client = $1 AND offered_to = $2 AND offered_at = $3 AND expires_at > $4";
-        let args: [Value; 4] = [
-            transfer.client.to_string().into(),
-            transfer.offered_to.to_string().into(),
-            transfer.offered_at.as_millis().into(),
-            now.as_millis().into(),
-        ];
+        let sql = "DELETE FROM transfers WHERE client = $1 AND version = $2 AND expires_at > $3";
+        let args: [Value; 3] = [transfer.client.to_string().into(), transfer.version.into(), now.as_millis().into()];
         Ok(self.execute(sql, &args).await? == 1)
+    }
+
+    /// Removes the offers that a user made or could accept; gives them.
+    pub async fn remove_transfers_of(&mut self, user: UserId) -> Result<Vec<Transfer>, StoreError> {
+        let sql = format!("DELETE FROM transfers WHERE offered_by = $1 OR offered_to = $1 RETURNING {COLUMNS}");
+        self.tx.query(&sql, &[user.to_string().into()]).await?.iter().map(read).collect()
     }
 
     /// Removes offers whose time is over; gives them.

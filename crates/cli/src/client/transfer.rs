@@ -8,7 +8,7 @@ use keyward_server::api::transfers::{Direction, NewTransfer, TransferQuery, Tran
 use keyward_server::api::users::UserView;
 
 use crate::failure::Failure;
-use crate::options::{Global, words};
+use crate::options::{Global, Sure, words};
 use crate::remote::Remote;
 use crate::table::{self, text, whole};
 use crate::terminal::{self, Paint};
@@ -65,8 +65,8 @@ pub(crate) async fn list(global: &Global, remote: &Remote) -> anyhow::Result<()>
             offer.client.to_string(),
             names.of(offer.owner),
             names.of(offer.offered_to),
-            when::relative(offer.expires_at.0, now),
-            beyond(&offer.beyond),
+            if offer.stands { when::relative(offer.expires_at.0, now) } else { "counts no more".to_owned() },
+            beyond(offer.beyond.as_deref().unwrap_or_default()),
             gained(offer),
         ]
     };
@@ -74,15 +74,35 @@ pub(crate) async fn list(global: &Global, remote: &Remote) -> anyhow::Result<()>
     Ok(terminal::print(&table::render(&columns, rows, terminal::width(), Paint::stdout()))?)
 }
 
-/// Accepts what is offered under this name or id.
-pub(crate) async fn accept(global: &Global, remote: &Remote, client: &str) -> anyhow::Result<()> {
-    let offered = offered(remote, client).await?;
-    let view: TransferView = remote.act(&format!("clients/{offered}/transfer/accept")).await?;
-    show(global, &view)?;
-    terminal::note(&format!(
-        "yours from now on. Its former owner may know its keys: issue new ones and revoke those, see\n  keyward client show {offered}"
-    ));
-    Ok(())
+/// Accept a client that is offered to you
+///
+/// First shows whose it is, what it would not be granted and what its keys can do with you that they cannot do now, and
+/// asks. Whoever has a key of it today has it then.
+#[derive(Args)]
+pub(crate) struct Accept {
+    /// Name or id.
+    client: String,
+    #[command(flatten)]
+    sure: Sure,
+}
+
+impl Accept {
+    /// Does it.
+    pub(crate) async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        let offered = offered(remote, &self.client).await?;
+        let path = format!("clients/{offered}/transfer");
+        let (view, seen): (TransferView, _) = remote.get_tagged(&path).await?;
+        // Standard output is for the answer, which scripts read.
+        terminal::note(properties(&view).trim_end());
+        let question = format!("Accept {:?} ({offered}), so that it acts as you?", view.name);
+        terminal::confirm(&question, self.sure.yes)?;
+        let view = remote.act_on(&format!("{path}/accept"), seen).await?;
+        show(global, &view)?;
+        terminal::note(&format!(
+            "yours from now on. Its former owner may know its keys: issue new ones and revoke those, see\n  keyward client show {offered}"
+        ));
+        Ok(())
+    }
 }
 
 /// Declines what is offered under this name or id.
@@ -125,17 +145,21 @@ async fn offered(remote: &Remote, text: &str) -> anyhow::Result<ClientId> {
 }
 
 fn show(global: &Global, view: &TransferView) -> anyhow::Result<()> {
-    global.answer(view, |view| {
-        let now = when::now();
-        table::properties(&[
-            ("client", format!("{} ({})", view.name, view.client)),
-            ("from", view.owner.to_string()),
-            ("to", view.offered_to.to_string()),
-            ("ends", format!("{} ({})", when::minute(view.expires_at.0), when::relative(view.expires_at.0, now))),
-            ("beyond", beyond(&view.beyond)),
-            ("gained", gained(view)),
-        ])
-    })
+    global.answer(view, properties)
+}
+
+fn properties(view: &TransferView) -> String {
+    let now = when::now();
+    let void = if view.stands { "" } else { "counts no more: let it be offered again" };
+    table::properties(&[
+        ("client", format!("{} ({})", view.name, view.client)),
+        ("from", view.owner.to_string()),
+        ("to", view.offered_to.to_string()),
+        ("ends", format!("{} ({})", when::minute(view.expires_at.0), when::relative(view.expires_at.0, now))),
+        ("stands", void.to_owned()),
+        ("beyond", beyond(view.beyond.as_deref().unwrap_or_default())),
+        ("gained", gained(view)),
+    ])
 }
 
 /// What is asked for and not granted, in one line.
@@ -149,6 +173,6 @@ pub(crate) fn beyond(list: &[Beyond]) -> String {
 }
 
 fn gained(view: &TransferView) -> String {
-    let gained = &view.gained;
+    let Some(gained) = &view.gained else { return String::new() };
     words(gained.scope.iter().map(ToString::to_string).chain(gained.res.iter().map(ToString::to_string)))
 }

@@ -1,13 +1,14 @@
 //! `keyward credential scan`: finds API keys where they do not belong.
 //!
 //! Everything below the paths is read, whatever `.gitignore` says: that is where keys lie. A file is read in pieces, so
-//! none is too large, and as bytes, so none is too strange. Only what Git has packed is left out, where no key can be
+//! none is too large, and as bytes, so none is too strange, UTF-16 neither. Only what Git has packed is left out, where no key can be
 //! seen: `git log -p --all | keyward credential scan -` reads the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use keyward_model::credential::StateName;
@@ -20,12 +21,15 @@ use crate::failure::Failure;
 use crate::options::Global;
 use crate::remote::{self, Remote};
 use crate::table::{self, text, whole};
-use crate::terminal::{self, Paint};
+use crate::terminal::{self, Paint, visible};
 
 /// Read at once, in bytes.
 const PIECE: usize = 256 * 1024;
 /// Keys told of at most: whoever has more of them in one place has understood.
 const MOST: usize = 10_000;
+/// How often one key is reported to a server that takes no more for now, and how long it is waited for each time.
+const TRIES: usize = 10;
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// What is shown of a key: less than its public half.
 const SHOWN: usize = 12;
 
@@ -42,10 +46,17 @@ pub(crate) struct Scan {
     /// Files and directories; - for standard input.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Report what is found to the server's /leaks: the keys end as its settings say.
+    /// Report what works to the server's /leaks: the keys end as its settings say. Only keys that the server shows to
+    /// this profile: another one's are no business of it.
     #[arg(long)]
     report: bool,
+    /// Report also keys of which this profile does not see whether they are the server's; it is sent each in full.
+    #[arg(long, requires = "report")]
+    report_unknown: bool,
 }
+
+/// What the server says of the credentials that it shows.
+type Known = BTreeMap<CredentialId, CredentialView>;
 
 /// A key, and where it is.
 struct Found {
@@ -84,16 +95,47 @@ impl Scan {
             return Ok(());
         }
         let message = format!("{} of {} keys found may work", lives.len(), found.len());
-        if self.report {
-            report(global, &lives).await?;
-            return Err(Failure::new(format!("{message}; all were reported"))
-                .hint("issue new ones where they are needed, and remove these from where they were found")
-                .into());
+        if !self.report {
+            let hint = "end them: `keyward credential scan --report`, or `keyward credential revoke`";
+            return Err(Failure::new(message).hint(hint).into());
         }
-        Err(Failure::new(message)
-            .hint("end them: `keyward credential scan --report`, or `keyward credential revoke`")
-            .into())
+        Err(self.end(global, &lives, &known, &message).await.into())
     }
+
+    /// Reports what works; tells of what could not be reported, and what to do next.
+    async fn end(&self, global: &Global, lives: &[&Found], known: &Known, message: &str) -> Failure {
+        let (mut keys, mut unknown): (VecDeque<_>, VecDeque<_>) =
+            distinct(lives).into_iter().partition(|found| known.contains_key(&found.key.credential));
+        if self.report_unknown {
+            // Those that the server calls live come first.
+            keys.append(&mut unknown);
+        }
+        let count = keys.len();
+        let outcome = report(global, &mut keys).await;
+        for found in keys.iter().chain(&unknown) {
+            terminal::note(&format!("not reported: {} {}", place(found), shown(&found.key)));
+        }
+        let (reported, left) = (count - keys.len(), keys.len() + unknown.len());
+        let message = format!("{message}; reported: {reported}, not reported: {left}");
+        match outcome {
+            Err(error) => Failure::new(format!("{message}: {error:#}"))
+                .hint("run this again: keys that have ended by now are left out"),
+            Ok(()) if left > 0 => Failure::new(message).hint(
+                "those are not known to be keys of this server; if they are, --report-unknown sends it them in full",
+            ),
+            Ok(()) => Failure::new(message)
+                .hint("issue new ones where they are needed, and remove these from where they were found"),
+        }
+    }
+}
+
+/// Each key once, where it was found first.
+fn distinct<'a>(found: &[&'a Found]) -> Vec<&'a Found> {
+    let mut seen = BTreeMap::new();
+    for &found in found {
+        seen.entry((found.key.credential, found.key.secret.expose())).or_insert(found);
+    }
+    seen.into_values().collect()
 }
 
 /// Looks through a file, everything below a directory, or standard input.
@@ -101,7 +143,7 @@ fn search(path: &Path, found: &mut Vec<Found>) -> anyhow::Result<()> {
     if path == Path::new("-") {
         return Ok(read(io::stdin().lock(), Path::new("-"), found)?);
     }
-    let kind = fs::metadata(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
+    let kind = fs::metadata(path).map_err(|e| Failure::usage(format!("{}: {e}", visible(&path.to_string_lossy()))))?;
     let mut waiting = vec![path.to_owned()];
     if !kind.is_dir() {
         return Ok(File::open(path).and_then(|file| read(file, path, found))?);
@@ -136,7 +178,7 @@ fn search(path: &Path, found: &mut Vec<Found>) -> anyhow::Result<()> {
 
 /// What was not looked at is told: silence would mean that nothing is there.
 fn passed_over(path: &Path, error: &io::Error) {
-    terminal::note(&format!("not looked at: {}: {error}", path.display()));
+    terminal::note(&format!("not looked at: {}: {error}", visible(&path.to_string_lossy())));
 }
 
 fn is_packed(directory: &Path) -> bool {
@@ -148,6 +190,8 @@ fn read(mut from: impl Read, place: &Path, found: &mut Vec<Found>) -> io::Result
     let (mut piece, mut line) = (Vec::with_capacity(PIECE + key::LEN), 1);
     loop {
         let read = from.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+        // UTF-16 has a NUL beside each character of a key, and no key has one: without them it reads like any text.
+        piece.retain(|byte| *byte != 0);
         let mut counted = 0;
         for (at, key) in key::find_all(&piece) {
             line += lines(piece.get(counted..at));
@@ -171,7 +215,7 @@ fn lines(bytes: Option<&[u8]>) -> u64 {
 }
 
 /// What the server knows of the credentials, if there is one to ask.
-async fn ask(global: &Global, found: &[Found]) -> BTreeMap<CredentialId, CredentialView> {
+async fn ask(global: &Global, found: &[Found]) -> Known {
     let mut known = BTreeMap::new();
     if found.is_empty() {
         return known;
@@ -194,16 +238,24 @@ async fn ask(global: &Global, found: &[Found]) -> BTreeMap<CredentialId, Credent
     known
 }
 
-fn tell(found: &Found, known: &BTreeMap<CredentialId, CredentialView>) -> Told {
+fn tell(found: &Found, known: &Known) -> Told {
     let view = known.get(&found.key.credential);
     Told {
         place: found.place.display().to_string(),
         line: found.line,
-        key: found.key.reveal().get(..SHOWN).unwrap_or_default().to_owned() + "...",
+        key: shown(&found.key),
         credential: found.key.credential,
         state: view.map(|view| view.state),
         client: view.map(|view| view.client),
     }
+}
+
+fn shown(key: &Key) -> String {
+    key.reveal().get(..SHOWN).unwrap_or_default().to_owned() + "..."
+}
+
+fn place(found: &Found) -> String {
+    format!("{}:{}", visible(&found.place.to_string_lossy()), found.line)
 }
 
 fn rows(told: &[Told]) -> String {
@@ -220,16 +272,27 @@ fn rows(told: &[Told]) -> String {
     table::render(&columns, told.iter().map(row).collect(), terminal::width(), Paint::stdout())
 }
 
-/// Tells the server of the keys, which end by it.
-async fn report(global: &Global, lives: &[&Found]) -> anyhow::Result<()> {
+/// Tells the server of the keys, which end by it, as fast as it takes them; those of which it was told leave the queue.
+async fn report(global: &Global, keys: &mut VecDeque<&Found>) -> anyhow::Result<()> {
     let url = match global.server() {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => global.profile()?.url,
     };
     let http = remote::http(&url)?;
-    for found in lives {
-        let place = format!("{}:{}", found.place.display(), found.line);
-        Remote::report_leak(&http, &url, &found.key.reveal(), &place).await?;
+    let mut tries = TRIES;
+    while let Some(found) = keys.front() {
+        let wait = Remote::report_leak(&http, &url, &found.key.reveal(), &place(found)).await?;
+        let Some(wait) = wait else {
+            tries = TRIES;
+            keys.pop_front();
+            continue;
+        };
+        tries -= 1;
+        if tries == 0 || wait > LONGEST_WAIT {
+            return Err(Failure::new(format!("{url} takes no more reports for {} s", wait.as_secs())).passing().into());
+        }
+        terminal::note(&format!("{} more to report: waiting {} s, as {url} says", keys.len(), wait.as_secs()));
+        tokio::time::sleep(wait).await;
     }
     Ok(())
 }
@@ -264,5 +327,27 @@ mod tests {
             let expected = [(line, one.credential), (line + 1, two.credential), (line + 1, two.credential)];
             assert_eq!(places(&bytes), expected, "{before}");
         }
+    }
+
+    #[test]
+    fn keys_in_utf_16_are_found_wherever_the_pieces_end() {
+        let one = key(1);
+        for before in [0, 1, PIECE / 2 - 100, PIECE / 2 - 37, PIECE / 2 - 1, PIECE] {
+            let text = "\n".repeat(before) + "\u{feff}KEY=" + &one.reveal() + "\r\n";
+            let units = || text.encode_utf16();
+            let (little, big) = (units().flat_map(u16::to_le_bytes), units().flat_map(u16::to_be_bytes));
+            let expected = [(before as u64 + 1, one.credential)];
+            assert_eq!(places(&little.collect::<Vec<_>>()), expected, "little-endian, {before}");
+            assert_eq!(places(&big.collect::<Vec<_>>()), expected, "big-endian, {before}");
+        }
+    }
+
+    #[test]
+    fn each_key_is_reported_once_where_it_was_found_first() {
+        let found = |seed, line| Found { place: PathBuf::from("x"), line, key: key(seed) };
+        let all = [found(1, 1), found(2, 2), found(1, 3), found(2, 4)];
+        let mut lines: Vec<_> = distinct(&all.iter().collect::<Vec<_>>()).iter().map(|found| found.line).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, [1, 2]);
     }
 }

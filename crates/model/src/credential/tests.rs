@@ -20,6 +20,7 @@ fn credential(state: State, expires_at: Option<Timestamp>) -> Credential {
         res: None,
         state,
         expires_at,
+        leaked_at: None,
         successor: None,
         status_index: 0,
         created_by: UserId::new(at(0), &entropy).unwrap(),
@@ -112,6 +113,33 @@ fn a_retirement_is_cancelled_extended_and_finished_and_nothing_else_is() {
 }
 
 #[test]
+fn a_leak_gives_a_hard_end_that_nothing_moves_away() {
+    let leak = |state, expires_at, end| {
+        let before = credential(state, expires_at);
+        let state = before.leak(end, at(1)).unwrap();
+        Credential { state, leaked_at: Some(at(1)), ..before }
+    };
+    for (leaked, end) in [
+        (leak(State::Active, None, at(9)), at(9)),
+        (leak(State::Active, Some(at(5)), at(9)), at(5)),
+        (leak(State::Retiring { retire_at: at(20) }, Some(at(50)), at(9)), at(9)),
+        (leak(State::Retiring { retire_at: at(4) }, None, at(9)), at(4)),
+    ] {
+        assert_eq!(leaked.state, State::Retiring { retire_at: end });
+        assert_eq!(leaked.extend(end.plus(Duration::from_millis(1)), at(2)), Err(Refused::Leaked));
+        assert_eq!(leaked.extend(at(3), at(2)), Ok(State::Retiring { retire_at: at(3) }));
+        assert_eq!(leaked.cancel(Some(&credential(State::Active, None)), at(2)), Err(Refused::Leaked));
+        assert_eq!(leaked.cancel(None, at(2)), Err(Refused::Leaked));
+        assert_eq!(leaked.retire(at(30), at(2)), Err(Refused::Leaked));
+        assert_eq!(leaked.leak(at(3), at(2)), Err(Refused::Leaked), "once");
+        let without_expiry = Credential { expires_at: None, ..leaked };
+        assert_eq!(without_expiry.state_at(end).name(), StateName::Expired);
+    }
+    let revoked = credential(State::Revoked { ended_at: at(1) }, None);
+    assert_eq!(revoked.leak(at(9), at(2)), Err(Refused::Ended(StateName::Revoked)));
+}
+
+#[test]
 fn a_rotation_whose_successor_was_rotated_is_not_undone() {
     let retiring = credential(State::Retiring { retire_at: at(9) }, None);
     let successor = Credential { successor: Some(retiring.id), ..credential(State::Active, None) };
@@ -143,6 +171,7 @@ proptest! {
         let arrows = [
             (credential.retire(end, now), before == State::Active),
             (credential.extend(end, now), before.name() == StateName::Retiring),
+            (credential.leak(end, now), before.authenticates()),
             (credential.cancel(None, now), before.name() == StateName::Retiring),
             (credential.finish(now), before.name() == StateName::Retiring),
             (credential.revoke(now), before.authenticates()),

@@ -19,14 +19,14 @@ use crate::api::call::Call;
 use crate::app::App;
 use crate::respond::{ApiError, Problem, json_response};
 
-/// The largest body the REST API reads, in bytes.
+/// The largest body the REST API reads unless it says otherwise, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY: usize = 128;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// A JSON body, read strictly.
-pub struct Json<T> {
+/// A JSON body of at most `MOST` bytes, read strictly.
+pub struct Json<T, const MOST: usize = MAX_BODY> {
     /// What it says.
     pub value: T,
     /// Names this very request, to tell a repetition from another request.
@@ -34,7 +34,7 @@ pub struct Json<T> {
     repeat_key: Option<String>,
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
+impl<T: DeserializeOwned, const MOST: usize> FromRequest<Arc<App>> for Json<T, MOST> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
@@ -43,11 +43,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         if essence(&request) != "application/json" {
             return Err(Problem::MediaType.because("send Content-Type: application/json"));
         }
-        let body = collect(request, MAX_BODY, app.body_timeout).await?;
-        // An array would be read as the members of an object in their order.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::Malformed.because("the body must be a JSON object"));
-        }
+        let body = collect(request, MOST, app.body_timeout).await?;
+        require_object(&body)?;
         let value = serde_json::from_slice(&body).map_err(|error| {
             let kind = if error.is_data() { Problem::Invalid } else { Problem::Malformed };
             kind.because(error.to_string())
@@ -58,6 +55,14 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
         context.update(&body);
         Ok(Self { value, digest: URL_SAFE_NO_PAD.encode(context.finish()), repeat_key })
     }
+}
+
+/// An array would be read as the members of an object in their order.
+pub(crate) fn require_object(json: &[u8]) -> Result<(), ApiError> {
+    if json.trim_ascii_start().starts_with(b"{") {
+        return Ok(());
+    }
+    Err(Problem::Malformed.because("the body must be a JSON object"))
 }
 
 /// The content type without its parameters, in lower case.
@@ -87,7 +92,7 @@ fn repeat_key(request: &Request) -> Result<Option<String>, ApiError> {
         .ok_or_else(|| Problem::Malformed.because("Idempotency-Key must have 1 to 128 visible ASCII characters"))
 }
 
-impl<T> Json<T> {
+impl<T, const MOST: usize> Json<T, MOST> {
     /// What an earlier request with the same `Idempotency-Key` made, if this is its repetition.
     pub async fn made_before(&self, call: &Call) -> Result<Option<String>, ApiError> {
         let Some(key) = &self.repeat_key else { return Ok(None) };

@@ -24,10 +24,13 @@ use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The most entries of one report.
 const MOST_REPORTED: usize = 500;
+/// The largest report, in bytes: so many entries as long as they may usefully be.
+const MAX_REPORT: usize = 320 * 1024;
 /// The largest count of one entry.
 const MOST_COUNTED: i64 = 1_000_000_000;
 /// How far the clock of whoever reports may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// How long ago what is reported may have begun.
 
 /// One place a credential is used from.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -86,7 +89,7 @@ pub struct CallerQuery {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CallerReport {
-    /// At most 500 entries.
+    /// At most 500 entries, in at most 320 KiB.
     pub callers: Vec<ReportedCaller>,
 }
 
@@ -228,7 +231,7 @@ async fn listed(call: &Call, of: CallerFilter, query: CallerQuery) -> Result<axu
 #[utoipa::path(post, path = "/api/v1/callers", tag = "callers", request_body = CallerReport,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless for 24 hours")),
     responses((status = 200, body = CallersCounted), (status = "default", body = ProblemDetails)))]
-async fn report(call: Call, body: Json<CallerReport>) -> Result<axum::Json<CallersCounted>, ApiError> {
+async fn report(call: Call, body: Json<CallerReport, MAX_REPORT>) -> Result<axum::Json<CallersCounted>, ApiError> {
     let reporter = call.principal().client.id;
     let limited_to = if call.level == Level::Admin { None } else { Some(require_api(&call, reporter)?) };
     if let Some(made) = body.made_before(&call).await? {

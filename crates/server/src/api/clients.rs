@@ -21,7 +21,7 @@ use crate::api::call::{Call, Level, conflict};
 use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, changes, id, name};
+use crate::api::{Query, changes, id, name, transfers};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -222,13 +222,18 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
         Begun::First(tx) => tx,
         Begun::Again(made) => return again(&call, &made).await,
     };
-    let owned = tx.count_clients(owner).await?;
-    call.require_room(owned, call.app.limits.clients_per_owner, "this user owns as many clients as one may")?;
+    require_room(&call, &mut tx, owner).await?;
     tx.insert_client(&client).await.map_err(conflict)?;
     body.note_made(&call, &mut tx, &client.id.to_string()).await?;
     tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data: describe(&client) });
     call.commit(tx).await?;
     Ok(tagged(client, true))
+}
+
+/// Refuses another client for who owns as many as one may.
+pub(super) async fn require_room(call: &Call, tx: &mut Tx, owner: UserId) -> Result<(), ApiError> {
+    let owned = tx.count_clients(owner).await?;
+    call.require_room(owned, call.app.limits.clients_per_owner, "this user owns as many clients as one may")
 }
 
 /// The answer to a repetition.
@@ -310,6 +315,9 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     if_match.require(client.version)?;
     let mut tx = call.begin().await?;
     require_unnamed(&mut tx, client.id).await?;
+    if let Some(offer) = tx.remove_transfer(client.id).await? {
+        tx.record(transfers::ended(&offer, call.now, "client_deleted"));
+    }
     let credentials = tx.list_credential_ids(client.id).await?;
     // Their tokens may be about as long as any token lives; verifiers offline must go on finding them ended.
     tx.keep_status_indices(client.id, call.now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY)).await?;

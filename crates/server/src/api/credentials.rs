@@ -60,6 +60,9 @@ pub struct CredentialView {
     /// The hard end of its retirement.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub retire_at: Option<Instant>,
+    /// Since when it is known to have leaked, if that retires it: nothing prolongs it any more.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub leaked_at: Option<Instant>,
     /// The credential that replaces it.
     #[schema(value_type = Option<String>)]
     pub successor: Option<CredentialId>,
@@ -180,6 +183,7 @@ pub(super) fn view(credential: Credential, now: Timestamp) -> CredentialView {
         created_at: Instant(credential.created_at),
         created_by: credential.created_by,
         expires_at: credential.expires_at.map(Instant),
+        leaked_at: credential.leaked_at.map(Instant),
         successor: credential.successor,
         callers: None,
     }
@@ -281,6 +285,7 @@ pub(super) async fn make(
         res: new.res,
         state: State::Active,
         expires_at: future(call, new.expires_at)?,
+        leaked_at: None,
         successor: None,
         status_index: tx.next_status_index().await?,
         created_by: call.user(),

@@ -7,7 +7,7 @@ use keyward_model::credential::Credential;
 use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::rights::{Catalogue, ResSet, Rights, ScopeSet};
 use keyward_model::user::User;
-use keyward_store::Page;
+use keyward_store::{ClientRange, Page};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -22,6 +22,8 @@ use crate::respond::{ApiError, ProblemDetails};
 
 /// Clients looked at for one page.
 const LOOKED_AT: u16 = 200;
+/// Credentials with rights of their own that are looked at for one page: more than one client's, or no page would end.
+const NARROWED: u16 = 1000;
 
 /// What somebody asks for and their owner has not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -79,7 +81,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
 
 /// List clients whose owner is disabled, or has less rights than client or credentials ask for
 ///
-/// A page looks at 200 clients at most: it may have few entries, or none, and still a `next_cursor`.
+/// A page looks at 200 clients and at 1000 credentials with rights of their own at most: it may have few entries, or
+/// none, and still a `next_cursor`.
 #[utoipa::path(get, path = "/api/v1/reports/owners", tag = "reports", params(OrphanQuery),
     responses((status = 200, body = List<Orphan>), (status = "default", body = ProblemDetails)))]
 async fn owners(call: Call, Query(query): Query<OrphanQuery>) -> Result<axum::Json<List<Orphan>>, ApiError> {
@@ -92,13 +95,19 @@ async fn owners(call: Call, Query(query): Query<OrphanQuery>) -> Result<axum::Js
     let owner = call.only_of().or(query.owner);
     let store = &call.app.store;
     let mut looked_at = store.list_clients_with_owners(owner, &Page { after, limit: LOOKED_AT }).await?;
-    let more = looked_at.len() > usize::from(LOOKED_AT);
+    let mut more = looked_at.len() > usize::from(LOOKED_AT);
     looked_at.truncate(LOOKED_AT.into());
     let (Some((first, _)), Some((last, _))) = (looked_at.first(), looked_at.last()) else {
         return Ok(axum::Json(List { items: Vec::new(), next_cursor: None }));
     };
-    let (first, last) = (first.id, last.id);
-    let narrowed = store.list_narrowed_credentials((first, last), call.now).await?;
+    let range = ClientRange { first: first.id, last: last.id, owner };
+    let narrowed = store.list_narrowed_credentials(&range, call.now, NARROWED + 1).await?;
+    if let Some(beyond) = narrowed.get(usize::from(NARROWED)) {
+        // Of this client not all were read: it begins the next page.
+        looked_at.retain(|(client, _)| client.id < beyond.client);
+        more = true;
+    }
+    let last = looked_at.last().map(|(client, _)| client.id);
     let registry = call.app.registry.load();
     let entries = looked_at.into_iter().filter_map(|(client, owner)| {
         let beyond = beyond(&client, &narrowed, &owner.rights, &registry.catalogue);
@@ -109,7 +118,7 @@ async fn owners(call: Call, Query(query): Query<OrphanQuery>) -> Result<axum::Js
         items.truncate(limit.into());
         items.last().map(|orphan| orphan.client)
     } else {
-        more.then_some(last)
+        last.filter(|_| more)
     };
     Ok(axum::Json(List { items, next_cursor: next.map(|client| client.to_string()) }))
 }

@@ -8,11 +8,14 @@ use std::sync::Arc;
 
 use axum::extract::Path;
 use keyward_model::api::MAX_TOKEN_LIFETIME;
+use keyward_model::client::Client;
 use keyward_model::event::Draft;
 use keyward_model::id::{ClientId, UserId};
-use keyward_model::rights::{ResSet, Rights, ScopeSet};
+use keyward_model::rights::{Catalogue, ResSet, Rights, ScopeSet};
+use keyward_model::time::Timestamp;
 use keyward_model::transfer::{OFFER_STANDS, Transfer};
-use keyward_store::{OpenTransfer, TransferFilter};
+use keyward_model::user::User;
+use keyward_store::{ClientRange, OpenTransfer, TransferFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -21,6 +24,7 @@ use utoipa_axum::routes;
 
 use crate::api::body::{Done, Json, Tagged};
 use crate::api::call::{Call, Level, conflict};
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::reports::{self, Beyond};
@@ -52,10 +56,14 @@ pub struct TransferView {
     /// From when on it cannot be accepted any more.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Instant,
-    /// What client and credentials ask for and the new owner has not: they will be granted none of it.
-    pub beyond: Vec<Beyond>,
+    /// Whether it can be accepted: the client is as it was offered, and whoever offers it still may.
+    pub stands: bool,
+    /// What client and credentials ask for and the new owner has not: they will be granted none of it. `null` for whom
+    /// the rights of the new owner are no business.
+    pub beyond: Option<Vec<Beyond>>,
     /// What the keys of the client can do under the new owner and cannot do now. Whoever has a key today has it then.
-    pub gained: Gained,
+    /// `null` for whom the rights of the new owner are no business.
+    pub gained: Option<Gained>,
 }
 
 /// Rights that come with a new owner.
@@ -108,6 +116,7 @@ struct Outlook {
     /// What the client may be granted under the new owner.
     becomes: Rights,
     gained: Rights,
+    stands: bool,
 }
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
@@ -134,7 +143,7 @@ async fn list(call: Call, Query(query): Query<TransferQuery>) -> Result<axum::Js
     let List { items, next_cursor } = List::of(found, &page, |o| o.transfer.client.to_string(), |open| open);
     let mut views = Vec::with_capacity(items.len());
     for open in items {
-        views.push(outlook(&call, open).await?.view());
+        views.push(outlook(&call, open).await?.view(&call));
     }
     Ok(axum::Json(List { items: views, next_cursor }))
 }
@@ -144,13 +153,13 @@ async fn list(call: Call, Query(query): Query<TransferQuery>) -> Result<axum::Js
     responses((status = 200, body = TransferView), (status = "default", body = ProblemDetails)))]
 async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<TransferView>, ApiError> {
     let open = find(&call, id(&path)?).await?;
-    Ok(tagged(outlook(&call, open).await?, false))
+    Ok(tagged(&call, outlook(&call, open).await?, false))
 }
 
 /// Offer a client to another owner
 ///
 /// For its owner and for administrators. An offer stands for 14 days and for the client as it is now: a change of the
-/// client ends it. A new offer takes the place of an open one.
+/// client ends it. A new offer takes the place of an open one. Somebody disabled can accept it when they are enabled again.
 #[utoipa::path(post, path = "/api/v1/clients/{id}/transfer", tag = "transfers", request_body = NewTransfer,
     params(("id" = String, Path)),
     responses((status = 201, body = TransferView), (status = "default", body = ProblemDetails)))]
@@ -166,10 +175,13 @@ async fn offer(
     if to.id == client.owner {
         return Err(ApiError::field("to", "this user owns the client already"));
     }
-    if to.disabled_at.is_some() {
+    // Who may see no other users is not told how they stand.
+    if to.disabled_at.is_some() && call.level >= Level::Support {
         return Err(ApiError::field("to", "this user is disabled and cannot accept anything"));
     }
+    let mut tx = call.begin().await?;
     let transfer = Transfer {
+        version: tx.next_transfer_version().await?,
         client: client.id,
         owner: client.owner,
         offered_by: call.user(),
@@ -178,10 +190,8 @@ async fn offer(
         offered_at: call.now,
         expires_at: call.now.plus(OFFER_STANDS),
     };
-    let mut tx = call.begin().await?;
     if let Some(replaced) = tx.remove_transfer(client.id).await? {
-        let kind = if replaced.expires_at > call.now { "client.transfer_withdrawn" } else { "client.transfer_expired" };
-        tx.record(draft(kind, &replaced));
+        tx.record(ended(&replaced, call.now, "replaced"));
     }
     if !tx.insert_transfer(&transfer).await.map_err(conflict)? {
         return Err(Problem::Conflict.because("the client or the new owner changed meanwhile; look, then try again"));
@@ -189,38 +199,47 @@ async fn offer(
     tx.record(draft("client.transfer_offered", &transfer));
     call.commit(tx).await?;
     let open = find(&call, client.id).await?;
-    Ok(tagged(outlook(&call, open).await?, true))
+    Ok(tagged(&call, outlook(&call, open).await?, true))
 }
 
 /// Withdraw an offer
-#[utoipa::path(delete, path = "/api/v1/clients/{id}/transfer", tag = "transfers", params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/api/v1/clients/{id}/transfer", tag = "transfers",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 204), (status = "default", body = ProblemDetails)))]
-async fn withdraw(call: Call, Path(path): Path<String>) -> Result<Done, ApiError> {
+async fn withdraw(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Done, ApiError> {
     let open = find(&call, id(&path)?).await?;
     call.require_management_of(&open.client)?;
+    if_match.require(open.transfer.version)?;
     end(&call, &open.transfer, "client.transfer_withdrawn").await
 }
 
 /// Accept a client: from now on it acts as the calling user
 ///
-/// For the user to whom it is offered. Tokens got under the former owner end at once.
-#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/accept", tag = "transfers", params(("id" = String, Path)),
+/// For the user to whom it is offered. Tokens got under the former owner end at once. A repetition changes nothing.
+#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/accept", tag = "transfers",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 200, body = TransferView), (status = "default", body = ProblemDetails)))]
-async fn accept(call: Call, Path(path): Path<String>) -> Result<Tagged<TransferView>, ApiError> {
-    let outlook = outlook(&call, find_mine(&call, id(&path)?).await?).await?;
-    let transfer = &outlook.open.transfer;
-    let offerer = call.app.store.find_user(transfer.offered_by).await?.ok_or_else(void)?;
-    let administers = call.app.registry.load().catalogue.expand(&offerer.rights.scope).contains(Level::Admin.scope());
-    if offerer.id != outlook.open.client.owner && !administers {
+async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Tagged<TransferView>, ApiError> {
+    let client = id(&path)?;
+    let open = match find_mine(&call, client).await {
+        Ok(open) => open,
+        Err(error) => return again(&call, client, &if_match).await?.ok_or(error),
+    };
+    if_match.require(open.transfer.version)?;
+    let outlook = outlook(&call, open).await?;
+    if !outlook.stands {
         return Err(void());
     }
+    let transfer = &outlook.open.transfer;
     if !outlook.gained.is_empty() {
         // Whoever has a key of the client today can do more with it afterwards: that is handing out.
         call.require_handing_out(&outlook.becomes)?;
     }
     let mut tx = call.begin().await?;
-    if !tx.transfer_client(transfer, offerer.version, call.now).await? {
-        return Err(void());
+    clients::require_room(&call, &mut tx, call.user()).await?;
+    if !tx.transfer_client(&outlook.open, call.now).await? {
+        call.app.settle(tx, &call.origin()).await?;
+        return again(&call, client, &if_match).await?.ok_or_else(changed);
     }
     tx.remove_transfer(transfer.client).await?;
     // Verifiers offline know no owners: the tokens of before end with the places they name in the status list.
@@ -235,14 +254,53 @@ async fn accept(call: Call, Path(path): Path<String>) -> Result<Tagged<TransferV
     }
     tx.record(accepted);
     call.commit(tx).await?;
-    Ok(tagged(outlook, false))
+    Ok(tagged(&call, outlook, false))
+}
+
+/// What the log keeps of an acceptance.
+#[derive(Deserialize)]
+struct Accepted {
+    owner: UserId,
+    offered_by: UserId,
+    offered_to: UserId,
+    offered_at: Timestamp,
+    expires_at: Timestamp,
+    version: i64,
+    gained: Gained,
+}
+
+/// The answer to an acceptance again, if the client is the caller's by one: the first answer may have been lost.
+async fn again(call: &Call, client: ClientId, if_match: &IfMatch) -> Result<Option<Tagged<TransferView>>, ApiError> {
+    let Some(client) = call.app.store.find_client(client).await? else { return Ok(None) };
+    let event = call.app.store.find_last_event(&client.id.to_string(), "client.transfer_accepted").await?;
+    let accepted = event.and_then(|event| serde_json::from_value::<Accepted>(event.data).ok());
+    let by_caller = |accepted: &Accepted| accepted.offered_to == call.user() && client.owner == call.user();
+    let Some(accepted) = accepted.filter(by_caller) else { return Ok(None) };
+    if_match.require(accepted.version)?;
+    // Whoever did it may still be waiting for it to be in force.
+    call.app.catch_up_with_log().await?;
+    let value = TransferView {
+        client: client.id,
+        beyond: Some(beyond(call, &client, &call.principal().owner).await?),
+        name: client.name,
+        owner: accepted.owner,
+        offered_by: accepted.offered_by,
+        offered_to: accepted.offered_to,
+        offered_at: Instant(accepted.offered_at),
+        expires_at: Instant(accepted.expires_at),
+        stands: true,
+        gained: Some(accepted.gained),
+    };
+    Ok(Some(Tagged { value, version: accepted.version, location: None }))
 }
 
 /// Decline a client
-#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/decline", tag = "transfers", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/v1/clients/{id}/transfer/decline", tag = "transfers",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 204), (status = "default", body = ProblemDetails)))]
-async fn decline(call: Call, Path(path): Path<String>) -> Result<Done, ApiError> {
+async fn decline(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Result<Done, ApiError> {
     let open = find_mine(&call, id(&path)?).await?;
+    if_match.require(open.transfer.version)?;
     end(&call, &open.transfer, "client.transfer_declined").await
 }
 
@@ -283,24 +341,48 @@ fn void() -> ApiError {
     )
 }
 
+fn changed() -> ApiError {
+    Problem::Conflict
+        .because("the offer, the client or its people changed meanwhile; look at the offer, then try again")
+}
+
+/// What a client and its credentials ask for beyond what this user has.
+async fn beyond(call: &Call, client: &Client, user: &User) -> Result<Vec<Beyond>, ApiError> {
+    let range = ClientRange { first: client.id, last: client.id, owner: None };
+    let narrowed = call.app.store.list_narrowed_credentials(&range, call.now, u16::MAX).await?;
+    Ok(reports::beyond(client, &narrowed, &user.rights, &call.app.registry.load().catalogue))
+}
+
 async fn outlook(call: &Call, open: OpenTransfer) -> Result<Outlook, ApiError> {
     let OpenTransfer { client, owner, offered_to, .. } = &open;
-    let narrowed = call.app.store.list_narrowed_credentials((client.id, client.id), call.now).await?;
+    let beyond = beyond(call, client, offered_to).await?;
     let registry = call.app.registry.load();
     let catalogue = &registry.catalogue;
     let now = if owner.disabled_at.is_some() { Rights::default() } else { owner.rights.clone() };
     let becomes = client.rights.intersect(&offered_to.rights, catalogue);
     Ok(Outlook {
-        beyond: reports::beyond(client, &narrowed, &offered_to.rights, catalogue),
+        stands: stands(&open, catalogue),
+        beyond,
         gained: becomes.beyond(&client.rights.intersect(&now, catalogue), catalogue),
         becomes,
         open,
     })
 }
 
+/// Whether it can be accepted. That it cannot while who is to get it is disabled is theirs to know, who then cannot ask.
+fn stands(open: &OpenTransfer, catalogue: &Catalogue) -> bool {
+    let OpenTransfer { transfer, client, offered_by, .. } = open;
+    let is_as_offered = client.version == transfer.client_version && client.owner == transfer.owner;
+    let may_offer =
+        offered_by.id == client.owner || catalogue.expand(&offered_by.rights.scope).contains(Level::Admin.scope());
+    is_as_offered && may_offer && offered_by.disabled_at.is_none()
+}
+
 impl Outlook {
-    fn view(self) -> TransferView {
+    fn view(self, call: &Call) -> TransferView {
         let transfer = self.open.transfer;
+        // Otherwise whoever owns a client learns the rights of anybody by offering it to them.
+        let is_business = transfer.offered_to == call.user() || call.level >= Level::Support;
         TransferView {
             client: transfer.client,
             name: self.open.client.name,
@@ -309,22 +391,35 @@ impl Outlook {
             offered_to: transfer.offered_to,
             offered_at: Instant(transfer.offered_at),
             expires_at: Instant(transfer.expires_at),
-            beyond: self.beyond,
-            gained: Gained { scope: self.gained.scope, res: self.gained.res },
+            stands: self.stands,
+            beyond: is_business.then_some(self.beyond),
+            gained: is_business.then_some(Gained { scope: self.gained.scope, res: self.gained.res }),
         }
     }
 }
 
-fn tagged(outlook: Outlook, made: bool) -> Tagged<TransferView> {
+fn tagged(call: &Call, outlook: Outlook, made: bool) -> Tagged<TransferView> {
     let location = made.then(|| format!("/api/v1/clients/{}/transfer", outlook.open.client.id));
-    Tagged { version: outlook.open.transfer.client_version, value: outlook.view(), location }
+    Tagged { version: outlook.open.transfer.version, value: outlook.view(call), location }
 }
 
 /// What the log says of an offer.
 pub(crate) fn draft(kind: &'static str, transfer: &Transfer) -> Draft {
     let data = json!({
         "owner": transfer.owner, "offered_by": transfer.offered_by, "offered_to": transfer.offered_to,
-        "expires_at": transfer.expires_at,
+        "offered_at": transfer.offered_at, "expires_at": transfer.expires_at, "version": transfer.version,
     });
     Draft { kind, subject: transfer.client.to_string(), data }
+}
+
+/// What the log says of an offer that ends by something else.
+pub(super) fn ended(transfer: &Transfer, now: Timestamp, because: &'static str) -> Draft {
+    if transfer.expires_at <= now {
+        return draft("client.transfer_expired", transfer);
+    }
+    let mut draft = draft("client.transfer_withdrawn", transfer);
+    if let Value::Object(members) = &mut draft.data {
+        members.insert("because".to_owned(), json!(because));
+    }
+    draft
 }

@@ -19,7 +19,7 @@ use crate::api::call::{Call, Level, conflict};
 use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, changes, id, name};
+use crate::api::{Query, changes, id, name, transfers};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -270,6 +270,9 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     if_match.require(user.version)?;
     require_another(&call, &user, "delete")?;
     let mut tx = call.begin().await?;
+    for offer in tx.remove_transfers_of(user.id).await? {
+        tx.record(transfers::ended(&offer, call.now, "user_deleted"));
+    }
     if !tx.delete_user(user.id, user.version).await.map_err(owns_clients)? {
         return Err(stale());
     }
