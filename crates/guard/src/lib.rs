@@ -19,21 +19,37 @@
 //! assert!(challenge.starts_with("Bearer realm=\"plant\", error=\"invalid_token\""));
 //! ```
 
+mod answer;
+#[cfg(feature = "axum")]
+mod axum;
 mod bearer;
 mod caller;
 #[cfg(test)]
 mod fixture;
 mod foreign;
+#[cfg(all(fuzzing, feature = "discover"))]
+pub mod fuzzing;
+#[cfg(feature = "discover")]
+mod guard;
 mod keys;
+#[cfg(feature = "tower")]
+mod layer;
 mod presented;
 mod refusal;
 mod two_token;
 mod verify;
 
+pub use answer::DEFAULT_REALM;
+#[cfg(feature = "axum")]
+pub use axum::Rejection;
 pub use bearer::bearer;
 pub use caller::{Caller, Identity, User};
 pub use foreign::{ForeignIdentity, TrustedIssuer};
+#[cfg(feature = "discover")]
+pub use guard::{Builder, Guard, Measures, StartError, Unreachable};
 pub use keys::KeySet;
+#[cfg(feature = "tower")]
+pub use layer::{GuardLayer, Guarded};
 pub use presented::{IDENTITY_TOKEN, Presented};
 pub use refusal::{ErrorCode, Refusal};
 pub use two_token::{Keys, Policy};
