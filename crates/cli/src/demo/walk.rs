@@ -167,8 +167,9 @@ impl Walk {
         let line = Request::get(&self.plant, "/plant/7/line/3").with_head().with(Proof::Token(&token));
         self.exchange(line, StatusCode::OK, &[]).await?;
         self.tell(
-            "(An API that verifies by itself, as this one does, accepts a token until it expires, 10 minutes at most,\n\
-             unless it also asks: by introspection, or by the status list that the token names.)\n",
+            "(An API behind keyward-guard, as this one is, learns of the end of a key too: within a minute from the status\n\
+             list that its tokens name, and at once where it follows the feed. One that only verifies signatures accepts a\n\
+             token until it expires, 10 minutes at most.)\n",
         )
     }
 
