@@ -117,6 +117,15 @@ on_both_databases! {
         assert_eq!(answer.status, StatusCode::FORBIDDEN);
         assert!(answer.header("www-authenticate").starts_with("Bearer realm=\"api\", error=\"insufficient_scope\""));
 
+        // With a layer of the same guard in front, it is told in the API's own, and the token is checked once.
+        let state = Orders { guard: guard.clone(), name: "orders" };
+        let router = Router::new().route("/{*res}", get(argument)).with_state(state).layer(guard.layer());
+        let both = Api::serve(router).await;
+        let before = guard.measures().accepted;
+        let answer = both.get("/plant/8", Some(&token)).await;
+        assert!(answer.header("www-authenticate").starts_with("Bearer realm=\"orders\", error=\"insufficient_scope\""));
+        assert_eq!(guard.measures().accepted, before + 1);
+
         // Nobody is overlooked who sends something.
         assert_eq!(api.get("/open", None).await.status, StatusCode::OK);
         assert_eq!(api.get("/open", Some(&token)).await.status, StatusCode::OK);

@@ -1,7 +1,8 @@
 //! Callers as arguments of axum's handlers, and refusals as what they return.
 //!
 //! A router whose state has a [`Guard`] needs no layer: a handler that takes a [`Caller`] does not compile without one,
-//! and is not reached without a good token. Behind [`Guard::layer`] a handler takes `Extension<Caller>`.
+//! and is not reached without a good token. Behind [`Guard::layer`] a handler may
+//! take `Extension<Caller>` instead; with both, the token is checked once.
 
 use axum_core::body::Body;
 use axum_core::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
@@ -9,6 +10,7 @@ use axum_core::response::{IntoResponse, Response};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
+use crate::layer::Admitted;
 use crate::{Caller, DEFAULT_REALM, Guard, IDENTITY_TOKEN, Refusal};
 
 /// What an extractor answers instead of calling the handler: the refusal, in the guard's realm.
@@ -42,6 +44,9 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Rejection> {
         let guard = Guard::from_ref(state);
+        if let Some(caller) = parts.extensions.get::<Admitted>().and_then(|admitted| admitted.caller(&guard)) {
+            return Ok(caller.clone());
+        }
         guard.admit(&parts.headers).await.map_err(|refusal| Rejection { refusal, realm: guard.realm().to_owned() })
     }
 }

@@ -125,6 +125,11 @@ impl Guard {
     }
 
     #[cfg(feature = "tower")]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    #[cfg(feature = "tower")]
     pub(crate) fn count_refusal(&self, refusal: &Refusal) {
         self.0.state.meter.refused(refusal);
     }

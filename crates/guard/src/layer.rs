@@ -8,9 +8,9 @@ use http::{Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{Guard, Refusal};
+use crate::{Caller, Guard, Refusal};
 
-/// Puts a [`Caller`](crate::Caller) among the extensions of each request, or answers it with the challenge.
+/// Puts a [`Caller`] among the extensions of each request, or answers it with the challenge.
 #[derive(Debug, Clone)]
 pub struct GuardLayer {
     guard: Guard,
@@ -24,6 +24,20 @@ pub struct Guarded<S> {
     inner: S,
 }
 
+/// Who was let through by which guard: behind a layer of the same guard nobody is checked twice.
+#[derive(Clone)]
+pub(crate) struct Admitted {
+    by: Guard,
+    caller: Caller,
+}
+
+impl Admitted {
+    /// The caller, if it was this guard.
+    pub(crate) fn caller(&self, guard: &Guard) -> Option<&Caller> {
+        self.by.is(guard).then_some(&self.caller)
+    }
+}
+
 impl Guard {
     /// In front of a router or a route: `router.layer(guard.layer())`.
     pub fn layer(&self) -> GuardLayer {
@@ -32,7 +46,7 @@ impl Guard {
 }
 
 impl GuardLayer {
-    /// Refuses callers without this scope too. What they may touch is for the handler to ask: [`Caller::require`](crate::Caller::require).
+    /// Refuses callers without this scope too. What they may touch is for the handler to ask: [`Caller::require`].
     #[must_use]
     pub fn require_scope(self, scope: impl Into<Arc<str>>) -> Self {
         Self { scope: Some(scope.into()), ..self }
@@ -76,6 +90,7 @@ where
                 guard.count_refusal(&refusal);
                 return Ok(refusal.response(guard.realm()));
             }
+            request.extensions_mut().insert(Admitted { by: guard.clone(), caller: caller.clone() });
             request.extensions_mut().insert(caller);
             let mut response = inner.call(request).await?;
             // Refused by the handler, which does not know the realm.
