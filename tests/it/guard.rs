@@ -1,5 +1,6 @@
 //! The guard of an API in front of a real server: what it finds out by itself, and when.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_guard::{Builder, Guard, Refusal, StartError, Unreachable};
@@ -140,4 +141,33 @@ async fn an_issuer_that_calls_itself_otherwise_is_not_believed() {
     let server = TestServer::start_with(Db::Sqlite, settings).await;
     let error = guard(&server).await.err().unwrap().to_string();
     assert!(error.contains("https://keyward.example"), "{error}");
+}
+
+#[tokio::test]
+async fn over_tls_only_an_issuer_whose_certificate_is_trusted_is_believed() {
+    let directory = keyward_tests::run::subdirectory("guard-tls");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(directory.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let server = TestServer::start_with(Db::Sqlite, |config| {
+        config.server.tls_certificate = directory.join("cert.pem");
+        config.server.tls_key = directory.join("key.pem");
+    })
+    .await;
+    let clock = server.clock.clone();
+    let builder = || {
+        let clock = clock.clone();
+        Guard::discover(format!("https://{}", server.address())).audience(ORDERS).clock(move || clock.now())
+    };
+    let error = builder().await.err().unwrap().to_string();
+    assert!(error.contains("certificate"), "{error}");
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let guard = builder().tls(config).await.unwrap();
+    assert_eq!(guard.check(&HeaderMap::new()).unwrap_err(), Refusal::Missing);
+    assert!(guard.refresh().await.is_ok());
 }

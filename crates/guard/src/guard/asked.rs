@@ -35,15 +35,10 @@ impl Asked {
         !self.resting.load(Ordering::Acquire)
     }
 
-    /// Asks without waiting.
-    pub(super) fn urge(&self) {
-        self.urged.notify_one();
-    }
-
     /// Asks, and waits for the outcome of a fetch that begins from now on.
     pub(super) async fn fresh(&self) -> Result<(), Fault> {
         let next = self.begun.load(Ordering::Acquire) + 1;
-        self.urge();
+        self.urged.notify_one();
         self.after(next).await
     }
 

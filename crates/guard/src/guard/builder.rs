@@ -165,7 +165,7 @@ impl Builder {
         if self.trusted.iter().any(|trusted| trusted.issuer == self.issuer) {
             return Err(StartError::Setting(format!("{} is the issuer itself: do not .trust(…) it", self.issuer)));
         }
-        let http = Http::new(self.tls, self.pace.answer).map_err(setting)?;
+        let http = Http::new(self.tls, self.pace.answer);
         let mut others: Vec<&str> = self.trusted.iter().map(|trusted| trusted.issuer.as_str()).collect();
         others.sort_unstable();
         others.dedup();

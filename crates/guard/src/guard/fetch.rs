@@ -88,14 +88,15 @@ pub(crate) fn fault(of: &Endpoint, why: impl fmt::Display) -> Fault {
 /// Makes the connections.
 #[derive(Clone)]
 pub(crate) struct Http {
-    tls: TlsConnector,
+    /// What is wrong with it concerns only whoever needs it.
+    tls: Result<TlsConnector, Fault>,
     answer_within: Duration,
 }
 
 impl Http {
-    pub(crate) fn new(tls: Option<Arc<ClientConfig>>, answer_within: Duration) -> Result<Self, Fault> {
-        let tls = tls.map_or_else(trusting_the_system, Ok).map_err(|err| Fault(format!("TLS: {err}").into()))?;
-        Ok(Self { tls: TlsConnector::from(tls), answer_within })
+    pub(crate) fn new(tls: Option<Arc<ClientConfig>>, answer_within: Duration) -> Self {
+        let tls = tls.map_or_else(trusting_the_system, Ok).map_err(|err| Fault(format!("TLS: {err}").into()));
+        Self { tls: tls.map(TlsConnector::from), answer_within }
     }
 
     /// The same for a server that takes so long on purpose.
@@ -127,7 +128,8 @@ impl Http {
             return self.exchange(stream, from, headers).await;
         }
         let name = ServerName::try_from(from.host().to_owned()).map_err(|err| fault(from, err))?;
-        let stream = self.tls.connect(name, stream).await.map_err(|err| fault(from, err))?;
+        let tls = self.tls.as_ref().map_err(|err| fault(from, err))?;
+        let stream = tls.connect(name, stream).await.map_err(|err| fault(from, err))?;
         self.exchange(stream, from, headers).await
     }
 

@@ -97,7 +97,8 @@ impl Follower {
                 }
             }
             if Instant::now() >= list_at {
-                list_at = Instant::now() + self.read_list(&mut list_pauses).await;
+                // However little an API accepts on trust, the issuer is not asked without end.
+                list_at = Instant::now() + self.read_list(&mut list_pauses).await.max(pace.pause.0);
             }
             let next = if self.feed.is_some() { feed_at.min(list_at) } else { list_at };
             if self.state.list_asked.rest(next.saturating_duration_since(Instant::now()), pace.list).await {
@@ -220,16 +221,18 @@ impl Follower {
                 revocations.apply(&places).map_err(too_much)?;
             }
             Event::Tokens(tokens) => revocations.revoke(&tokens, self.state.now()).map_err(too_much)?,
-            Event::Keys => self.urge_keys(),
+            // Told again if it fails: the place in the log moves on only with what it stands for.
+            Event::Keys => self.fetch_keys().await?,
             Event::Alive | Event::Unknown => {}
         }
         self.last = Some(told.id);
         Ok(())
     }
 
-    fn urge_keys(&self) {
-        if let Some(keys) = self.state.keys_asked.first() {
-            keys.urge();
+    async fn fetch_keys(&self) -> Result<(), Fault> {
+        match self.state.keys_asked.first() {
+            Some(keys) => keys.fresh().await,
+            None => Ok(()),
         }
     }
 
@@ -246,9 +249,7 @@ impl Follower {
         }
         self.list = Endpoint::parse(list)?;
         (self.last, self.known) = (None, None);
-        if let Some(keys) = self.state.keys_asked.first() {
-            keys.fresh().await?;
-        }
+        self.fetch_keys().await?;
         let mut pauses = Backoff::new(self.state.pace.pause);
         let mut attempt = 1;
         loop {
@@ -323,8 +324,8 @@ impl Follower {
         };
         let mut list = read();
         // Signed by a key that is newer than those that are here.
-        if let (Err(ListError::Key), Some(keys)) = (&list, state.keys_asked.first()) {
-            keys.fresh().await?;
+        if list == Err(ListError::Key) {
+            self.fetch_keys().await?;
             list = read();
         }
         let list = list.map_err(|err| fault(from, err))?;

@@ -116,7 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn metadata_are_looked_for_where_each_specification_says() {
-        let http = Http::new(None, Duration::from_secs(1)).unwrap();
+        let http = Http::new(None, Duration::from_secs(1));
         for (issuer, own, trusted) in [
             (
                 "https://a.example",
