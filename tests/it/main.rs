@@ -19,6 +19,8 @@ mod connections;
 mod crashes;
 mod demo;
 mod events;
+mod guard;
+mod guard_axum;
 mod introspect;
 mod key_warning;
 mod keys;

@@ -96,6 +96,11 @@ impl TrustedIssuer {
 }
 
 impl ForeignIdentity {
+    /// From when on it is not valid any more.
+    pub fn expires_at(&self) -> Timestamp {
+        self.exp
+    }
+
     pub(crate) fn check(&self, expect: &Expect, now: Timestamp) -> Result<(), Refusal> {
         expect.check_life(self.iat, self.nbf, self.exp, now)
     }

@@ -26,6 +26,12 @@ impl KeySet {
         self.0.get(kid)
     }
 
+    /// Whether it has all keys of an earlier one, none withdrawn or exchanged.
+    #[cfg(feature = "discover")]
+    pub(crate) fn keeps(&self, earlier: &Self) -> bool {
+        earlier.0.iter().all(|(kid, key)| self.find(kid) == Some(key))
+    }
+
     /// How many keys can be found.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -51,6 +51,18 @@ impl Keys {
     pub fn own(&self) -> &KeySet {
         &self.own
     }
+
+    /// A trusted issuer's, once they are there.
+    pub fn of(&self, issuer: &str) -> Option<&KeySet> {
+        self.others.get(issuer).map(|keys| &**keys)
+    }
+
+    /// With other keys of Keyward's.
+    #[must_use]
+    pub fn with_own(mut self, own: impl Into<Arc<KeySet>>) -> Self {
+        self.own = own.into();
+        self
+    }
 }
 
 impl Policy {

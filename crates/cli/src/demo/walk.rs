@@ -203,8 +203,9 @@ impl Walk {
         self.exchange(request.with(Proof::Token(admin)), StatusCode::OK, &["id", "label", "state", "ended_at"]).await?;
         self.token_request(&key, StatusCode::UNAUTHORIZED, &["error", "key_state", "key_notice"]).await?;
         self.tell(
-            "(An API that verifies by itself, as this one does, accepts a token until it expires, 10 minutes at most,\n\
-             unless it also asks: by introspection, or by the status list that the token names.)\n",
+            "(An API behind keyward-guard, as this one is, learns of the end of a key too: within a minute from the status\n\
+             list that its tokens name, and at once where it follows the feed. One that only verifies signatures accepts a\n\
+             token until it expires, 10 minutes at most.)\n",
         )
     }
 

@@ -1,0 +1,166 @@
+//! What the feed tells: the events of `GET /revocations`, as stream and long poll carry them alike.
+
+use keyward_model::id::TokenId;
+use keyward_model::time::Timestamp;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::sse::Message;
+
+/// One event, and up to where in the server's log the guard knows everything with it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) id: u64,
+    pub(crate) event: Event,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// What is known may be anything: keys and list are to be fetched.
+    Reset {
+        /// The URL of the list.
+        list: String,
+    },
+    /// The latest state of places in the list.
+    Places(Places),
+    /// Single tokens that were revoked.
+    Tokens(Vec<Revoked>),
+    /// The key set is another one.
+    Keys,
+    /// Nothing happened, and the node knows that.
+    Alive,
+    /// Of a later version of the protocol.
+    Unknown,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Places {
+    pub(crate) ended: Vec<u64>,
+    pub(crate) restored: Vec<u64>,
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Revoked {
+    pub(crate) jti: TokenId,
+    /// Until when it must be remembered, in Unix seconds.
+    exp: i64,
+}
+
+/// What a long poll answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Polled {
+    pub(crate) last: u64,
+    pub(crate) events: Vec<Told>,
+}
+
+impl Revoked {
+    pub(crate) fn until(&self) -> Timestamp {
+        Timestamp::from_seconds(self.exp)
+    }
+}
+
+impl Told {
+    pub(crate) fn read(message: &Message) -> Result<Self, String> {
+        let digits = message.id.bytes().all(|byte| byte.is_ascii_digit());
+        let id = message.id.parse().ok().filter(|_| digits).ok_or("an event without its place in the log")?;
+        let data = serde_json::from_str(&message.data).map_err(|err| err.to_string())?;
+        Ok(Self { id, event: Event::read(&message.event, data)? })
+    }
+}
+
+impl Event {
+    fn read(name: &str, data: serde_json::Value) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Reset {
+            list: String,
+        }
+        #[derive(Deserialize)]
+        struct Tokens {
+            revoked: Vec<Revoked>,
+        }
+        Ok(match name {
+            "reset" => Self::Reset { list: typed::<Reset>(data)?.list },
+            "places" => Self::Places(typed(data)?),
+            "tokens" => Self::Tokens(typed::<Tokens>(data)?.revoked),
+            "keys" => Self::Keys,
+            "alive" => Self::Alive,
+            _ => Self::Unknown,
+        })
+    }
+}
+
+impl Polled {
+    pub(crate) fn read(json: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            last: u64,
+            events: Vec<One>,
+        }
+        #[derive(Deserialize)]
+        struct One {
+            id: u64,
+            event: String,
+            data: serde_json::Value,
+        }
+        let answer: Answer = serde_json::from_slice(json).map_err(|err| err.to_string())?;
+        let told = |one: One| Ok(Told { id: one.id, event: Event::read(&one.event, one.data)? });
+        Ok(Self { last: answer.last, events: answer.events.into_iter().map(told).collect::<Result<_, String>>()? })
+    }
+}
+
+fn typed<T: DeserializeOwned>(data: serde_json::Value) -> Result<T, String> {
+    serde_json::from_value(data).map_err(|err| err.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(event: &str, data: &str, id: &str) -> Result<Told, String> {
+        Told::read(&Message { event: event.into(), data: data.into(), id: id.into() })
+    }
+
+    #[test]
+    fn each_kind_of_event_is_understood_and_later_ones_do_no_harm() {
+        let event = |name: &str, data: &str| told(name, data, "7").map(|told| told.event);
+        let list = "https://keyward.example/status-lists/1";
+        assert_eq!(event("reset", &format!("{{\"list\":\"{list}\"}}")), Ok(Event::Reset { list: list.into() }));
+        let places = Places { ended: vec![3, 7], restored: vec![9] };
+        assert_eq!(event("places", r#"{"ended":[3,7],"restored":[9]}"#), Ok(Event::Places(places)));
+        assert_eq!(event("places", r#"{"further":1}"#), Ok(Event::Places(Places::default())));
+        let Ok(Event::Tokens(tokens)) =
+            event("tokens", r#"{"revoked":[{"jti":"tok_00000000000000000000000001","exp":1795435800}]}"#)
+        else {
+            panic!("no tokens")
+        };
+        assert_eq!(tokens[0].until(), Timestamp::from_seconds(1_795_435_800));
+        assert_eq!(event("keys", "{}"), Ok(Event::Keys));
+        assert_eq!(event("alive", "{}"), Ok(Event::Alive));
+        assert_eq!(event("owners", "[1]"), Ok(Event::Unknown));
+    }
+
+    #[test]
+    fn what_is_not_of_the_protocol_is_an_error() {
+        for (event, data, id) in [
+            ("alive", "{}", ""),
+            ("alive", "{}", "-1"),
+            ("alive", "{}", "+1"),
+            ("alive", "{}", "99999999999999999999"),
+            ("alive", "", "1"),
+            ("reset", "{}", "1"),
+            ("places", r#"{"ended":[-1]}"#, "1"),
+            ("places", r#"{"ended":"3"}"#, "1"),
+            ("places", "[", "1"),
+            ("tokens", r#"{"revoked":[{"jti":"3","exp":1}]}"#, "1"),
+            ("tokens", r#"{"revoked":[{"jti":"tok_00000000000000000000000001"}]}"#, "1"),
+        ] {
+            assert!(told(event, data, id).is_err(), "{event} {data} {id}");
+        }
+        for json in ["", "{}", r#"{"last":1}"#, r#"{"last":1,"events":[{"id":2}]}"#, "<html>"] {
+            assert!(Polled::read(json.as_bytes()).is_err(), "{json}");
+        }
+        let polled = Polled::read(br#"{"last":9,"events":[{"id":8,"event":"keys","data":{}}]}"#);
+        assert_eq!(polled, Ok(Polled { last: 9, events: vec![Told { id: 8, event: Event::Keys }] }));
+    }
+}
