@@ -30,7 +30,6 @@ const MAX_REPORT: usize = 320 * 1024;
 const MOST_COUNTED: i64 = 1_000_000_000;
 /// How far the clock of whoever reports may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
-/// How long ago what is reported may have begun.
 
 /// One place a credential is used from.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
