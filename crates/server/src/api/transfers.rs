@@ -7,12 +7,11 @@
 use std::sync::Arc;
 
 use axum::extract::Path;
-use keyward_model::api::MAX_TOKEN_LIFETIME;
 use keyward_model::event::Draft;
 use keyward_model::id::{ClientId, UserId};
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::transfer::{OFFER_STANDS, Transfer};
-use keyward_store::{OpenTransfer, TransferFilter};
+use keyward_store::{OpenTransfer, TokensOf, TransferFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -26,6 +25,7 @@ use crate::api::list::{List, page};
 use crate::api::reports::{self, Beyond};
 use crate::api::{Query, clients, id};
 use crate::app::App;
+use crate::oauth::status_list::last_token_dead;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// A client offered to another owner.
@@ -224,8 +224,8 @@ async fn accept(call: Call, Path(path): Path<String>) -> Result<Tagged<TransferV
     }
     tx.remove_transfer(transfer.client).await?;
     // Verifiers offline know no owners: the tokens of before end with the places they name in the status list.
-    let known_until = call.now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY);
-    for credential in tx.move_status_indices(transfer.client, known_until, call.now).await? {
+    tx.end_tokens(TokensOf::Client(transfer.client), last_token_dead(call.now), call.now).await?;
+    for credential in tx.list_unended_credential_ids(transfer.client).await? {
         let data = json!({ "client": transfer.client, "owner": transfer.offered_to });
         tx.record(Draft { kind: "credential.transferred", subject: credential.to_string(), data });
     }
