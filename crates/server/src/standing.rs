@@ -69,7 +69,7 @@ pub(crate) enum Standing {
     /// Behind an application's token.
     Client(Principal),
     /// Behind a user's own token.
-    Identity(SignedIn),
+    Identity(Box<SignedIn>),
 }
 
 /// A device session, its client and its user as they are now.
@@ -132,7 +132,8 @@ pub(crate) async fn standing(
             app.principals.find(app, credential).await?.map(Standing::Client).ok_or(Lapse::Unknown)
         }
         (Some(TokenKind::Identity), _, Some(session)) => {
-            SignedIn::find(app, session).await?.map(Standing::Identity).ok_or(Lapse::UnknownSession)
+            let found = SignedIn::find(app, session).await?;
+            found.map(|found| Standing::Identity(Box::new(found))).ok_or(Lapse::UnknownSession)
         }
         _ => Err(Lapse::Unknown),
     };

@@ -199,7 +199,7 @@ fn told<'a>(seq: i64, changes: impl Iterator<Item = &'a Revocation>) -> Vec<Told
     let events = [
         keys.then(|| ("keys", json!({}))),
         (!tokens.is_empty()).then(|| ("tokens", json!({ "revoked": tokens }))),
-        (!places.is_empty()).then(|| ("places", Value::Object(places))),
+        (!places.is_empty()).then_some(("places", Value::Object(places))),
     ];
     let mut told: Vec<Told> = events
         .into_iter()
