@@ -310,3 +310,26 @@ async fn further_keys_are_kept_under_names_and_chosen_by_them() {
     fs::write(&key, "kw_mistyped").unwrap();
     assert_eq!(add(&[]).code, 2, "a typing error is found at once");
 }
+
+#[tokio::test]
+async fn device_sessions_are_listed_shown_and_ended() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    let tv = text(&person.json(&["client", "create", "hall display", "--scope", "Worker"])["id"]);
+    let user = text(&person.json(&["user", "show", "me"])["id"]);
+    let session = "session_01h455vb4pex5vsknk084sn02q";
+    let file = rusqlite::Connection::open(server.data().join("keyward.db")).unwrap();
+    file.execute(
+        "INSERT INTO device_sessions VALUES (?1, ?2, ?3, 'hall 3', 'Worker', 'plant/7', 9, 1, 4000000000000, NULL, NULL, \
+         '192.0.2.7', 1, 1, 1)",
+        [session, &user, &tv],
+    )
+    .unwrap();
+    let listed = person.json(&["session", "list", "--user", "me", "--client", "hall display"]);
+    assert_eq!(listed["items"][0]["id"], session);
+    assert!(person.does(&["session", "list"]).contains("hall 3"));
+    let shown = person.does(&["session", "show", session]);
+    assert!(shown.contains("active") && shown.contains("192.0.2.7") && shown.contains("plant/7"), "{shown}");
+    assert_eq!(person.does(&["session", "revoke", session]), format!("{session} is revoked\n"));
+    assert_eq!(person.json(&["session", "show", session])["end_reason"], "revoked");
+}

@@ -73,7 +73,7 @@ on_both_databases! {
                 format!("/api/v1/clients/{}", key.client_id),
                 json!({ "res": ["plant/8"] }),
                 "client.changed",
-                json!({ "res": { "old": ["plant/7"], "new": ["plant/8"] } }),
+                json!({ "res": { "old": ["plant/7"], "new": ["plant/8"] }, "moved": 1 }),
             ),
             (
                 format!("/api/v1/credentials/{}", key.credential()),

@@ -93,6 +93,17 @@ const FIXTURES: &[Fixture] = &[
                    WHERE o.leaked_at = 6 AND f.leaked_at = 7",
         answer: "old found",
     },
+    Fixture {
+        version: 7,
+        rows: &[
+            "INSERT INTO device_sessions VALUES ('session_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02q', \
+             'client_01h455vb4pex5vsknk084sn02q', 'hall 3', 'Worker', 'plant/7', 4, 1, 9, 5, 'revoked', '192.0.2.7', 1, 5, 2)",
+            "INSERT INTO ended_status_indices VALUES (3, 9, 7)",
+        ],
+        question: "SELECT u.name || ' ' || s.label || ' ' || s.end_reason || ' ' || e.seq FROM device_sessions s \
+                   JOIN users u ON u.id = s.user_id JOIN clients c ON c.id = s.client JOIN ended_status_indices e ON e.seq = 7",
+        answer: "olga hall 3 revoked 7",
+    },
 ];
 
 async fn step_by_step(url: &str) {

@@ -1,11 +1,13 @@
 //! The status list (IETF Token Status List), as a verifier sees it that has only the token and the key set.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keyward_tests::feed::Verifier;
 use keyward_tests::on_both_databases;
-use keyward_tests::server::{Secrets, TestServer};
+use keyward_tests::server::{Answer, Secrets, TestServer};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -43,6 +45,18 @@ impl List {
         Self { etag, signer, claims, bits }
     }
 
+    /// The single tokens it names.
+    pub(crate) fn tokens(&self) -> BTreeSet<String> {
+        let tokens = self.claims["revoked_tokens"].as_array().cloned().unwrap_or_default();
+        tokens.iter().map(|jti| jti.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What a verifier knows that has just fetched it.
+    pub(crate) fn known(&self) -> Verifier {
+        let ended = (0..self.bits.len() * 8).filter(|index| self.refuses(*index)).map(|index| index as u64).collect();
+        Verifier { ended, tokens: self.tokens() }
+    }
+
     pub(crate) fn refuses(&self, index: usize) -> bool {
         self.bits[index / 8] >> (index % 8) & 1 == 1
     }
@@ -50,12 +64,19 @@ impl List {
 
 /// The place that a token of this key names.
 async fn index(server: &TestServer, key: &Secrets) -> usize {
-    let token = server.token(key, &[]).await;
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-    let payload: Value = serde_json::from_slice(&payload).unwrap();
-    let status = &payload["status"]["status_list"];
-    assert_eq!(status["uri"], format!("{}/status-lists/1", server.url()));
-    status["idx"].as_u64().unwrap().try_into().unwrap()
+    let claims = claims(&server.token(key, &[]).await);
+    assert_eq!(claims["status"]["status_list"]["uri"], format!("{}/status-lists/1", server.url()));
+    place(&claims)
+}
+
+/// What a token says.
+pub(crate) fn claims(token: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
+/// The place that claims name.
+pub(crate) fn place(claims: &Value) -> usize {
+    claims["status"]["status_list"]["idx"].as_u64().unwrap().try_into().unwrap()
 }
 
 /// The status of an answer to somebody who has the list with this tag.
@@ -101,7 +122,6 @@ on_both_databases! {
         let before = List::of(&server).await;
         let other = admin.issue(&key.client_id, &json!({ "label": "another" })).await;
         admin.patch(&format!("/api/v1/clients/{}", key.client_id), &json!({ "name": "renamed" })).await.ok();
-        server.form("/revoke", &other, &[("token", &server.token(&other, &[]).await)]).send().await.unwrap();
         server.clock.advance(Duration::from_secs(20));
         let after = List::of(&server).await;
         assert_eq!((&after.etag, &after.claims), (&before.etag, &before.claims));
@@ -132,6 +152,34 @@ on_both_databases! {
         assert!(!List::of(&server).await.refuses(index));
         server.clock.advance(Duration::from_secs(120));
         assert!(List::of(&server).await.refuses(index));
+    }
+
+    async fn single_tokens_stand_in_the_list_until_they_are_dead(server: TestServer) {
+        let key = server.admin().await.orders_key().await;
+        assert!(List::of(&server).await.claims.get("revoked_tokens").is_none(), "nothing without a token");
+        let (one, two) = (server.token(&key, &[]).await, server.token(&key, &[]).await);
+        let before = List::of(&server).await;
+        Answer::of(server.form("/revoke", &key, &[("token", &one)])).await.ok();
+        let after = List::of(&server).await;
+        assert_eq!(after.tokens(), BTreeSet::from([claims(&one)["jti"].as_str().unwrap().to_owned()]));
+        assert!(!after.refuses(place(&claims(&two))), "the others go on");
+        assert_eq!(after.bits, before.bits);
+        // Ten minutes of life, and five that verifiers may be lenient by.
+        server.clock.advance(Duration::from_secs(899));
+        assert_eq!(List::of(&server).await.tokens().len(), 1);
+        server.clock.advance(Duration::from_secs(16));
+        assert!(List::of(&server).await.claims.get("revoked_tokens").is_none());
+    }
+
+    async fn a_list_can_be_asked_for_from_a_place_in_the_log_on(server: TestServer) {
+        let last = server.app.store.last_event().await.unwrap();
+        let asked = async |applied: &str| {
+            Answer::of(server.http.get(format!("{}/status-lists/1?applied={applied}", server.url()))).await
+        };
+        assert_eq!(asked(&last.to_string()).await.status, StatusCode::OK);
+        let early = asked(&(last + 1).to_string()).await;
+        assert_eq!((early.status, early.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
+        assert_eq!(asked("soon").await.status, StatusCode::BAD_REQUEST);
     }
 
     async fn a_list_signed_by_a_withdrawn_key_is_not_served(server: TestServer) {

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyward_tests::on_both_databases;
 use keyward_tests::server::{Answer, Api, Db, Secrets, TestServer};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::authority::{own_api, person};
-use crate::status_list::List;
+use crate::status_list::{List, claims, place};
 
 /// A client of this user with a key for a new API.
 pub(crate) async fn key_of(admin: &Api<'_>, user: &Value, scope: &str, res: &[&str]) -> Secrets {
@@ -45,14 +43,9 @@ async fn kinds(admin: &Api<'_>, subject: &str) -> Vec<String> {
     events["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
 }
 
-fn claims(token: &str) -> Value {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
-}
-
 /// What verifiers offline see of a token.
 async fn is_listed_as_ended(server: &TestServer, token: &str) -> bool {
-    let place = &claims(token)["status"]["status_list"];
-    List::of(server).await.refuses(place["idx"].as_u64().unwrap().try_into().unwrap())
+    List::of(server).await.refuses(place(&claims(token)))
 }
 
 async fn act(admin: &Api<'_>, user: &Value, what: &str) -> Answer {

@@ -161,6 +161,8 @@ on_both_databases! {
         }
         let me = admin.patch("/api/v1/users/me", &json!({ "name": "root", "scope": "keyward:admin" })).await.ok();
         assert_eq!((&me["name"], &me["scope"]), (&json!("root"), &json!("keyward:admin")));
+        assert_eq!(admin.get("/api/v1/users").await.status, StatusCode::UNAUTHORIZED, "they lowered their own rights");
+        let admin = server.api(&admin.secrets).await;
 
         // Another administrator may do all of that to them.
         let other = json!({ "name": "ada", "scope": "keyward:admin", "res": ["*"] });

@@ -7,6 +7,7 @@
 )]
 
 pub mod clients;
+pub mod feed;
 pub mod keyward;
 pub mod mail;
 pub mod person;

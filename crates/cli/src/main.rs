@@ -23,6 +23,7 @@ mod remote;
 mod report;
 mod scope;
 mod serve;
+mod session;
 mod settings;
 mod state;
 mod table;
@@ -63,6 +64,8 @@ enum Command {
     Client(client::Client),
     #[command(subcommand)]
     Credential(credential::Credential),
+    #[command(subcommand)]
+    Session(session::Session),
     #[command(subcommand)]
     User(user::User),
     #[command(subcommand)]
@@ -105,6 +108,7 @@ fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             Command::Bootstrap(bootstrap) => bootstrap.run(global).await,
             Command::Client(client) => client.run(global).await,
             Command::Credential(credential) => credential.run(global).await,
+            Command::Session(session) => session.run(global).await,
             Command::User(user) => user.run(global).await,
             Command::Api(api) => api.run(global).await,
             Command::Scope(scope) => scope.run(global).await,

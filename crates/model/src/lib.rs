@@ -7,6 +7,7 @@ pub mod basic;
 pub mod caller;
 pub mod client;
 pub mod credential;
+pub mod device_session;
 pub mod entropy;
 pub mod event;
 pub mod form;

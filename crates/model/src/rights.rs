@@ -344,6 +344,14 @@ impl Catalogue {
         self.closure.contains_key(scope)
     }
 
+    /// The scopes that imply less in `after` than in this.
+    pub fn lowered_in(&self, after: &Self) -> ScopeSet {
+        let keeps = |scope: &Scope, implied: &BTreeSet<Scope>| {
+            after.closure.get(scope).is_some_and(|kept| implied.is_subset(kept))
+        };
+        self.closure.iter().filter(|(scope, implied)| !keeps(scope, implied)).map(|(scope, _)| scope.clone()).collect()
+    }
+
     /// The scopes with all they imply; unknown ones are worth nothing.
     pub fn expand(&self, scopes: &ScopeSet) -> ScopeSet {
         ScopeSet(scopes.iter().filter_map(|s| self.closure.get(s)).flatten().cloned().collect())
@@ -367,6 +375,12 @@ impl Rights {
             scope: catalogue.expand(&self.scope).intersect(&catalogue.expand(&other.scope)),
             res: self.res.intersect(&other.res),
         }
+    }
+
+    /// Whether `after`, in place of this, allows less of anything.
+    pub fn is_lowered_to(&self, after: &Self, catalogue: &Catalogue) -> bool {
+        catalogue.expand(&self.scope).first_beyond(&catalogue.expand(&after.scope)).is_some()
+            || self.res.first_beyond(&after.res).is_some()
     }
 
     /// What of this, as it is written, the ceiling does not allow. Scopes that do not exist are worth nothing.

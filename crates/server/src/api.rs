@@ -8,6 +8,7 @@ pub mod changes;
 pub mod clients;
 pub mod condition;
 pub mod credentials;
+pub mod device_sessions;
 pub mod events;
 pub mod impact;
 pub mod instant;
@@ -46,6 +47,7 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
         .merge(rotation::router())
         .merge(callers::router())
         .merge(transfers::router())
+        .merge(device_sessions::router())
         .merge(impact::router())
         .merge(reports::router())
         .merge(scopes::router())
@@ -58,7 +60,7 @@ pub fn router() -> (Router<Arc<App>>, OpenApi) {
     document.info.title = "Keyward".to_owned();
     document.info.version = "v1".to_owned();
     document.info.description = Some(
-        "Manage users, clients, credentials, scopes, APIs, signing keys and webhooks. Every request carries an access token for \
+        "Manage users, clients, credentials, device sessions, scopes, APIs, signing keys and webhooks. Every request carries an access token for \
          the audience urn:keyward:api, got at /token; errors are problem details (RFC 9457)."
             .to_owned(),
     );

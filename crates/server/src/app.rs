@@ -23,6 +23,8 @@ use crate::first_start::{self, Bootstrap};
 use crate::key_ring::KeyRing;
 use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource, hashing_key};
 use crate::notices::Notices;
+use crate::oauth::revocations::Readers;
+use crate::oauth::revocations::ring::Feed;
 use crate::oauth::status_list::StatusList;
 use crate::principals::Principals;
 use crate::registry::Registry;
@@ -98,6 +100,9 @@ pub struct App {
     pub(crate) status_list_uri: String,
     /// That list.
     pub(crate) status_list: StatusList,
+    /// What changes in it, and who reads that.
+    pub(crate) feed: Feed,
+    pub(crate) readers: Readers,
     /// How long a client may take to send a body.
     pub(crate) body_timeout: Duration,
     /// What a token for Keyward's own API must be.
@@ -149,6 +154,8 @@ impl App {
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),
             status_list: StatusList::default(),
+            feed: Feed::load(&store, applied, clock.now()).await?,
+            readers: Readers::new(&config.limits, &config.server),
             signing_keys: config.signing_keys.clone(),
             rotation: config.rotation.clone(),
             body_timeout: Duration::from_secs(config.server.body_timeout_s.into()),

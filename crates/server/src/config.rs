@@ -217,6 +217,7 @@ pub struct LimitsConfig {
     pub failures_per_minute: u32,
     pub changes_burst: u32,
     pub changes_per_minute: u32,
+    pub feed_readers: u32,
     pub clients_per_owner: u32,
     pub credentials_per_client: u32,
 }

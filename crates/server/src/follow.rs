@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use keyward_model::event::Event;
 use keyward_model::time::Timestamp;
-use keyward_store::{EventFilter, Origin, StoreError, Tx};
+use keyward_store::{EventFilter, LogRange, Origin, StoreError, Tx};
 use tokio::time::{Instant, sleep_until};
 
+use crate::api::changes::MOVED;
 use crate::app::{App, StartError};
 use crate::key_ring::KeyRing;
 use crate::meter;
+use crate::oauth::status_list::concerns_verifiers;
 use crate::registry::Registry;
 
 /// Without a notification the log is looked at this often, so a lost one delays a change by no more. To read it may take as
@@ -44,7 +46,10 @@ pub(crate) async fn follow(app: Arc<App>) {
             }
         };
         match if in_doubt && looked.is_ok() { trust_again(&app).await } else { looked } {
-            Ok(()) => (true_at, in_doubt) = (begun, false),
+            Ok(()) => {
+                app.feed.note_look();
+                (true_at, in_doubt) = (begun, false);
+            }
             Err(error) => {
                 meter::DATABASE_ERRORS.increment();
                 if !in_doubt && Instant::now() >= doubt_at {
@@ -91,14 +96,18 @@ async fn catch_up(app: &App) -> Result<(), StartError> {
         let events =
             events.map_err(|_| StoreError::Unavailable("the event log takes too long to read".to_owned()))??;
         let Some(last) = events.last().map(|event| event.seq) else { return Ok(()) };
-        apply(app, &events).await?;
+        apply(app, &events, LogRange { after, upto: last }).await?;
         app.applied.send_replace(last);
     }
 }
 
-async fn apply(app: &App, events: &[Event]) -> Result<(), StartError> {
+async fn apply(app: &App, events: &[Event], range: LogRange) -> Result<(), StartError> {
     for event in events {
         app.principals.forget(&event.subject);
+        // Users and clients are versioned beside the credentials read with them; scopes and APIs are not.
+        if event.data.get(MOVED).is_some() && ["scope.", "api."].iter().any(|kinds| event.kind.starts_with(kinds)) {
+            app.principals.forget_credentials();
+        }
         if event.kind == "token.revoked" {
             let expires_at = event.data.get("expires_at").and_then(serde_json::Value::as_i64);
             if let (Ok(jti), Some(expires_at)) = (event.subject.parse(), expires_at) {
@@ -113,8 +122,14 @@ async fn apply(app: &App, events: &[Event]) -> Result<(), StartError> {
     if touched("signing_key.") {
         load_keys(app).await?;
     }
-    // Last, so that no list is signed after this with a key that these events have withdrawn.
+    // After the keys, so that no list is signed after this with a key that these events have withdrawn.
     app.status_list.note(events);
+    // Last: whoever is told of a change finds the new list and the new keys.
+    if events.iter().any(concerns_verifiers) {
+        app.feed.take_up(&app.store, range, app.clock.now()).await?;
+    } else {
+        app.feed.pass_over(range.upto);
+    }
     Ok(())
 }
 
@@ -122,13 +137,25 @@ impl App {
     /// Waits until memory on this node is true up to this place in the log, so that whoever is told of a change finds
     /// it in force.
     pub async fn wait_until_applied(&self, seq: i64) -> Result<(), StoreError> {
-        let mut applied = self.applied.subscribe();
-        let waited = tokio::time::timeout(Duration::from_secs(5), applied.wait_for(|place| *place >= seq)).await;
-        match waited {
-            Ok(Ok(_)) => Ok(()),
-            // The change is durable and will be applied; only this node cannot say so now.
-            Ok(Err(_)) | Err(_) => Err(StoreError::Unavailable("the event log is not being followed".to_owned())),
+        if self.applies(seq, Duration::from_secs(5)).await {
+            return Ok(());
         }
+        // The change is durable and will be applied; only this node cannot say so now.
+        Err(StoreError::Unavailable("the event log is not being followed".to_owned()))
+    }
+
+    /// Waits until scopes and APIs on this node are true from this place in the log on. What was read with it names places
+    /// in the status list that were given out there: a token that names one must not be granted by what was true before.
+    pub(crate) async fn wait_until_catalogue(&self, true_from: i64) -> Result<(), StoreError> {
+        // Nearly always it is: only a change of the catalogue that lowers rights, a moment ago, is waited for.
+        if *self.applied.borrow() >= true_from { Ok(()) } else { self.wait_until_applied(true_from).await }
+    }
+
+    /// Whether memory on this node becomes true up to this place in the log within this time.
+    pub(crate) async fn applies(&self, seq: i64, within: Duration) -> bool {
+        let mut applied = self.applied.subscribe();
+        let waited = tokio::time::timeout(within, applied.wait_for(|place| *place >= seq)).await;
+        matches!(waited, Ok(Ok(_)))
     }
 
     /// Ends a transaction that found its work done by another, and waits until that is in force on this node.

@@ -102,6 +102,11 @@ impl Server {
         let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
         let lookout = tokio::spawn(notices::look_out(Arc::clone(&self.app)));
         let sender = tokio::spawn(notices::keep_sending(Arc::clone(&self.app)));
+        let stop = async {
+            stop.await;
+            // Streams have no end of their own that could be waited for.
+            self.app.feed.close();
+        };
         let finished = self.listener.serve(self.reception, stop).await;
         follower.abort();
         worker.abort();

@@ -2,7 +2,7 @@
 
 mod connection;
 mod framing;
-mod room;
+pub(crate) mod room;
 mod tls;
 mod wire;
 
@@ -21,6 +21,10 @@ use crate::request::Reception;
 use connection::Speaker;
 use room::Room;
 use tls::Tls;
+
+/// Marks an answer whose body goes on for as long as its client reads it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endless;
 
 /// Accepts connections until told to stop, then lets requests under way finish.
 pub(crate) struct Listener {

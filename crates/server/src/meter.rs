@@ -48,6 +48,13 @@ pub(crate) fn count_delivery(channel: Channel, fate: Fate) {
     }
 }
 
+/// Those who follow the revocation feed now.
+pub(crate) static FEED_READERS: Gauge = Gauge(AtomicU64::new(0));
+/// Events of the revocation feed, each counted once however many read it.
+pub(crate) static FEED_EVENTS: Counter = Counter::new();
+/// How often a reader of the feed was told to begin anew.
+pub(crate) static FEED_RESETS: Counter = Counter::new();
+
 static REQUESTS: [RouteMeter; Route::ALL.len()] = [const { RouteMeter::new() }; Route::ALL.len()];
 
 /// Upper bounds of the request duration histogram, in microseconds, and as Prometheus writes them, in seconds.
@@ -93,6 +100,7 @@ routes! {
     Jwks = "jwks",
     Metadata = "metadata",
     StatusList = "status_list",
+    Revocations = "revocations",
     Leaks = "leaks",
     Api = "api",
     Health = "health",
@@ -107,6 +115,7 @@ impl Route {
             "/introspect" => Self::Introspect,
             "/revoke" => Self::Revoke,
             "/jwks" => Self::Jwks,
+            "/revocations" => Self::Revocations,
             "/leaks" => Self::Leaks,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
@@ -125,6 +134,7 @@ impl Route {
             Self::Jwks => Some("/jwks"),
             Self::Metadata => Some("/.well-known/{document}"),
             Self::StatusList => Some("/status-lists/{id}"),
+            Self::Revocations => Some("/revocations"),
             Self::Leaks => Some("/leaks"),
             Self::Api | Self::Health | Self::Other => None,
         }
@@ -132,7 +142,11 @@ impl Route {
 
     /// Whether machines call it all day.
     pub(crate) const fn is_busy(self) -> bool {
-        matches!(self, Self::Token | Self::Introspect | Self::Jwks | Self::Metadata | Self::StatusList | Self::Health)
+        match self {
+            Self::Token | Self::Introspect | Self::Jwks | Self::Metadata | Self::Health => true,
+            Self::StatusList | Self::Revocations => true,
+            Self::Revoke | Self::Leaks | Self::Api | Self::Other => false,
+        }
     }
 }
 
@@ -239,10 +253,13 @@ impl Text {
             ("keyward_tokens_issued_total", "Access tokens issued", &TOKENS_ISSUED),
             ("keyward_authentication_failures_total", "Failed client authentications", &AUTHENTICATION_FAILURES),
             ("keyward_database_errors_total", "Requests and tasks that the database failed", &DATABASE_ERRORS),
+            ("keyward_feed_events_total", "Events of the revocation feed", &FEED_EVENTS),
+            ("keyward_feed_resets_total", "Readers of the feed told to begin anew", &FEED_RESETS),
         ] {
             text.one(name, "counter", help, counter.get());
         }
         text.one("keyward_open_connections", "gauge", "Connections of clients", OPEN_CONNECTIONS.0.load(Relaxed));
+        text.one("keyward_feed_readers", "gauge", "Readers of the revocation feed", FEED_READERS.0.load(Relaxed));
         text
     }
 

@@ -14,9 +14,10 @@ use keyward_model::credential::Credential;
 use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::rights::Rights;
 use keyward_model::user::User;
-use keyward_store::{Store, StoreError};
+use keyward_store::{FoundPrincipal, StoreError};
 use moka::sync::Cache;
 
+use crate::app::App;
 use crate::meter::Counter;
 use crate::oauth::grants::client_credentials::LastGrant;
 use crate::registry::Registry;
@@ -37,7 +38,16 @@ pub(crate) struct Principal {
 pub(crate) struct CredentialEntry {
     /// The credential.
     pub(crate) credential: Credential,
+    /// The versions of client and owner beside which it was read. A change of those may have given it a new place in the
+    /// status list without an event of its own, so beside others it is read anew.
+    read_beside: [i64; 2],
     ceiling: ArcSwapOption<Ceiling>,
+}
+
+impl CredentialEntry {
+    fn new(credential: Credential, client: &Client, owner: &User) -> Self {
+        Self { credential, read_beside: [client.version, owner.version], ceiling: ArcSwapOption::empty() }
+    }
 }
 
 /// The most this credential may be granted, and what it was computed from.
@@ -115,9 +125,10 @@ impl<K: Hash + Eq + Send + Sync + 'static, T: Clone + Send + Sync + 'static> Mem
         known
     }
 
-    /// What is known by this id, else from now on this.
-    fn first(&self, id: K, read: T) -> T {
-        self.cache.get(&id).unwrap_or_else(|| {
+    /// What is known by this id, unless this is newer: then this, from now on. Beside a credential that got its place by
+    /// a change, what was true before that change must not be used any more.
+    fn newest(&self, id: K, read: T, version: impl Fn(&T) -> i64) -> T {
+        self.cache.get(&id).filter(|known| version(known) >= version(&read)).unwrap_or_else(|| {
             self.cache.insert(id, read.clone());
             read
         })
@@ -141,16 +152,21 @@ impl Principals {
     }
 
     /// Everyone behind a credential; `None` if there is no such credential.
-    pub(crate) async fn find(&self, store: &Store, id: CredentialId) -> Result<Option<Principal>, StoreError> {
+    pub(crate) async fn find(&self, app: &App, id: CredentialId) -> Result<Option<Principal>, StoreError> {
         let doubtful = self.doubtful.load(Ordering::Acquire);
         if !doubtful && let Some(known) = self.known(id) {
             return Ok(known);
         }
         let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
-        let found = store.find_principal(id).await?;
+        let found = app.store.find_principal(id).await?;
+        if let Some(found) = &found
+            && !doubtful
+        {
+            app.wait_until_catalogue(found.true_from).await?;
+        }
         let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
-        let found = found.map(|(credential, client, owner)| Principal {
-            entry: Arc::new(CredentialEntry { credential, ceiling: ArcSwapOption::empty() }),
+        let found = found.map(|FoundPrincipal { credential, client, owner, .. }| Principal {
+            entry: Arc::new(CredentialEntry::new(credential, &client, &owner)),
             client: Arc::new(client),
             owner: Arc::new(owner),
         });
@@ -165,7 +181,7 @@ impl Principals {
         let Some(entry) = self.credentials.get(&id)? else { return Some(None) };
         let client = self.clients.get(&entry.credential.client)?;
         let owner = self.users.get(&client.owner)?;
-        Some(Some(Principal { entry, client, owner }))
+        (entry.read_beside == [client.version, owner.version]).then_some(Some(Principal { entry, client, owner }))
     }
 
     /// Remembers what was read. Client and owner may be known by another credential: that reading stays the common one.
@@ -174,8 +190,8 @@ impl Principals {
             self.credentials.cache.insert(id, None);
             return None;
         };
-        let owner = self.users.first(owner.id, owner);
-        let client = self.clients.first(client.id, client);
+        let owner = self.users.newest(owner.id, owner, |owner| owner.version);
+        let client = self.clients.newest(client.id, client, |client| client.version);
         self.credentials.cache.insert(id, Some(Arc::clone(&entry)));
         Some(Principal { entry, client, owner })
     }
@@ -199,6 +215,12 @@ impl Principals {
         } else if let Ok(id) = subject.parse::<UserId>() {
             self.users.cache.invalidate(&id);
         }
+    }
+
+    /// Forgets all credentials: a change of scopes or of an API has moved some, and says only how many.
+    pub(crate) fn forget_credentials(&self) {
+        *self.changes.write().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.credentials.cache.invalidate_all();
     }
 
     /// Stops (or resumes) trusting what is remembered; on resuming, everything is read anew.

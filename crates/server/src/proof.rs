@@ -11,7 +11,7 @@ use crate::principals::Principal;
 pub(crate) async fn prove(app: &App, presented: &str) -> Result<Option<Principal>, StoreError> {
     let key = Key::parse(presented).ok();
     let principal = match &key {
-        Some(key) => app.principals.find(&app.store, key.credential).await?,
+        Some(key) => app.principals.find(app, key.credential).await?,
         None => None,
     };
     // Whoever there is or is not, one secret is hashed and one hash compared.

@@ -28,6 +28,8 @@ pub enum ErrorCode {
     /// RFC 6749 §5.2
     InvalidClient,
     /// RFC 6749 §5.2
+    InvalidGrant,
+    /// RFC 6749 §5.2
     UnauthorizedClient,
     /// RFC 6749 §5.2
     UnsupportedGrantType,
@@ -47,6 +49,7 @@ impl ErrorCode {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
@@ -60,6 +63,7 @@ impl ErrorCode {
     pub const fn status(self) -> StatusCode {
         match self {
             Self::InvalidRequest
+            | Self::InvalidGrant
             | Self::UnauthorizedClient
             | Self::UnsupportedGrantType
             | Self::InvalidScope
@@ -73,6 +77,13 @@ impl ErrorCode {
     /// This error with what the client may know of its cause.
     pub fn because(self, description: impl Into<Cow<'static, str>>) -> OAuthError {
         OAuthError { code: self, description: description.into(), retry_after: None, ended_key: None, is_told: false }
+    }
+}
+
+impl OAuthError {
+    /// The same, and when trying again makes sense.
+    pub(crate) fn retry_in(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 }
 

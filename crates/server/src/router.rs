@@ -7,7 +7,7 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 
 use crate::app::App;
-use crate::oauth::{introspect, jwks, metadata, revoke, status_list, token};
+use crate::oauth::{introspect, jwks, metadata, revocations, revoke, status_list, token};
 use crate::request::name_route;
 use crate::{api, health, leaks, pages, respond};
 
@@ -21,6 +21,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/revoke", post(revoke::revoke).fallback(post_only)) //                     RFC 7009 §2
         .route("/jwks", get(jwks::jwks)) //                                                RFC 7517 §5
         .route("/status-lists/{id}", get(status_list::status_list)) //                     Token Status List §8
+        .route("/revocations", get(revocations::revocations))
         .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
         .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
         .route("/leaks", post(leaks::report).fallback(leaks::post_only))

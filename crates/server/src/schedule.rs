@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use keyward_model::caller::{KEPT_UNSEEN, PLACE_KEPT};
 use keyward_model::credential::{Credential, KEPT_AFTER_END, State};
+use keyward_model::device_session::KEPT_AFTER_END as SESSION_KEPT_AFTER_END;
 use keyward_model::event::{Actor, Draft};
 use keyward_model::jws::SigningAlgorithm;
 use keyward_model::time::Timestamp;
 use keyward_store::{Origin, Tx};
 use serde_json::json;
 
-use crate::api::transfers;
+use crate::api::{device_sessions, transfers};
 use crate::app::{App, StartError};
 use crate::meter;
 use crate::signing_keys::{self, Fresh, Turn};
@@ -40,6 +41,7 @@ impl App {
     pub async fn run_schedule(&self) -> Result<(), StartError> {
         let now = self.clock.now();
         while self.end_credentials(now).await? {}
+        while self.end_device_sessions(now).await? {}
         self.forget(now).await?;
         while self.expire_transfers(now).await? {}
         self.forget_callers(now).await?;
@@ -62,6 +64,18 @@ impl App {
         }
         tx.commit(&origin(now)).await?;
         Ok(expired.len().max(purged.len()) == usize::from(BATCH))
+    }
+
+    /// The same for device sessions, which go altogether some time after their end.
+    async fn end_device_sessions(&self, now: Timestamp) -> Result<bool, StartError> {
+        let mut tx = self.store.begin().await?;
+        let expired = tx.expire_device_sessions(now, BATCH).await?;
+        for session in &expired {
+            tx.record(device_sessions::draft("device_session.expired", session));
+        }
+        let forgotten = tx.forget_device_sessions(now.minus(SESSION_KEPT_AFTER_END), BATCH).await?;
+        tx.commit(&origin(now)).await?;
+        Ok(expired.len() == usize::from(BATCH) || forgotten == u64::from(BATCH))
     }
 
     async fn forget(&self, now: Timestamp) -> Result<(), StartError> {

@@ -119,23 +119,6 @@ impl Store {
         }
         listing.run(self, "id", page, read).await
     }
-
-    /// Status list index and id of every credential that has ended or whose client or owner is disabled.
-    pub async fn list_ended_status_indices(&self, now: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let sql = "SELECT status_index FROM ended_status_indices \
-                   UNION SELECT status_index FROM credentials WHERE ended_at IS NOT NULL \
-                   UNION SELECT status_index FROM credentials WHERE expires_at <= $1 AND ended_at IS NULL \
-                   UNION SELECT status_index FROM credentials WHERE retire_at <= $1 AND ended_at IS NULL \
-                   UNION SELECT c.status_index FROM credentials c JOIN clients k ON k.id = c.client \
-                         JOIN users u ON u.id = k.owner WHERE k.disabled_at IS NOT NULL OR u.disabled_at IS NOT NULL";
-        self.query(sql, &[now.as_millis().into()]).await?.iter().map(|r| r.int(0)).collect()
-    }
-
-    /// The largest status list index given out so far; 0 if none was.
-    pub async fn last_status_index(&self) -> Result<i64, StoreError> {
-        let rows = self.query("SELECT value FROM counters WHERE name = 'status_index'", &[]).await?;
-        rows.first().map_or(Ok(0), |r| r.int(0))
-    }
 }
 
 impl Tx {
@@ -164,44 +147,18 @@ impl Tx {
         Ok(self.find(sql, &args, |_| Ok(())).await?.is_some())
     }
 
-    /// Keeps the places of a client's credentials in the status list, before they are deleted with the client.
-    pub async fn keep_status_indices(&mut self, client: ClientId, known_until: Timestamp) -> Result<u64, StoreError> {
-        let sql = "INSERT INTO ended_status_indices (status_index, known_until) \
-                   SELECT status_index, CAST($2 AS BIGINT) FROM credentials WHERE client = $1";
-        self.execute(sql, &[client.to_string().into(), known_until.as_millis().into()]).await
-    }
-
-    /// Gives the credentials of a client that have not ended new places in the status list, and keeps the old ones: the
-    /// tokens that name those are over, the next ones are not. Gives the credentials.
-    pub async fn move_status_indices(
-        &mut self,
-        client: ClientId,
-        known_until: Timestamp,
-        now: Timestamp,
-    ) -> Result<Vec<CredentialId>, StoreError> {
-        let keep = "INSERT INTO ended_status_indices (status_index, known_until) SELECT status_index, \
-                    CAST($2 AS BIGINT) FROM credentials WHERE client = $1 AND ended_at IS NULL";
-        self.execute(keep, &[client.to_string().into(), known_until.as_millis().into()]).await?;
-        let select = "SELECT id FROM credentials WHERE client = $1 AND ended_at IS NULL ORDER BY id";
-        let rows = self.tx.query(select, &[client.to_string().into()]).await?;
-        let mut moved = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let place = self.next_status_index().await?;
-            let sql = "UPDATE credentials SET status_index = $2, updated_at = $3, version = version + 1 WHERE id = $1";
-            self.execute(sql, &[row.text(0)?.into(), place.into(), now.as_millis().into()]).await?;
-            moved.push(parsed(row.str(0)?, "credentials.id")?);
-        }
-        Ok(moved)
-    }
-
-    /// Forgets the kept places whose last token is dead.
-    pub async fn forget_status_indices(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        self.execute("DELETE FROM ended_status_indices WHERE known_until <= $1", &[now.as_millis().into()]).await
-    }
-
     /// The ids of a client's credentials.
     pub async fn list_credential_ids(&mut self, client: ClientId) -> Result<Vec<CredentialId>, StoreError> {
-        let rows = self.tx.query("SELECT id FROM credentials WHERE client = $1", &[client.to_string().into()]).await?;
+        self.list_ids("SELECT id FROM credentials WHERE client = $1 ORDER BY id", client).await
+    }
+
+    /// The ids of those of a client's credentials that have not ended.
+    pub async fn list_unended_credential_ids(&mut self, client: ClientId) -> Result<Vec<CredentialId>, StoreError> {
+        self.list_ids("SELECT id FROM credentials WHERE client = $1 AND ended_at IS NULL ORDER BY id", client).await
+    }
+
+    async fn list_ids(&mut self, sql: &str, client: ClientId) -> Result<Vec<CredentialId>, StoreError> {
+        let rows = self.tx.query(sql, &[client.to_string().into()]).await?;
         rows.iter().map(|row| parsed(row.str(0)?, "credentials.id")).collect()
     }
 
@@ -215,11 +172,6 @@ impl Tx {
         let sql = "SELECT count(*) FROM credentials WHERE client = $1 AND state = $3 AND ended_at IS NULL \
                    AND (expires_at IS NULL OR expires_at > $2) AND (retire_at IS NULL OR retire_at > $2)";
         self.count(sql, &[client.to_string().into(), now.as_millis().into(), state.as_str().into()]).await
-    }
-
-    /// The next free place in the status list.
-    pub async fn next_status_index(&mut self) -> Result<i64, StoreError> {
-        self.next("status_index").await
     }
 
     /// Stores a new credential.

@@ -7,11 +7,12 @@ use keyward_model::credential::Credential;
 use keyward_model::id::CredentialId;
 use keyward_model::user::User;
 
+use crate::status_list::LOWERED;
 use crate::{Store, StoreError, clients, columns_of, credentials, users};
 
 static FIND: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {}, {}, {}, {} FROM credentials JOIN clients ON clients.id = credentials.client \
+        "SELECT {}, {}, {}, {}, {LOWERED} FROM credentials JOIN clients ON clients.id = credentials.client \
          JOIN users ON users.id = clients.owner WHERE credentials.id = $1",
         columns_of("credentials", credentials::COLUMNS),
         columns_of("clients", clients::COLUMNS),
@@ -20,13 +21,32 @@ static FIND: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// Who is behind a key.
+#[derive(Debug)]
+pub struct FoundPrincipal {
+    /// The credential.
+    pub credential: Credential,
+    /// Its client.
+    pub client: Client,
+    /// The client's owner.
+    pub owner: User,
+    /// From which place in the log on scopes and APIs must be known to judge by them.
+    pub true_from: i64,
+}
+
 impl Store {
     /// A credential with its client and that client's owner, all as of one instant.
-    pub async fn find_principal(&self, id: CredentialId) -> Result<Option<(Credential, Client, User)>, StoreError> {
+    pub async fn find_principal(&self, id: CredentialId) -> Result<Option<FoundPrincipal>, StoreError> {
         let rows = self.query(&FIND, &[id.to_string().into()]).await?;
         let Some(mut credential) = rows.into_iter().next() else { return Ok(None) };
         let mut client = credential.split_off(credentials::WIDTH);
-        let owner = client.split_off(clients::WIDTH);
-        Ok(Some((credentials::read(&credential)?, clients::read(&client)?, users::read(&owner)?)))
+        let mut owner = client.split_off(clients::WIDTH);
+        let lowered = owner.split_off(users::WIDTH);
+        Ok(Some(FoundPrincipal {
+            credential: credentials::read(&credential)?,
+            client: clients::read(&client)?,
+            owner: users::read(&owner)?,
+            true_from: lowered.int(0)?,
+        }))
     }
 }

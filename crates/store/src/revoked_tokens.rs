@@ -24,6 +24,11 @@ impl Store {
 }
 
 impl Tx {
+    /// How many revoked tokens are not dead yet.
+    pub async fn count_revoked_tokens(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        self.count("SELECT count(*) FROM revoked_tokens WHERE expires_at > $1", &[now.as_millis().into()]).await
+    }
+
     /// Revokes one token; `false` if it already was.
     pub async fn insert_revoked_token(
         &mut self,

@@ -173,6 +173,28 @@ proptest! {
     }
 
     #[test]
+    fn whatever_is_not_lowered_can_still_be_granted(
+        catalogue in any_catalogue(), before in any_rights(), after in any_rights(), other in any_rights()
+    ) {
+        let (was, is) = (before.intersect(&other, &catalogue), after.intersect(&other, &catalogue));
+        let within = was.scope.first_beyond(&is.scope).is_none() && was.res.first_beyond(&is.res).is_none();
+        prop_assert!(before.is_lowered_to(&after, &catalogue) || within);
+        prop_assert!(!before.is_lowered_to(&before, &catalogue));
+        let wider = Rights { scope: before.scope.union(&after.scope), res: ResSet::all() };
+        prop_assert!(!before.is_lowered_to(&wider, &catalogue));
+    }
+
+    #[test]
+    fn who_holds_no_lowered_scope_keeps_what_they_had(
+        before in any_catalogue(), after in any_catalogue(), held in any_scopes()
+    ) {
+        let lowered = before.lowered_in(&after);
+        let (was, is) = (before.expand(&held), after.expand(&held));
+        prop_assert!(!lowered.intersect(&held).is_empty() || was.first_beyond(&is).is_none());
+        prop_assert!(before.lowered_in(&before).is_empty());
+    }
+
+    #[test]
     fn sets_survive_the_round_trip(scope in any_scopes(), paths in any_res()) {
         prop_assert_eq!(&scope.to_string().parse::<ScopeSet>().unwrap(), &scope);
         prop_assert_eq!(&paths.to_text().parse::<ResSet>().unwrap(), &paths);

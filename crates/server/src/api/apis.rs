@@ -9,7 +9,7 @@ use keyward_model::event::Draft;
 use keyward_model::id::{ApiId, ClientId};
 use keyward_model::jws::SigningAlgorithm;
 use keyward_model::rights::{MAX_SET, Scope, ScopeSet};
-use keyward_store::{StoreError, Tx};
+use keyward_store::{StoreError, TokensOf, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -207,7 +207,7 @@ async fn change(
     call.require(Level::Admin)?;
     let mut api = find(&call, id(&path)?).await?;
     if_match.require(api.version)?;
-    let (before, change) = (describe(&api), body.value);
+    let (before, change) = (api.clone(), body.value);
     if api.audience == KEYWARD_AUDIENCE {
         require_harmless(&change)?;
     }
@@ -233,7 +233,11 @@ async fn change(
     let mut tx = call.begin().await?;
     prepare(&call, &mut tx, &api, keys).await?;
     let Some(api) = tx.update_api(&api, api.version).await.map_err(refused)? else { return Err(stale()) };
-    let data = changes::between(&before, &describe(&api));
+    let mut data = changes::between(&describe(&before), &describe(&api));
+    // Its tokens would say a scope that it knows no more, or be for an audience that nobody has.
+    if before.scopes.first_beyond(&api.scopes).is_some() || before.audience != api.audience {
+        changes::end_tokens(&call, &mut tx, TokensOf::Api(api.id), &mut data).await?;
+    }
     tx.record(Draft { kind: "api.changed", subject: api.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(api, false))

@@ -22,7 +22,7 @@ use crate::app::App;
 use crate::principals::Principal;
 use crate::request::Arrival;
 use crate::respond::{ApiError, Problem};
-use crate::standing::standing;
+use crate::standing::{Standing, standing};
 
 const REALM: &str = "keyward";
 
@@ -73,7 +73,7 @@ impl FromRequestParts<Arc<App>> for Call {
         let token = keyward_guard::bearer(authorization.as_bytes()).map_err(|r| refuse(&r))?;
         let keys = app.key_ring.load_full();
         let claims = keyward_guard::verify(token, &keys.key_set, &app.expect, now).map_err(|r| refuse(&r))?;
-        let principal = standing(app, &claims, now).await?.map_err(|lapse| ApiError {
+        let principal = standing(app, &claims, now).await?.and_then(Standing::client).map_err(|lapse| ApiError {
             challenge: Some(format!(
                 "Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{lapse}\""
             )),

@@ -1,6 +1,14 @@
 //! What an event of a change says: for each member that is another one now, its old and its new value.
 
+use keyward_store::{TokensOf, Tx};
 use serde_json::{Map, Value, json};
+
+use crate::api::call::Call;
+use crate::oauth::status_list::last_token_dead;
+use crate::respond::ApiError;
+
+/// In the event of a change: how many credentials and device sessions got a new place in the status list.
+pub const MOVED: &str = "moved";
 
 /// The members that differ between two descriptions of one thing, each as `{"old": …, "new": …}`.
 pub(super) fn between(old: &Value, new: &Value) -> Value {
@@ -9,6 +17,18 @@ pub(super) fn between(old: &Value, new: &Value) -> Value {
     let changed = names.filter(|name| old.get(*name) != new.get(*name));
     let value = |name: &String| json!({ "old": old.get(name), "new": new.get(name) });
     Value::Object(changed.map(|name| (name.clone(), value(name))).collect::<Map<_, _>>())
+}
+
+/// Ends the tokens that are out, because less may be granted from now on. The event says with how many credentials and
+/// device sessions they were got.
+pub(super) async fn end_tokens(call: &Call, tx: &mut Tx, of: TokensOf<'_>, event: &mut Value) -> Result<(), ApiError> {
+    let moved = tx.end_tokens(of, last_token_dead(call.now), call.now).await?;
+    if let Value::Object(members) = event
+        && moved > 0
+    {
+        members.insert(MOVED.to_owned(), json!(moved));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::Path;
-use keyward_model::api::MAX_TOKEN_LIFETIME;
 use keyward_model::client::{Client, ClientKind, Subject};
 use keyward_model::event::Draft;
 use keyward_model::id::{ApiId, ClientId, UserId};
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::user::Activity;
-use keyward_store::{ClientFilter, Tx};
+use keyward_store::{ClientFilter, TokensOf, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -23,6 +22,7 @@ use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, changes, id, name, transfers};
 use crate::app::App;
+use crate::oauth::status_list::last_token_dead;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// An application.
@@ -319,8 +319,8 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
         tx.record(transfers::ended(&offer, call.now, "client_deleted"));
     }
     let credentials = tx.list_credential_ids(client.id).await?;
-    // Their tokens may be about as long as any token lives; verifiers offline must go on finding them ended.
-    tx.keep_status_indices(client.id, call.now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY)).await?;
+    // Their tokens may still be about; verifiers offline must go on finding them ended.
+    tx.keep_status_indices(TokensOf::Client(client.id), last_token_dead(call.now)).await?;
     if !tx.delete_client(client.id, client.version).await.map_err(conflict)? {
         return Err(stale());
     }
@@ -356,10 +356,19 @@ async fn save(
         return Err(stale());
     }
     client.version += 1;
-    let data = changes::between(&describe(before), &describe(&client));
+    let mut data = changes::between(&describe(before), &describe(&client));
+    if is_lowered(call, before, &client) {
+        changes::end_tokens(call, &mut tx, TokensOf::Client(client.id), &mut data).await?;
+    }
     tx.record(Draft { kind, subject: client.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(client, false))
+}
+
+/// Whether some token of before could not be issued any more.
+fn is_lowered(call: &Call, before: &Client, after: &Client) -> bool {
+    before.rights.is_lowered_to(&after.rights, &call.app.registry.load().catalogue)
+        || before.apis.iter().any(|api| !after.apis.contains(api))
 }
 
 fn tagged(client: Client, made: bool) -> Tagged<ClientView> {

@@ -10,7 +10,7 @@ use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::key::Key;
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::time::Timestamp;
-use keyward_store::{CredentialFilter, Tx};
+use keyward_store::{CredentialFilter, TokensOf, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -333,7 +333,7 @@ async fn change(
     body: Json<CredentialChange>,
 ) -> Result<Tagged<CredentialView>, ApiError> {
     let (mut credential, client) = find(&call, id(&path)?).await?;
-    let before = describe(&credential);
+    let before = credential.clone();
     call.require_management_of(&client)?;
     if_match.require(credential.version)?;
     if credential.purpose == Purpose::Bootstrap {
@@ -356,7 +356,10 @@ async fn change(
     let Some(credential) = tx.update_credential(&credential, credential.version, call.now).await? else {
         return Err(stale());
     };
-    let data = changes::between(&before, &describe(&credential));
+    let mut data = changes::between(&describe(&before), &describe(&credential));
+    if is_lowered(&call, &before, &credential) {
+        changes::end_tokens(&call, &mut tx, TokensOf::Credential(credential.id), &mut data).await?;
+    }
     tx.record(Draft { kind: "credential.changed", subject: credential.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(&call, credential))
@@ -408,6 +411,26 @@ fn require_narrower(call: &Call, client: &Client, credential: &Credential) -> Re
         return Err(ApiError::field("res", format!("{beyond} is more than the client has")));
     }
     require_handing_out(call, client, credential)
+}
+
+/// Whether some token of before could not be issued any more. Whatever a credential holds of its own, its client could
+/// have had more when the token was issued.
+fn is_lowered(call: &Call, before: &Credential, after: &Credential) -> bool {
+    let registry = call.app.registry.load();
+    let scope = match (&before.scope, &after.scope) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => {
+            let expand = |scope| registry.catalogue.expand(scope);
+            expand(before).first_beyond(&expand(after)).is_some()
+        }
+    };
+    let res = match (&before.res, &after.res) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(before), Some(after)) => before.first_beyond(after).is_some(),
+    };
+    scope || res
 }
 
 /// Nobody hands out, or keeps alive for longer, what holds more than their own token.

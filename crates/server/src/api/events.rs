@@ -91,8 +91,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
 
 /// Read the event log
 ///
-/// A token that reaches no further than `keyward:self` must ask with `subject`: its own user, or one of the clients
-/// and credentials that user owns.
+/// A token that reaches no further than `keyward:self` must ask with `subject`: its own user, a device session of that
+/// user, or one of the clients and credentials that user owns.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventQuery),
     responses((status = 200, body = Events), (status = "default", body = ProblemDetails)))]
 async fn list(call: Call, Query(query): Query<EventQuery>) -> Result<axum::Json<Events>, ApiError> {
@@ -117,6 +117,9 @@ async fn concerns_caller(call: &Call, subject: Option<&str>) -> Result<bool, Api
         return Ok(user == call.user());
     }
     let store = &call.app.store;
+    if let Ok(session) = subject.parse() {
+        return Ok(store.find_device_session(session).await?.is_some_and(|session| session.user == call.user()));
+    }
     let client = match subject.parse::<ClientId>() {
         Ok(client) => Some(client),
         Err(_) => match subject.parse() {

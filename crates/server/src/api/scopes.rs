@@ -6,7 +6,7 @@ use axum::extract::Path;
 use keyward_model::api::ScopeEntry;
 use keyward_model::event::Draft;
 use keyward_model::rights::{Catalogue, MAX_SET, Scope, ScopeSet};
-use keyward_store::{StoreError, Tx};
+use keyward_store::{StoreError, TokensOf, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -165,9 +165,12 @@ async fn change(
     }
     entry.updated_at = call.now;
     let mut tx = call.begin().await?;
-    judge(&mut tx, &entry).await?;
+    let lowered = judge(&mut tx, &entry).await?;
     let Some(entry) = tx.update_scope(&entry, entry.version).await? else { return Err(stale()) };
-    let data = changes::between(&before, &describe(&entry));
+    let mut data = changes::between(&before, &describe(&entry));
+    if !lowered.is_empty() {
+        changes::end_tokens(&call, &mut tx, TokensOf::Holders(&lowered), &mut data).await?;
+    }
     tx.record(Draft { kind: "scope.changed", subject: entry.name.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(entry, false))
@@ -208,16 +211,18 @@ fn implied(scopes: Vec<Scope>) -> Result<ScopeSet, ApiError> {
     Ok(scopes.into_iter().collect())
 }
 
-/// Refuses an entry that implies what does not exist, or itself by way of others.
-async fn judge(tx: &mut Tx, entry: &ScopeEntry) -> Result<(), ApiError> {
-    let others = tx.list_scopes().await?.into_iter().filter(|other| other.name != entry.name);
-    let mut entries: Vec<(Scope, ScopeSet)> = others.map(|other| (other.name, other.implies)).collect();
+/// Refuses an entry that implies what does not exist, or itself by way of others; gives the scopes that imply less with it.
+async fn judge(tx: &mut Tx, entry: &ScopeEntry) -> Result<ScopeSet, ApiError> {
+    let mut entries: Vec<(Scope, ScopeSet)> =
+        tx.list_scopes().await?.into_iter().map(|known| (known.name, known.implies)).collect();
+    let before = Catalogue::new(entries.clone()).unwrap_or_default();
+    entries.retain(|(name, _)| *name != entry.name);
     entries.push((entry.name.clone(), entry.implies.clone()));
     if let Some(unknown) = entry.implies.iter().find(|s| !entries.iter().any(|(name, _)| name == *s)) {
         return Err(ApiError::field("implies", format!("there is no scope {unknown}; add it first")));
     }
     match Catalogue::new(entries) {
-        Ok(_) => Ok(()),
+        Ok(after) => Ok(before.lowered_in(&after)),
         Err(circle) => Err(ApiError::field("implies", circle.to_string())),
     }
 }

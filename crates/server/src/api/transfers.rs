@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use axum::extract::Path;
-use keyward_model::api::MAX_TOKEN_LIFETIME;
 use keyward_model::client::Client;
 use keyward_model::event::Draft;
 use keyward_model::id::{ClientId, UserId};
@@ -15,7 +14,7 @@ use keyward_model::rights::{Catalogue, ResSet, Rights, ScopeSet};
 use keyward_model::time::Timestamp;
 use keyward_model::transfer::{OFFER_STANDS, Transfer};
 use keyward_model::user::User;
-use keyward_store::{ClientRange, OpenTransfer, TransferFilter};
+use keyward_store::{ClientRange, OpenTransfer, TokensOf, TransferFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -30,6 +29,7 @@ use crate::api::list::{List, page};
 use crate::api::reports::{self, Beyond};
 use crate::api::{Query, clients, id};
 use crate::app::App;
+use crate::oauth::status_list::last_token_dead;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// A client offered to another owner.
@@ -243,8 +243,8 @@ async fn accept(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     }
     tx.remove_transfer(transfer.client).await?;
     // Verifiers offline know no owners: the tokens of before end with the places they name in the status list.
-    let known_until = call.now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY);
-    for credential in tx.move_status_indices(transfer.client, known_until, call.now).await? {
+    tx.end_tokens(TokensOf::Client(transfer.client), last_token_dead(call.now), call.now).await?;
+    for credential in tx.list_unended_credential_ids(transfer.client).await? {
         let data = json!({ "client": transfer.client, "owner": transfer.offered_to });
         tx.record(Draft { kind: "credential.transferred", subject: credential.to_string(), data });
     }

@@ -7,7 +7,7 @@ use keyward_model::event::Draft;
 use keyward_model::id::UserId;
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::user::{Activity, User};
-use keyward_store::{StoreError, UserFilter};
+use keyward_store::{StoreError, TokensOf, UserFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -21,6 +21,7 @@ use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, changes, id, name, transfers};
 use crate::app::App;
+use crate::oauth::status_list::last_token_dead;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The calling user, wherever a path takes the id of a user.
@@ -273,6 +274,8 @@ async fn delete(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     for offer in tx.remove_transfers_of(user.id).await? {
         tx.record(transfers::ended(&offer, call.now, "user_deleted"));
     }
+    // Their device sessions go with them; verifiers offline must go on finding those ended.
+    tx.keep_status_indices(TokensOf::User(user.id), last_token_dead(call.now)).await?;
     if !tx.delete_user(user.id, user.version).await.map_err(owns_clients)? {
         return Err(stale());
     }
@@ -295,7 +298,10 @@ async fn save(call: &Call, before: &User, user: User, kind: &'static str) -> Res
     let user = User { updated_at: call.now, ..user };
     let mut tx = call.begin().await?;
     let Some(user) = tx.update_user(&user, user.version).await.map_err(taken)? else { return Err(stale()) };
-    let data = changes::between(&describe(before), &describe(&user));
+    let mut data = changes::between(&describe(before), &describe(&user));
+    if before.rights.is_lowered_to(&user.rights, &call.app.registry.load().catalogue) {
+        changes::end_tokens(call, &mut tx, TokensOf::User(user.id), &mut data).await?;
+    }
     tx.record(Draft { kind, subject: user.id.to_string(), data });
     call.commit(tx).await?;
     Ok(tagged(user, false))

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::Response;
+use futures_util::StreamExt as _;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -19,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use super::Endless;
 use super::tls::{self, Tls};
 use super::wire::Wire;
 use crate::request::Reception;
@@ -106,11 +109,11 @@ impl Speaker {
     > + use<> {
         let (reception, activity) = (Arc::clone(&self.reception), Arc::clone(activity));
         service_fn(move |request| {
-            let (reception, under_way) = (Arc::clone(&reception), activity.begin());
+            let (reception, activity, under_way) = (Arc::clone(&reception), Arc::clone(&activity), activity.begin());
             async move {
                 let answer = reception.receive(peer, request).await;
                 drop(under_way);
-                Ok(answer)
+                Ok(if answer.extensions().get::<Endless>().is_some() { activity.follow(answer) } else { answer })
             }
         })
     }
@@ -174,6 +177,16 @@ impl Activity {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
+    }
+
+    /// Counts each piece of an endless answer that the client takes: who reads is not quiet, who does not is.
+    fn follow(self: &Arc<Self>, answer: Response) -> Response {
+        let activity = Arc::clone(self);
+        answer.map(|body| {
+            Body::from_stream(body.into_data_stream().inspect(move |_| {
+                activity.begun.fetch_add(1, Ordering::Relaxed);
+            }))
+        })
     }
 
     /// Whether there is no request, nor was one since the last look.

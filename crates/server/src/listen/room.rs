@@ -1,4 +1,4 @@
-//! How many connections one network may have: nobody takes all the places there are.
+//! How many connections, or readers of the feed, one network may have: nobody takes all the places there are.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use keyward_model::caller::Network;
 
-/// Counts connections per network. It remembers those that have some, so it is never larger than all connections.
-pub(super) struct Room {
+/// Counts what each network has. It remembers those that have some, so it is never larger than all there are.
+pub(crate) struct Room {
     open: Mutex<HashMap<Network, u32>>,
     most: u32,
     /// A proxy's connections are those of all its clients.
@@ -18,16 +18,16 @@ pub(super) struct Room {
 }
 
 /// One connection's part of its network's room, until dropped.
-pub(super) struct Part(Option<(Arc<Room>, Network)>);
+pub(crate) struct Part(Option<(Arc<Room>, Network)>);
 
 impl Room {
-    /// For so many connections of each network but these.
-    pub(super) fn new(most: u32, exempt: Vec<IpNet>) -> Arc<Self> {
+    /// For so many of each network but these.
+    pub(crate) fn new(most: u32, exempt: Vec<IpNet>) -> Arc<Self> {
         Arc::new(Self { open: Mutex::default(), most, exempt })
     }
 
-    /// Room for one more connection from this address, if its network has any left.
-    pub(super) fn part(self: &Arc<Self>, address: IpAddr) -> Option<Part> {
+    /// Room for one more from this address, if its network has any left.
+    pub(crate) fn part(self: &Arc<Self>, address: IpAddr) -> Option<Part> {
         if self.exempt.iter().any(|net| net.contains(&address.to_canonical())) {
             return Some(Part(None));
         }

@@ -2,7 +2,7 @@
 //!
 //! 1. Authenticate whoever asks                                    §2.1
 //! 2. Verify the token as any API would
-//! 3. Ask how credential, client, owner and rights stand now
+//! 3. Ask how credential or device session, client, user and rights stand now
 //! 4. Answer the client itself and the APIs the token is for       §2.2, §4
 
 use std::sync::Arc;
@@ -34,7 +34,8 @@ pub async fn introspect(State(app): State<Arc<App>>, request: FormRequest) -> Re
         Some(claims) => json!({
             "active": true, "token_type": "Bearer", "iss": claims.iss, "sub": claims.sub, "aud": claims.aud,
             "client_id": claims.client_id, "scope": claims.scope, "res": claims.res, "cred": claims.cred,
-            "act": claims.act, "jti": claims.jti, "iat": claims.iat.as_seconds(), "exp": claims.exp.as_seconds(),
+            "act": claims.act, "sid": claims.sid, "auth_time": claims.auth_time.map(Timestamp::as_seconds),
+            "jti": claims.jti, "iat": claims.iat.as_seconds(), "exp": claims.exp.as_seconds(),
         }),
         // RFC 7662 §2.2: nothing more is said of an inactive token, "including why the token is inactive".
         None => json!({ "active": false }),

@@ -26,6 +26,8 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
         "jwks_uri": at("/jwks"),
         "introspection_endpoint": at("/introspect"),
         "revocation_endpoint": at("/revoke"),
+        // Ours: where verifiers follow what ends. docs/revocation.md describes it.
+        "revocations_endpoint": at("/revocations"),
         "service_documentation": at("/docs"),
         "scopes_supported": scopes,
         "response_types_supported": [],

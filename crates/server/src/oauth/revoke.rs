@@ -5,6 +5,7 @@
 //! 3. Somebody else's token is refused                                 §2.1
 //! 4. Charge the client's budget: each revocation stays in the log for ever
 //! 5. Note the token's end and append the event; answer when in force
+//! 6. When as many are noted as are listed for verifiers, end all tokens of the same grant instead    §2.1
 
 use std::sync::Arc;
 
@@ -12,11 +13,16 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use keyward_model::event::{Actor, Draft};
-use keyward_store::Origin;
+use keyward_model::id::CredentialId;
+use keyward_model::time::Timestamp;
+use keyward_model::token::AccessTokenClaims;
+use keyward_store::{Origin, StoreError, TokensOf, Tx};
 use serde_json::json;
 
+use crate::api::changes::MOVED;
 use crate::app::App;
 use crate::oauth::form::FormRequest;
+use crate::oauth::status_list::{MOST_TOKENS, last_token_dead};
 use crate::oauth::token::no_store;
 use crate::oauth::{caller, client_auth};
 use crate::respond::{ErrorCode, OAuthError, json_response};
@@ -52,16 +58,36 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
     let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
     let origin = Origin { actor, source: request.address.map(|a| a.to_string()), now };
     let mut tx = app.store.begin().await?;
-    if !tx.insert_revoked_token(claims.jti, credential, known_until, now).await? {
+    let draft = if tx.count_revoked_tokens(now).await? >= MOST_TOKENS {
+        end_all_of_grant(&mut tx, &claims, credential, now).await?
+    } else if tx.insert_revoked_token(claims.jti, credential, known_until, now).await? {
+        Draft {
+            kind: "token.revoked",
+            subject: claims.jti.to_string(),
+            data: json!({ "client": claims.client_id, "credential": credential, "expires_at": known_until }),
+        }
+    } else {
         app.settle(tx, &origin).await?;
         return done();
-    }
-    tx.record(Draft {
-        kind: "token.revoked",
-        subject: claims.jti.to_string(),
-        data: json!({ "client": claims.client_id, "credential": credential, "expires_at": known_until }),
-    });
+    };
+    tx.record(draft);
     let seq = tx.commit(&origin).await?;
     app.wait_until_applied(seq).await?;
     done()
+}
+
+/// Ends every token got with the same credential or in the same device session: their place in the status list is left.
+async fn end_all_of_grant(
+    tx: &mut Tx,
+    claims: &AccessTokenClaims,
+    credential: CredentialId,
+    now: Timestamp,
+) -> Result<Draft, StoreError> {
+    let (kind, subject, of) = match claims.sid {
+        Some(session) => ("device_session.tokens_ended", session.to_string(), TokensOf::DeviceSession(session)),
+        None => ("credential.tokens_ended", credential.to_string(), TokensOf::Credential(credential)),
+    };
+    let moved = tx.end_tokens(of, last_token_dead(now), now).await?;
+    let data = json!({ "client": claims.client_id, "token": claims.jti, MOVED: moved });
+    Ok(Draft { kind, subject, data })
 }

@@ -1,7 +1,8 @@
-//! The status list that tokens name (IETF Token Status List): one bit per credential, set once its tokens count no more.
+//! The status list that tokens name (IETF Token Status List): one bit for each credential and each device session, set
+//! once its tokens count no more, and beside the bits the single tokens that were revoked (RFC 7009).
 //!
-//! Whoever verifies offline learns from it that a credential was revoked or has expired, or that its client or owner
-//! was disabled, at the latest when their copy's `ttl` is over. The database is asked when an event may have changed
+//! Whoever verifies offline learns from it what has ended at the latest when their copy's `ttl` is over, and within a
+//! second if they follow the revocation feed (`revocations.rs`), which tells what changes in it. The database is asked when an event may have changed
 //! the bits or a deadline may have passed, by one request for all that wait. The list is signed anew only when its bits
 //! are others or its term is over: until then it stays the same list, and whoever has it gets a 304.
 
@@ -12,16 +13,20 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{self, SHA256};
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use keyward_model::api::MAX_TOKEN_LIFETIME;
 use keyward_model::event::Event;
+use keyward_model::id::TokenId;
 use keyward_model::jws::{SigningAlgorithm, SigningKey};
 use keyward_model::time::Timestamp;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -41,6 +46,11 @@ const TERM: Duration = Duration::from_secs(300);
 const STEP: usize = 65_536;
 /// The only list there is so far.
 const LIST: &str = "1";
+/// How long somebody waits for a list that is true up to a place in the log.
+const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(1);
+/// Single tokens that are listed at most. Revoking one more ends all tokens got with the same credential.
+pub(crate) const MOST_TOKENS: u64 = 10_000;
 
 /// The list last served.
 #[derive(Default)]
@@ -58,18 +68,45 @@ struct Known {
 
 struct Signed {
     jwt: String,
-    /// Names bits, term and key.
+    /// Names bits, revoked tokens, term and key.
     etag: String,
+}
+
+/// From which place in the log on a list is wanted.
+#[derive(Deserialize)]
+pub struct Wanted {
+    applied: Option<i64>,
+}
+
+/// Until when a place that is left must be known: the last token that can name it is dead, however lenient verifiers
+/// are with clocks.
+pub(crate) fn last_token_dead(now: Timestamp) -> Timestamp {
+    now.plus(MAX_TOKEN_LIFETIME).plus(keyward_guard::MAX_LEEWAY)
+}
+
+/// Whether an event may show in the list or in the key set that verifies it.
+pub(crate) fn concerns_verifiers(event: &Event) -> bool {
+    const KINDS: [&str; 8] =
+        ["credential.", "device_session.", "client.", "user.", "scope.", "api.", "token.", "signing_key."];
+    KINDS.iter().any(|kinds| event.kind.starts_with(kinds))
 }
 
 /// `GET /status-lists/{id}`
 pub async fn status_list(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
     if id != LIST {
         return Ok(Problem::NotFound.because("tokens name their status list by its whole URL").into_response());
+    }
+    let Query(wanted) = wanted.map_err(|_| ErrorCode::InvalidRequest.because("applied must be a whole number"))?;
+    // Whoever was sent here from another node must not get a list from before what they know already.
+    if let Some(seq) = wanted.applied
+        && !app.applies(seq, PATIENCE).await
+    {
+        return Err(ErrorCode::ServerError.because("this node has not applied the log so far yet").retry_in(RETRY));
     }
     let list = app.status_list.current(&app).await?;
     let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|known| matches(known.as_bytes(), &list.etag));
@@ -93,10 +130,7 @@ impl StatusList {
     /// Notes events before they count as applied: the next list that is asked for has been looked at after them.
     pub(crate) fn note(&self, events: &[Event]) {
         // The keys are among them: a list is worth nothing once the key that signed it was withdrawn.
-        let seen = |event: &Event| {
-            ["credential.", "client.", "user.", "signing_key."].iter().any(|kinds| event.kind.starts_with(kinds))
-        };
-        if events.iter().any(seen) {
+        if events.iter().any(concerns_verifiers) {
             self.changes.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -122,16 +156,18 @@ impl StatusList {
 async fn look(app: &App, last: Option<&Arc<Signed>>, now: Timestamp) -> Result<Arc<Signed>, OAuthError> {
     let size = app.store.last_status_index().await?;
     let ended = app.store.list_ended_status_indices(now).await?;
+    let mut tokens: Vec<TokenId> = app.store.list_revoked_tokens(now).await?.into_iter().map(|(jti, _)| jti).collect();
+    tokens.sort_unstable();
     let keys = app.key_ring.load_full();
     let Some(key) = keys.signer(SigningAlgorithm::Es256, now) else {
         return Err(ErrorCode::ServerError.because("there is no key yet that signs the list; try again in a moment"));
     };
     let bits = bits(&ended, size);
-    let etag = etag(&bits, key, now);
+    let etag = etag(&bits, &tokens, key, now);
     if let Some(last) = last.filter(|last| last.etag == etag) {
         return Ok(Arc::clone(last));
     }
-    let claims = json!({
+    let mut claims = json!({
         "sub": app.status_list_uri,
         "iss": app.issuer,
         "iat": now.as_seconds(),
@@ -139,15 +175,21 @@ async fn look(app: &App, last: Option<&Arc<Signed>>, now: Timestamp) -> Result<A
         "ttl": TTL.as_secs(),
         "status_list": { "bits": 1, "lst": compress(&bits) },
     });
+    if let (serde_json::Value::Object(members), false) = (&mut claims, tokens.is_empty()) {
+        members.insert("revoked_tokens".to_owned(), json!(tokens));
+    }
     Ok(Arc::new(Signed { jwt: key.sign(TYP, claims.to_string().as_bytes())?, etag }))
 }
 
 /// What makes two lists the same, on whatever node they were signed.
-fn etag(bits: &[u8], key: &SigningKey, now: Timestamp) -> String {
+fn etag(bits: &[u8], tokens: &[TokenId], key: &SigningKey, now: Timestamp) -> String {
     let term = now.as_seconds().div_euclid(i64::try_from(TERM.as_secs()).unwrap_or(i64::MAX));
     let mut context = digest::Context::new(&SHA256);
     context.update(format!("{} {term} ", key.kid()).as_bytes());
     context.update(bits);
+    for jti in tokens {
+        context.update(jti.as_uuid().as_bytes());
+    }
     format!("\"{}\"", URL_SAFE_NO_PAD.encode(context.finish()))
 }
 

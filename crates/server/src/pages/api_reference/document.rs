@@ -11,7 +11,7 @@ use utoipa::openapi::{OpenApi, Ref, RefOr, Schema};
 use super::oauth;
 
 /// The groups of operations in the order in which somebody needs them, with a name and a word of explanation.
-const TAGS: [(&str, &str, &str); 14] = [
+const TAGS: [(&str, &str, &str); 15] = [
     (
         "oauth",
         "Tokens and discovery",
@@ -27,6 +27,11 @@ const TAGS: [(&str, &str, &str); 14] = [
         "credentials",
         "Credentials",
         "The keys of clients. A client has several at once; each is shown once, when it is issued.",
+    ),
+    (
+        "device sessions",
+        "Device sessions",
+        "Where users are logged in: what each may do there, until when, and how it is ended.",
     ),
     ("callers", "Callers", "From where credentials are used: as Keyward sees it, and as gateways and APIs report it."),
     (

@@ -22,6 +22,7 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
     revoke,
     jwks,
     status_list,
+    revocations,
     report,
     oauth_authorization_server,
     openid_configuration
@@ -145,6 +146,10 @@ struct Introspection {
     res: Option<Vec<String>>,
     /// The credential it was got with.
     cred: Option<String>,
+    /// The device session of an identity token.
+    sid: Option<String>,
+    /// When the user of an identity token proved who they are, in Unix seconds.
+    auth_time: Option<i64>,
     /// `{"sub": client_id}` whenever `sub` is the owner (RFC 8693 §4.1).
     #[schema(value_type = Option<Object>)]
     act: Option<()>,
@@ -195,12 +200,50 @@ fn jwks() {}
 
 /// Get the status list: which tokens ended before their time
 ///
-/// A signed JWT of the IETF Token Status List, one bit per credential. Whoever verifies tokens without asking
-/// `/introspect` learns here what has ended, by the `status` claim of the token. The claim holds the whole URL.
+/// A signed JWT of the IETF Token Status List, one bit for each credential and device session. Whoever verifies tokens
+/// without asking `/introspect` learns here what has ended, by the `status` claim of the token. The claim holds the whole
+/// URL. Single tokens that were revoked stand beside the bits, in the member `revoked_tokens`.
 #[utoipa::path(get, path = "/status-lists/{id}", tag = "oauth", security(()),
-    params(("id" = String, Path, description = "As in the `status` claim")),
+    params(("id" = String, Path, description = "As in the `status` claim"),
+        ("applied" = Option<i64>, Query, description = "An `id` of the feed: answer when the list is true up to there")),
     responses((status = 200, body = String, content_type = "application/statuslist+jwt")))]
 fn status_list() {}
+
+/// Follow what ends: the revocation feed
+///
+/// What changes in the status list, within a second: as Server-Sent Events, or by long polling with
+/// `Accept: application/json`. Every event has as its `id` the place in the event log up to which everything is known
+/// with it: a stream goes on from `Last-Event-ID`, a poll from `after`. `reset`: fetch keys and list anew, with
+/// `?applied=` and this `id`. `places`: tokens that name these places of the list do not count (`ended`), or count
+/// (`restored`). `tokens`: single tokens, with `exp`, until when they must be remembered. `keys`: fetch the key set
+/// anew. `alive`: each second in which nothing happened.
+#[utoipa::path(get, path = "/revocations", tag = "oauth", security(()),
+    params(("after" = Option<i64>, Query, description = "Polling: the `last` of the answer before"),
+        ("wait" = Option<u64>, Query, description = "Polling: seconds to wait for something, 0 to 30, 20 if absent"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "Stream: the `id` of the last event that was read")),
+    responses((status = 200, content((String = "text/event-stream"), (FeedPart = "application/json"))),
+        (status = "4XX", body = OAuthError), (status = 503, body = OAuthError)))]
+fn revocations() {}
+
+/// A part of the revocation feed.
+#[derive(ToSchema)]
+struct FeedPart {
+    /// The place in the event log up to which everything is known now.
+    last: i64,
+    /// What happened; empty if nothing did while the poll waited.
+    events: Vec<FeedEvent>,
+}
+
+/// One event of the feed.
+#[derive(ToSchema)]
+struct FeedEvent {
+    /// The place in the event log up to which everything is known with it.
+    id: i64,
+    /// `reset`, `places`, `tokens` or `keys`.
+    event: String,
+    /// Its particulars.
+    data: serde_json::Value,
+}
 
 /// Get the server's metadata (RFC 8414)
 #[utoipa::path(get, path = "/.well-known/oauth-authorization-server", tag = "oauth", security(()),
