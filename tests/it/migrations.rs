@@ -71,6 +71,16 @@ const FIXTURES: &[Fixture] = &[
                    JOIN users o ON o.id = t.owner JOIN users n ON n.id = t.offered_to",
         answer: "olga sam orders",
     },
+    Fixture {
+        version: 5,
+        rows: &[
+            "INSERT INTO apis VALUES ('api_01h455vb4pex5vsknk084sn02r', 'Stock', 'https://stock.example', 'Worker', 600, \
+             'ES256', NULL, 1, 1, 1, 'client_01h455vb4pex5vsknk084sn02q', '[{\"issuer\":\"i\",\"audience\":\"a\"}]')",
+        ],
+        question: "SELECT o.identity_clients || o.identity_issuers || ' ' || s.identity_clients || s.identity_issuers \
+                   FROM apis o, apis s WHERE o.name = 'Orders' AND s.name = 'Stock'",
+        answer: "[] client_01h455vb4pex5vsknk084sn02q[{\"issuer\":\"i\",\"audience\":\"a\"}]",
+    },
 ];
 
 async fn step_by_step(url: &str) {

@@ -130,6 +130,8 @@ async fn insert_own_api(tx: &mut Tx, now: Timestamp, entropy: &Entropy) -> Resul
         token_lifetime: DEFAULT_TOKEN_LIFETIME,
         algorithm: SigningAlgorithm::Es256,
         client: None,
+        identity_clients: Vec::new(),
+        identity_issuers: Vec::new(),
         created_at: now,
         updated_at: now,
         version: 1,
