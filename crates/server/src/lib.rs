@@ -23,6 +23,7 @@ mod leaks;
 mod listen;
 mod meter;
 mod notices;
+mod outbound;
 mod pages;
 mod principals;
 mod proof;

@@ -9,7 +9,6 @@ mod find;
 mod letter;
 mod mail;
 mod message;
-mod reach;
 mod webhook;
 
 use std::sync::Arc;
@@ -27,7 +26,6 @@ use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter;
 
 pub(crate) use message::Message;
-pub(crate) use reach::target_url;
 
 /// The most deliveries that wait for one receiver.
 const MOST_WAITING: u32 = 10_000;
