@@ -70,7 +70,7 @@ async fn apply(app: &App, events: &[Event]) -> Result<(), StartError> {
     }
     let touched = |prefix: &str| events.iter().any(|event| event.kind.starts_with(prefix));
     if touched("scope.") || touched("api.") {
-        app.registry.store(Arc::new(Registry::load(&app.store).await?));
+        app.registry.store(Arc::new(Registry::load(&app.store, &app.issuer).await?));
     }
     if touched("signing_key.") {
         let master = app.master().await?;

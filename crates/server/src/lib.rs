@@ -17,6 +17,9 @@ pub mod telemetry;
 mod budget;
 mod failures;
 mod follow;
+mod foreign_keys;
+mod forward_auth;
+mod gateway;
 mod health;
 mod key_ring;
 mod leaks;
@@ -103,12 +106,14 @@ impl Server {
         let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
         let lookout = tokio::spawn(notices::look_out(Arc::clone(&self.app)));
         let sender = tokio::spawn(notices::keep_sending(Arc::clone(&self.app)));
+        let fetcher = tokio::spawn(foreign_keys::keep_fetching(Arc::clone(&self.app)));
         let finished = self.listener.serve(self.reception, stop).await;
         follower.abort();
         worker.abort();
         counter.abort();
         lookout.abort();
         sender.abort();
+        fetcher.abort();
         self.app.callers.flush_at_the_end().await;
         self.app.store.close().await;
         finished

@@ -19,6 +19,8 @@ pub(crate) static REFUSED_CONNECTIONS: Counter = Counter::new();
 pub(crate) static TOKENS_ISSUED: Counter = Counter::new();
 /// Failed client authentications.
 pub(crate) static AUTHENTICATION_FAILURES: Counter = Counter::new();
+/// Questions of gateways that could not be answered because of how the gateways are set up.
+pub(crate) static MISCONFIGURED_GATEWAYS: Counter = Counter::new();
 /// Requests and work of the server's own that a failing database spoiled.
 pub(crate) static DATABASE_ERRORS: Counter = Counter::new();
 
@@ -68,6 +70,7 @@ routes! {
     Metadata = "metadata",
     StatusList = "status_list",
     Leaks = "leaks",
+    ForwardAuth = "forward_auth",
     Api = "api",
     Health = "health",
     Other = "other",
@@ -82,6 +85,7 @@ impl Route {
             "/revoke" => Self::Revoke,
             "/jwks" => Self::Jwks,
             "/leaks" => Self::Leaks,
+            "/forward-auth" => Self::ForwardAuth,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
@@ -100,13 +104,14 @@ impl Route {
             Self::Metadata => Some("/.well-known/{document}"),
             Self::StatusList => Some("/status-lists/{id}"),
             Self::Leaks => Some("/leaks"),
+            Self::ForwardAuth => Some("/forward-auth"),
             Self::Api | Self::Health | Self::Other => None,
         }
     }
 
     /// Whether machines call it all day.
     pub(crate) const fn is_busy(self) -> bool {
-        matches!(self, Self::Token | Self::Introspect | Self::Jwks | Self::Metadata | Self::StatusList | Self::Health)
+        !matches!(self, Self::Revoke | Self::Leaks | Self::Api | Self::Other)
     }
 }
 
@@ -205,6 +210,11 @@ impl Text {
             ("keyward_connections_refused_total", "Connections beyond those of one network", &REFUSED_CONNECTIONS),
             ("keyward_tokens_issued_total", "Access tokens issued", &TOKENS_ISSUED),
             ("keyward_authentication_failures_total", "Failed client authentications", &AUTHENTICATION_FAILURES),
+            (
+                "keyward_gateway_misconfigured_total",
+                "Questions of gateways that could not be answered because of how they are set up",
+                &MISCONFIGURED_GATEWAYS,
+            ),
             ("keyward_database_errors_total", "Requests and tasks that the database failed", &DATABASE_ERRORS),
         ] {
             text.one(name, "counter", help, counter.get());

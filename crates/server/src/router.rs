@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::app::App;
 use crate::oauth::{introspect, jwks, metadata, revoke, status_list, token};
 use crate::request::name_route;
-use crate::{api, health, leaks, pages, respond};
+use crate::{api, forward_auth, health, leaks, pages, respond};
 
 /// All paths of the server.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -24,6 +24,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
         .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
         .route("/leaks", post(leaks::report))
+        .route("/forward-auth", any(forward_auth::forward_auth)) //                        for nginx, Caddy, Traefik
         .merge(rest.route_layer(from_fn(name_route))) //                                   /api/v1/…
         .merge(reference.routes()) //                                                      /openapi.json, /docs
         .route("/healthz", get(health::alive))
