@@ -19,6 +19,7 @@ mod connections;
 mod crashes;
 mod demo;
 mod events;
+mod ext_authz;
 mod forward_auth;
 mod gateway_keys;
 mod identity_issuers;

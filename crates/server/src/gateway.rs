@@ -29,6 +29,7 @@ use crate::respond::{ErrorCode, GatewayError, OAuthError, Realm, let_in, turn_aw
 use crate::standing::standing;
 use demand::Demand;
 
+pub(crate) use told::NAMES;
 
 /// A request as a gateway describes it.
 pub(crate) struct Knock<'a> {

@@ -15,6 +15,7 @@ pub mod respond;
 pub mod telemetry;
 
 mod budget;
+mod ext_authz;
 mod failures;
 mod follow;
 mod foreign_keys;
@@ -72,7 +73,7 @@ impl Server {
     /// Binds the address, opens everything, and makes what a first start needs.
     pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Self, ServerError> {
         let listen = |error| ServerError::Listen(config.server.listen, error);
-        let listener = Listener::bind(&config.server).await.map_err(listen)?;
+        let listener = Listener::bind(&config.server, config.gateway.ext_authz).await.map_err(listen)?;
         let issuer = if config.server.issuer.is_empty() {
             let scheme = if listener.is_tls() { "https" } else { "http" };
             format!("{scheme}://{}", listener.address().map_err(listen)?)

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::ext_authz;
+
 /// Requests of which it was not clear where they go or where they end.
 pub(crate) static UNCLEAR_REQUESTS: Counter = Counter::new();
 /// Connections, handshakes among them.
@@ -71,6 +73,7 @@ routes! {
     StatusList = "status_list",
     Leaks = "leaks",
     ForwardAuth = "forward_auth",
+    ExtAuthz = "ext_authz",
     Api = "api",
     Health = "health",
     Other = "other",
@@ -86,6 +89,7 @@ impl Route {
             "/jwks" => Self::Jwks,
             "/leaks" => Self::Leaks,
             "/forward-auth" => Self::ForwardAuth,
+            ext_authz::CHECK => Self::ExtAuthz,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
@@ -105,6 +109,7 @@ impl Route {
             Self::StatusList => Some("/status-lists/{id}"),
             Self::Leaks => Some("/leaks"),
             Self::ForwardAuth => Some("/forward-auth"),
+            Self::ExtAuthz => Some(ext_authz::CHECK),
             Self::Api | Self::Health | Self::Other => None,
         }
     }
