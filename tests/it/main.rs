@@ -22,6 +22,7 @@ mod events;
 mod ext_authz;
 mod forward_auth;
 mod gateway_keys;
+mod gateways;
 mod identity_issuers;
 mod introspect;
 mod key_warning;

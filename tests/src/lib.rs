@@ -7,6 +7,8 @@
 )]
 
 pub mod clients;
+pub mod echo;
+pub mod gateways;
 pub mod keyward;
 pub mod mail;
 pub mod person;
