@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn what_is_no_issuer_is_refused_with_what_would_be_one() {
-        for text in ["https://login.example", "issuer=https://login.example", "issuer=x,audience=y,rights=z", "audience=y"] {
+        for text in
+            ["https://login.example", "issuer=https://login.example", "issuer=x,audience=y,rights=z", "audience=y"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }
