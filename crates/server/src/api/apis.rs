@@ -341,8 +341,11 @@ async fn require_client(call: &Call, client: Option<ClientId>) -> Result<(), Api
 
 /// Keyward's server relies on the rest of its own API being as it is.
 fn require_harmless(change: &ApiChange) -> Result<(), ApiError> {
-    let name_or_lifetime =
-        ApiChange { name: change.name.clone(), token_lifetime_seconds: change.token_lifetime_seconds, ..ApiChange::default() };
+    let name_or_lifetime = ApiChange {
+        name: change.name.clone(),
+        token_lifetime_seconds: change.token_lifetime_seconds,
+        ..ApiChange::default()
+    };
     if *change != name_or_lifetime {
         let only = "of Keyward's own API only name and token_lifetime_seconds can be changed";
         return Err(Problem::Conflict.because(only));

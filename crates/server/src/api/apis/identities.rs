@@ -71,8 +71,10 @@ pub(super) fn issuers(call: &Call, issuers: Vec<IdentityIssuerView>) -> Result<V
             return refuse(why);
         }
         if issuer == call.app.issuer {
-            return refuse("Keyward's own users are known without being named; to accept them from other clients, name \
-                           the client they log in with in identity_clients");
+            return refuse(
+                "Keyward's own users are known without being named; to accept them from other clients, name \
+                           the client they log in with in identity_clients",
+            );
         }
         if audience.is_empty() || audience.len() > MAX_TEXT || !audience.bytes().all(|b| b.is_ascii_graphic()) {
             return refuse("audience must be 1 to 255 visible ASCII characters");
