@@ -50,11 +50,13 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// What the API is told: all `Keyward-*` headers.
+/// What the API is told: all `Keyward-*` headers. Each is there; those that say nothing are empty.
 pub(crate) fn told(answer: &Answer) -> Value {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    assert_eq!(answer.headers.keys().filter(|name| name.as_str().starts_with("keyward-")).count(), 10);
     let told = answer.headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("keyward-")?, value)));
-    told.map(|(name, value)| (name.to_owned(), json!(value.to_str().unwrap())))
+    told.filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.to_owned(), json!(value.to_str().unwrap())))
         .collect::<serde_json::Map<_, _>>()
         .into()
 }

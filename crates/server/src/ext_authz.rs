@@ -109,10 +109,13 @@ async fn respond(answer: Response) -> Result<tonic::Response<CheckResponse>, Sta
 }
 
 fn let_in(told: &HeaderMap) -> CheckResponse {
-    let is_told = |(name, _): &(&HeaderName, &HeaderValue)| NAMES.contains(name);
-    let headers = told.iter().filter(is_told).map(|(name, value)| header(name, value, OVERWRITE)).collect();
-    let headers_to_remove = NAMES.iter().filter(|name| !told.contains_key(*name)).map(HeaderName::to_string).collect();
-    let response = OkHttpResponse { headers, headers_to_remove };
+    let mut response = OkHttpResponse::default();
+    for name in &NAMES {
+        match told.get(name).filter(|value| !value.is_empty()) {
+            Some(value) => response.headers.push(header(name, value, OVERWRITE)),
+            None => response.headers_to_remove.push(name.to_string()),
+        }
+    }
     CheckResponse { status: Some(Verdict { code: 0 }), http_response: Some(HttpResponse::Ok(response)) }
 }
 

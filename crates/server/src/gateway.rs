@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use keyward_guard::{Caller, Policy, Presented, Refusal};
 use keyward_model::api::Api;
 use keyward_model::time::Timestamp;
@@ -47,7 +47,7 @@ pub(crate) struct Knock<'a> {
 struct Admission {
     caller: Caller,
     /// When the key that was sent ends, if that is soon.
-    key_expires: Option<(HeaderName, HeaderValue)>,
+    key_expires: Option<HeaderValue>,
 }
 
 /// The whole answer: 200 with what the API is to be told, or what whoever sent the request is to be told.
@@ -61,8 +61,8 @@ pub(crate) async fn answer<'a>(
         Err(why) => return misconfigured(why),
     };
     let verdict = judge(app, &demand, knock).await;
-    match verdict.and_then(|admission| Ok((told::headers(&admission.caller)?, admission.key_expires))) {
-        Ok((told, key_expires)) => let_in(told.into_iter().chain(key_expires)),
+    match verdict.and_then(|admission| Ok(told::headers(&admission.caller, admission.key_expires)?)) {
+        Ok(told) => let_in(told),
         Err(error) => turn_away(error, &Realm { audience: &demand.audience, takes_keys: app.gateway.basic }),
     }
 }
@@ -114,7 +114,7 @@ async fn by_key(
     app: &Arc<App>,
     api: &Arc<Api>,
     knock: &Knock<'_>,
-) -> Result<(AccessTokenClaims, Option<(HeaderName, HeaderValue)>), GatewayError> {
+) -> Result<(AccessTokenClaims, Option<HeaderValue>), GatewayError> {
     let principal = client_auth::authenticate_in_header(app, knock.headers, knock.address, knock.now).await?;
     let call = Call { app, principal, now: knock.now };
     let claims = match client_credentials::all_for(&call, api) {

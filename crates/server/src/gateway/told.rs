@@ -4,19 +4,11 @@
 use http::{HeaderName, HeaderValue};
 use keyward_guard::{Caller, Refusal, User};
 
+use crate::oauth::key_warning::KEY_EXPIRES;
+
 /// Every header that may be among them.
-pub(crate) const NAMES: [HeaderName; 10] = [
-    CLIENT,
-    SUBJECT,
-    USER,
-    USER_ISSUER,
-    MODIFIED_BY,
-    SCOPE,
-    RES,
-    CREDENTIAL,
-    SESSION,
-    HeaderName::from_static("keyward-key-expires"),
-];
+pub(crate) const NAMES: [HeaderName; 10] =
+    [CLIENT, SUBJECT, USER, USER_ISSUER, MODIFIED_BY, SCOPE, RES, CREDENTIAL, SESSION, KEY_EXPIRES];
 
 /// The application, `client_…`.
 const CLIENT: HeaderName = HeaderName::from_static("keyward-client");
@@ -38,27 +30,29 @@ const CREDENTIAL: HeaderName = HeaderName::from_static("keyward-credential");
 /// The device session of the user who is present.
 const SESSION: HeaderName = HeaderName::from_static("keyward-session");
 
-/// The headers; what there is nothing to say of is left out.
-pub(super) fn headers(caller: &Caller) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+/// All of the headers, empty where there is nothing to say: some gateways make something of a header that is not there.
+pub(super) fn headers(
+    caller: &Caller,
+    key_expires: Option<HeaderValue>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
     let issuer = match caller.user() {
         Some(User::Foreign { issuer, .. }) => Some(issuer.to_owned()),
         _ => None,
     };
-    [
+    let told = [
         (CLIENT, Some(caller.client().to_string())),
         (SUBJECT, Some(caller.client_token().sub.to_string())),
         (USER, caller.user().map(|user| user.to_string())),
         (USER_ISSUER, issuer),
         (MODIFIED_BY, Some(caller.modified_by())),
-        (SCOPE, Some(caller.scope().to_string()).filter(|scope| !scope.is_empty())),
-        (RES, Some(caller.res().to_text()).filter(|res| !res.is_empty())),
+        (SCOPE, Some(caller.scope().to_string())),
+        (RES, Some(caller.res().to_text())),
         (CREDENTIAL, caller.credential().map(|credential| credential.to_string())),
         (SESSION, caller.session().map(|session| session.to_string())),
-    ]
-    .into_iter()
-    .filter_map(|(name, text)| Some((name, text?)))
-    .map(|(name, text)| Ok((name, value(text)?)))
-    .collect()
+    ];
+    let told = told.into_iter().map(|(name, text)| Ok((name, value(text.unwrap_or_default())?)));
+    let key_expires = key_expires.unwrap_or_else(|| HeaderValue::from_static(""));
+    told.chain([Ok((KEY_EXPIRES, key_expires))]).collect()
 }
 
 /// A value that arrives as it was sent: spaces at its ends would be lost on the way, and with them who is meant.

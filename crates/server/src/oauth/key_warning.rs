@@ -20,7 +20,7 @@ use crate::principals::Principal;
 use crate::respond::json_response;
 
 /// When the key ends, as an HTTP date (RFC 9110 §5.6.7), which every HTTP library reads.
-const KEY_EXPIRES: HeaderName = HeaderName::from_static("keyward-key-expires");
+pub(crate) const KEY_EXPIRES: HeaderName = HeaderName::from_static("keyward-key-expires");
 
 /// A key whose end is ahead.
 #[derive(Debug, Serialize)]
@@ -54,10 +54,9 @@ pub(crate) fn beside(response: &TokenResponse, app: &App, principal: &Principal,
     answer
 }
 
-/// The header by itself, where there is no token response.
-pub(crate) fn in_header(app: &App, principal: &Principal, now: Timestamp) -> Option<(HeaderName, HeaderValue)> {
-    let (_, at) = ending(app, principal, now)?;
-    Some((KEY_EXPIRES, http_date(at)?))
+/// The header's value by itself, where there is no token response.
+pub(crate) fn in_header(app: &App, principal: &Principal, now: Timestamp) -> Option<HeaderValue> {
+    ending(app, principal, now).and_then(|(_, at)| http_date(at))
 }
 
 fn http_date(at: Timestamp) -> Option<HeaderValue> {

@@ -207,7 +207,7 @@ fn status_list() {}
 ///
 /// For gateways: nginx `auth_request`, Caddy `forward_auth`, Traefik ForwardAuth. The headers are those of the request, the
 /// parameters say what this route of the gateway needs. Any method is taken. 200 lets in, and its `Keyward-` headers
-/// say who calls.
+/// say who calls; those that have nothing to say are empty.
 #[utoipa::path(get, path = "/forward-auth", tag = "oauth", security(()),
     params(("audience" = String, Query, description = "The API"),
         ("scope" = Option<String>, Query, description = "All of these scopes are needed; may be repeated"),
@@ -220,14 +220,14 @@ fn status_list() {}
         (status = 200, headers(
             ("Keyward-Client" = String, description = "The application"),
             ("Keyward-Subject" = String, description = "The `sub` of the client token"),
-            ("Keyward-User" = Option<String>, description = "The user who is present"),
-            ("Keyward-User-Issuer" = Option<String>, description = "Who vouches for them, if it is not Keyward"),
+            ("Keyward-User" = String, description = "The user who is present"),
+            ("Keyward-User-Issuer" = String, description = "Who vouches for them, if it is not Keyward"),
             ("Keyward-Modified-By" = String, description = "On whose behalf"),
-            ("Keyward-Scope" = Option<String>, description = "Space-separated scopes"),
-            ("Keyward-Res" = Option<String>, description = "Space-separated resources"),
+            ("Keyward-Scope" = String, description = "Space-separated scopes"),
+            ("Keyward-Res" = String, description = "Space-separated resources"),
             ("Keyward-Credential" = Option<String>, description = "The key behind it"),
-            ("Keyward-Session" = Option<String>, description = "The device session of the user"),
-            ("Keyward-Key-Expires" = Option<String>, description = "When the key that was sent ends, if that is near"))),
+            ("Keyward-Session" = String, description = "The device session of the user"),
+            ("Keyward-Key-Expires" = String, description = "When the key that was sent ends, if that is near"))),
         (status = "4XX", body = GatewayRefusal), (status = "5XX", body = GatewayRefusal)))]
 fn forward_auth() {}
 
