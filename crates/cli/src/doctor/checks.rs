@@ -320,9 +320,11 @@ mod tests {
 
     #[test]
     fn gateways_that_are_not_believed_are_noted() {
-        let with = |more: &str| levels(&format!("[gateway]\next_authz = true\n{more}")).contains(&Level::Note);
-        assert!(with("") && !with("[server]\ntrusted_proxies = [\"10.0.0.0/8\"]"));
-        assert!(!levels("").contains(&Level::Note));
+        let noted = |file: &str| gateways(&config(file)).map(|finding| finding.level);
+        assert_eq!(noted("[gateway]\next_authz = true"), Some(Level::Note));
+        assert_eq!(noted("[gateway]\nbasic = true"), Some(Level::Note));
+        assert_eq!(noted("[gateway]\nbasic = true\n[server]\ntrusted_proxies = [\"10.0.0.0/8\"]"), None);
+        assert_eq!(noted(""), None);
     }
 
     #[test]
