@@ -1,5 +1,6 @@
-//! Which addresses the server connects to when others say where. Whoever may name a URL must not reach through the server what only the server
-//! reaches: by default addresses of the public internet alone, checked on the address that is connected to.
+//! Which addresses the server connects to when others say where. Whoever may name a URL must not reach through the server
+//! what only the server reaches: by default addresses of the public internet alone, checked on the address that is
+//! connected to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
