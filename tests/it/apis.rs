@@ -106,6 +106,8 @@ on_both_databases! {
             json!({ "scopes": [] }),
             json!({ "signing_algorithm": "EdDSA" }),
             json!({ "client": null }),
+            json!({ "identity_clients": [] }),
+            json!({ "identity_issuers": [] }),
         ] {
             assert_eq!(admin.patch(&place, &change).await.status, StatusCode::CONFLICT, "{change}");
         }
@@ -145,6 +147,60 @@ on_both_databases! {
         assert_eq!(admin.get(&place).await.ok()["client"], json!(gateway));
         admin.patch(&place, &json!({ "client": null })).await.ok();
         assert_eq!(admin.delete(&path).await.status, StatusCode::NO_CONTENT);
+    }
+
+    async fn whose_identities_an_api_accepts_is_told_and_every_change_of_it(server: TestServer) {
+        let admin = server.admin().await;
+        let login = admin.new_client(json!({ "name": "login", "kind": "public" })).await;
+        let trusted = json!([
+            { "issuer": "https://login.example", "audience": "stock", "scope": "Worker", "res": ["plant/7"] },
+            { "issuer": "https://login.example", "audience": "stock-app" },
+        ]);
+        let mut new = new("https://stock.example");
+        (new["identity_clients"], new["identity_issuers"]) = (json!([login, login]), trusted.clone());
+        let made = admin.post(APIS, &new).await.created();
+        assert_eq!((&made["identity_clients"], &made["identity_issuers"]), (&json!([login]), &trusted));
+        let place = format!("{APIS}/{}", made["id"].as_str().unwrap());
+        let change = json!({ "identity_clients": [], "identity_issuers": [trusted[1]] });
+        let changed = admin.patch(&place, &change).await.ok();
+        assert_eq!((&changed["identity_clients"], &changed["identity_issuers"]), (&json!([]), &json!([trusted[1]])));
+        assert_eq!(admin.get(&place).await.ok(), changed);
+        let events = admin.get(&format!("/api/v1/events?subject={}", made["id"].as_str().unwrap())).await.ok();
+        assert_eq!(events["items"][0]["data"]["identity_issuers"], trusted);
+        let told = &events["items"][1]["data"];
+        assert_eq!(told["identity_clients"], json!({ "old": [login], "new": [] }));
+        assert_eq!(told["identity_issuers"], json!({ "old": trusted, "new": [trusted[1]] }));
+    }
+
+    async fn an_issuer_that_cannot_be_meant_is_not_trusted(server: TestServer) {
+        let admin = server.admin().await;
+        let api = admin.post(APIS, &new("https://stock.example")).await.created();
+        let place = format!("{APIS}/{}", api["id"].as_str().unwrap());
+        let good = json!({ "issuer": "https://login.example", "audience": "stock", "scope": "Worker", "res": ["plant/7"] });
+        let with = |member: &str, value: Value| {
+            let mut issuer = good.clone();
+            issuer[member] = value;
+            json!([issuer])
+        };
+        for (field, value) in [
+            ("identity_issuers", with("issuer", json!("http://login.example"))),
+            ("identity_issuers", with("issuer", json!("https://login.example/?x"))),
+            ("identity_issuers", with("issuer", json!(server.url()))),
+            ("identity_issuers", with("audience", json!(""))),
+            ("identity_issuers", with("audience", json!("a".repeat(256)))),
+            ("identity_issuers", with("res", Value::Null)),
+            ("identity_issuers", with("scope", json!("Admin"))),
+            ("identity_issuers", json!([good, good])),
+            ("identity_issuers", json!(vec![good.clone(); 17])),
+            ("identity_clients", json!(["client_01h455vb4pex5vsknk084sn02q"])),
+            ("identity_clients", json!(vec!["client_01h455vb4pex5vsknk084sn02q"; 65])),
+        ] {
+            let answer = admin.patch(&place, &json!({ field: value })).await;
+            assert_eq!((answer.status, &answer.body["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!(field)), "{value}");
+        }
+        admin.patch(&place, &json!({ "identity_issuers": [good] })).await.ok();
+        let forgotten = admin.patch(&place, &json!({ "scopes": [] })).await;
+        assert_eq!(forgotten.body["field"], "identity_issuers", "a scope goes with those who are given it");
     }
 
     async fn an_algorithm_gets_its_keys_once_however_many_apis_choose_it_at_once(server: TestServer) {

@@ -7,7 +7,7 @@ use std::process::Command;
 use keyward_tests::keyward::{self, Process};
 use keyward_tests::person::{Person, mode, said, text};
 use keyward_tests::run;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[tokio::test]
 async fn from_the_printed_command_to_a_key_that_is_revoked() {
@@ -101,6 +101,13 @@ async fn things_are_made_changed_stopped_and_deleted_by_name() {
     assert!(person.json(&["user", "disable", "alice", "--yes"])["disabled_at"].is_string());
     let api = person.json(&["api", "change", "plant", "--lifetime", "5m", "--client", "press"]);
     assert_eq!(api["token_lifetime_seconds"], 300);
+    let trusted = "issuer=https://login.example,audience=plant,scope=Worker,res=plant/7 plant/8";
+    let api = person.json(&["api", "change", "plant", "--identity-client", "press", "--trust", trusted]);
+    assert_eq!(api["identity_clients"].as_array().unwrap().len(), 1);
+    assert_eq!(api["identity_issuers"][0]["res"], json!(["plant/7", "plant/8"]));
+    assert!(person.does(&["api", "show", "plant"]).contains(trusted));
+    let api = person.json(&["api", "change", "plant", "--identity-client", "", "--trust", ""]);
+    assert_eq!((&api["identity_clients"], &api["identity_issuers"]), (&json!([]), &json!([])));
     let credential = text(&person.json(&["credential", "issue", "press", "--expires", "2099-01-31"])["id"]);
     let shown = person.json(&["credential", "show", &credential]);
     assert_eq!(shown["expires_at"], "2099-01-31T00:00:00Z");

@@ -104,6 +104,16 @@ const FIXTURES: &[Fixture] = &[
                    JOIN users u ON u.id = s.user_id JOIN clients c ON c.id = s.client JOIN ended_status_indices e ON e.seq = 7",
         answer: "olga hall 3 revoked 7",
     },
+    Fixture {
+        version: 8,
+        rows: &[
+            "INSERT INTO apis VALUES ('api_01h455vb4pex5vsknk084sn02r', 'Stock', 'https://stock.example', 'Worker', 600, \
+             'ES256', NULL, 1, 1, 1, 'client_01h455vb4pex5vsknk084sn02q', '[{\"issuer\":\"i\",\"audience\":\"a\"}]')",
+        ],
+        question: "SELECT o.identity_clients || o.identity_issuers || ' ' || s.identity_clients || s.identity_issuers \
+                   FROM apis o, apis s WHERE o.name = 'Orders' AND s.name = 'Stock'",
+        answer: "[] client_01h455vb4pex5vsknk084sn02q[{\"issuer\":\"i\",\"audience\":\"a\"}]",
+    },
 ];
 
 async fn step_by_step(url: &str) {

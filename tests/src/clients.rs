@@ -1,5 +1,6 @@
 //! Programs that other people wrote, as clients of Keyward: `tests/clients`.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -48,6 +49,29 @@ pub fn python_script(name: &str) -> Command {
     let mut command = Command::new(clients().join("python/.venv/bin/python"));
     command.arg(clients().join("python").join(name)).stdin(Stdio::null());
     command
+}
+
+/// Envoy itself.
+pub fn envoy() -> PathBuf {
+    let packages = clients().join("envoy/.venv/lib");
+    let versions = std::fs::read_dir(&packages).expect("it was just installed");
+    let found = versions.filter_map(|version| Some(version.ok()?.path().join("site-packages/envoy/_bin/envoy")));
+    found.into_iter().find(|path| path.is_file()).expect("the package has a program in it")
+}
+
+/// What Keyward at this address answers to questions in Envoy's protocol, one for each.
+pub async fn ask_as_envoy(address: SocketAddr, questions: &[Value]) -> Vec<Value> {
+    let mut command = Command::new(clients().join("envoy/.venv/bin/python"));
+    command.arg(clients().join("envoy/check.py")).arg(address.to_string());
+    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
+    let input = run::subdirectory("envoy").join("questions");
+    std::fs::write(&input, lines).expect("the run's directory is writable");
+    command.stdin(std::fs::File::open(input).expect("it was just written"));
+    let output = run_command(command).await;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answers: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(answers.len(), questions.len(), "{}", String::from_utf8_lossy(&output.stderr));
+    answers
 }
 
 /// What detect-secrets finds in a directory with the plugin of `deploy/leaks`.

@@ -7,14 +7,18 @@
 )]
 
 pub mod clients;
+pub mod echo;
 pub mod feed;
+pub mod gateways;
 pub mod keyward;
 pub mod mail;
 pub mod person;
 pub mod postgres;
+pub mod provider;
 pub mod receiver;
 pub mod run;
 pub mod server;
+pub mod tokens;
 
 /// An HTTP client that follows no redirect.
 pub fn http() -> reqwest::Client {

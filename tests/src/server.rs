@@ -189,8 +189,9 @@ impl TestServer {
         let mut config = Config::defaults().expect("the defaults are whole");
         config.server.listen = ([127, 0, 0, 1], 0).into();
         config.server.data.clone_from(&directory);
-        // Receivers of webhooks are on this machine here.
+        // Receivers of webhooks, and other issuers, are on this machine here.
         config.notices.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
+        config.gateway.allow_networks.clone_from(&config.notices.allow_networks);
         change(&mut config);
         let url = match &database {
             Database::Sqlite => format!("sqlite:{}", directory.join("keyward.db").display()),

@@ -1,11 +1,14 @@
 //! `keyward api`: the resource servers that tokens are for.
 
+mod trust;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use keyward_model::id::ClientId;
 use keyward_model::jws::SigningAlgorithm;
 use keyward_model::rights::ScopeSet;
-use keyward_server::api::apis::{ApiChange, ApiView, NewApi};
+use keyward_server::api::apis::{ApiChange, ApiView, IdentityIssuerView, NewApi};
 use keyward_server::api::list::List;
 
 use crate::options::{Global, Limit, Sure, one_of, union, words};
@@ -24,7 +27,9 @@ pub(crate) const ALGORITHMS: &[&str] = &["ES256", "EdDSA", "RS256"];
 #[command(after_help = "\
 Examples:
   keyward api create plant --audience https://plant.example/api --scope 'Admin Supervisor Worker'
-  keyward api change plant --lifetime 5m --client plant-api")]
+  keyward api change plant --lifetime 5m --client plant-api
+  keyward api change plant --identity-client plant-login
+  keyward api change plant --trust issuer=https://login.example,audience=plant,scope=Worker,res=plant/7")]
 pub(crate) enum Api {
     /// List APIs
     List {
@@ -61,6 +66,8 @@ pub(crate) struct CreateApi {
     /// The client as which it introspects the tokens it receives.
     #[arg(long, value_name = "CLIENT")]
     client: Option<String>,
+    #[command(flatten)]
+    identities: Identities,
 }
 
 /// Change an API; what is not named stays as it is
@@ -81,6 +88,8 @@ pub(crate) struct ChangeApi {
     /// The client as which it introspects the tokens it receives; "" for none.
     #[arg(long, value_name = "CLIENT")]
     client: Option<String>,
+    #[command(flatten)]
+    identities: Identities,
 }
 
 /// What its tokens are like.
@@ -92,6 +101,32 @@ struct Tokens {
     /// How its tokens are signed.
     #[arg(long, value_parser = one_of::<SigningAlgorithm>(ALGORITHMS))]
     algorithm: Option<SigningAlgorithm>,
+}
+
+/// Whose identity tokens it accepts beside those of the client that calls; what is named replaces what it has.
+#[derive(Args)]
+struct Identities {
+    /// A client whose identity tokens go with the client token of any client; several times for several, "" for none.
+    #[arg(long, value_name = "CLIENT")]
+    identity_client: Vec<String>,
+    /// An issuer whose users it knows: issuer=URL,audience=TEXT, and what they may do at most: scope=SCOPES,res=PATHS.
+    /// Several times for several, "" for none.
+    #[arg(long, value_name = "ISSUER", value_parser = trust::parse)]
+    trust: Vec<Option<IdentityIssuerView>>,
+}
+
+impl Identities {
+    async fn clients(&self, remote: &Remote) -> anyhow::Result<Option<Vec<ClientId>>> {
+        let mut clients = Vec::with_capacity(self.identity_client.len());
+        for named in self.identity_client.iter().filter(|named| !named.is_empty()) {
+            clients.push(remote.client(named).await?.id);
+        }
+        Ok((!self.identity_client.is_empty()).then_some(clients))
+    }
+
+    fn issuers(&self) -> Option<Vec<IdentityIssuerView>> {
+        (!self.trust.is_empty()).then(|| self.trust.iter().flatten().cloned().collect())
+    }
 }
 
 impl Api {
@@ -124,6 +159,8 @@ impl CreateApi {
             None => None,
         };
         let new = NewApi {
+            identity_clients: self.identities.clients(remote).await?.unwrap_or_default(),
+            identity_issuers: self.identities.issuers().unwrap_or_default(),
             name: self.name,
             audience: self.audience,
             scopes: union(&self.scope).unwrap_or_default().iter().cloned().collect(),
@@ -144,6 +181,8 @@ impl ChangeApi {
             Some(client) => Some(Some(remote.client(client).await?.id)),
         };
         let change = ApiChange {
+            identity_clients: self.identities.clients(remote).await?,
+            identity_issuers: self.identities.issuers(),
             name: self.name,
             audience: self.audience,
             scopes: union(&self.scope).map(|set| set.iter().cloned().collect()),
@@ -183,6 +222,8 @@ fn show(global: &Global, api: &ApiView) -> anyhow::Result<()> {
             ("scopes", words(&api.scopes)),
             ("tokens", format!("live {}, signed with {}", lifetime(api), api.signing_algorithm)),
             ("introspects as", api.client.map_or_else(String::new, |client| client.to_string())),
+            ("identities of", words(&api.identity_clients)),
+            ("trusts", api.identity_issuers.iter().map(trust::show).collect::<Vec<_>>().join("\n")),
             ("created", when::minute(api.created_at.0)),
             ("changed", when::minute(api.updated_at.0)),
         ])

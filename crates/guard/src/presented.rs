@@ -23,9 +23,13 @@ impl<'a> Presented<'a> {
     pub fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let authorization = single(headers, &AUTHORIZATION).map_err(|Twice| Refusal::Request)?;
         let authorization = bearer(authorization.ok_or(Refusal::Missing)?)?;
+        Ok(Self { authorization, identity: Self::identity_of(headers)? })
+    }
+
+    /// The identity token in these headers, where the client is known by other means than a token.
+    pub fn identity_of(headers: &'a HeaderMap) -> Result<Option<&'a str>, Refusal> {
         let identity = single(headers, &IDENTITY_TOKEN).map_err(|Twice| Refusal::IdentityRequest)?;
-        let identity = identity.map(|value| token68(value).ok_or(Refusal::IdentityRequest)).transpose()?;
-        Ok(Self { authorization, identity })
+        identity.map(|value| token68(value).ok_or(Refusal::IdentityRequest)).transpose()
     }
 }
 

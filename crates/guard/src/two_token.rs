@@ -98,7 +98,18 @@ impl Policy {
     /// Who calls with these tokens. Whether these tokens still count is another question.
     pub fn check(&self, presented: &Presented<'_>, keys: &Keys, now: Timestamp) -> Result<Caller, Refusal> {
         let client = verify(presented.authorization, keys.own(), &self.expect, now)?;
-        let identity = presented.identity.map(|token| self.verify_identity(token, keys, now)).transpose();
+        self.check_beside(client, presented.identity, keys, now)
+    }
+
+    /// Who calls with this identity token, or none, as a client that is known already: what a token for it would say.
+    pub fn check_beside(
+        &self,
+        client: AccessTokenClaims,
+        identity: Option<&str>,
+        keys: &Keys,
+        now: Timestamp,
+    ) -> Result<Caller, Refusal> {
+        let identity = identity.map(|token| self.verify_identity(token, keys, now)).transpose();
         self.combine(Arc::new(client), identity.map_err(of_identity)?)
     }
 

@@ -55,6 +55,11 @@ impl<'a> Form<'a> {
         Ok(value.filter(|v| !v.is_empty()))
     }
 
+    /// All parameters in their order, for whoever takes none that it does not know.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// All values of a parameter that may be repeated.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| &**value)

@@ -17,9 +17,10 @@ use tokio::sync::{Mutex, watch};
 use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, LeaksConfig, LimitsConfig, RotationConfig, SigningKeysConfig};
+use crate::config::{Config, ConfigError, GatewayConfig, LeaksConfig, LimitsConfig, RotationConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
+use crate::foreign_keys::ForeignKeys;
 use crate::key_ring::KeyRing;
 use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource, hashing_key};
 use crate::notices::Notices;
@@ -72,6 +73,10 @@ pub struct App {
     pub(crate) key_ring: ArcSwap<KeyRing>,
     /// Catalogue and APIs.
     pub(crate) registry: ArcSwap<Registry>,
+    /// The keys of issuers beside Keyward.
+    pub(crate) foreign_keys: ForeignKeys,
+    /// What gateways may do.
+    pub(crate) gateway: GatewayConfig,
     /// Who is behind a key.
     pub(crate) principals: Principals,
     /// From where credentials are used.
@@ -141,8 +146,10 @@ impl App {
         let applied = store.last_event().await?;
         let app = Self {
             key_ring: ArcSwap::from_pointee(KeyRing::load(&store, &master, None).await?),
-            registry: ArcSwap::from_pointee(Registry::load(&store).await?),
+            registry: ArcSwap::from_pointee(Registry::load(&store, &issuer).await?),
             revoked_tokens: RevokedTokens::load(&store, clock.now()).await?,
+            foreign_keys: ForeignKeys::new(config.gateway.allow_networks.clone()),
+            gateway: config.gateway.clone(),
             principals: Principals::new(config.cache.entries),
             callers: Callers::new(store.clone(), &config.callers),
             forgotten_up_to: Mutex::default(),

@@ -35,6 +35,8 @@ pub struct Config {
     pub rotation: RotationConfig,
     /// How to keep count of callers.
     pub callers: CallersConfig,
+    /// What gateways may do.
+    pub gateway: GatewayConfig,
     /// What a reported leak does.
     pub leaks: LeaksConfig,
     /// What people are told.
@@ -186,6 +188,16 @@ impl std::fmt::Debug for MailConfig {
         let mut shown = f.debug_struct("MailConfig");
         shown.field("smtp_url", &"[redacted]").field("from", &self.from).field("team", &self.team).finish()
     }
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct GatewayConfig {
+    pub basic: bool,
+    pub ext_authz: bool,
+    pub allow_networks: Vec<IpNet>,
 }
 
 /// `[leaks]`

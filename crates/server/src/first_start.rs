@@ -83,7 +83,7 @@ pub async fn recover(app: &App) -> Result<Bootstrap, StartError> {
     let App { store, entropy, .. } = app;
     let now = app.clock.now();
     let mut tx = store.begin().await?;
-    let registry = crate::registry::Registry::load(store).await?;
+    let registry = crate::registry::Registry::load(store, &app.issuer).await?;
     let api = registry.api_by_audience(KEYWARD_AUDIENCE).ok_or(StartError::Unfinished)?.id;
     // A new administrator, for the first may have been disabled or lowered.
     let admin = insert_administrator(&mut tx, now, entropy).await?;
@@ -130,6 +130,8 @@ async fn insert_own_api(tx: &mut Tx, now: Timestamp, entropy: &Entropy) -> Resul
         token_lifetime: DEFAULT_TOKEN_LIFETIME,
         algorithm: SigningAlgorithm::Es256,
         client: None,
+        identity_clients: Vec::new(),
+        identity_issuers: Vec::new(),
         created_at: now,
         updated_at: now,
         version: 1,

@@ -77,7 +77,7 @@ async fn trust_again(app: &App) -> Result<(), StartError> {
 }
 
 async fn load_registry(app: &App) -> Result<(), StartError> {
-    app.registry.store(Arc::new(Registry::load(&app.store).await?));
+    app.registry.store(Arc::new(Registry::load(&app.store, &app.issuer).await?));
     Ok(())
 }
 

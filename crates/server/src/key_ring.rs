@@ -20,7 +20,7 @@ pub(crate) struct KeyRing {
     /// Names this very set of keys (RFC 9110 §8.8.3).
     pub etag: String,
     /// The same keys for verifying.
-    pub key_set: KeySet,
+    pub key_set: Arc<KeySet>,
 }
 
 struct Signer {
@@ -52,7 +52,7 @@ impl KeyRing {
         signers.sort_by_key(|signer| std::cmp::Reverse(signer.activate_at));
         let etag = format!("\"{}\"", keys.iter().filter_map(|k| k.kid.as_deref()).collect::<Vec<_>>().join("."));
         let jwks = Jwks { keys };
-        let key_set = KeySet::from_jwks(&jwks);
+        let key_set = Arc::new(KeySet::from_jwks(&jwks));
         let jwks = serde_json::to_string(&jwks).map_err(|_| StartError::KeySet)?.into();
         Ok(Self { signers, jwks, etag, key_set })
     }

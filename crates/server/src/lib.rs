@@ -15,14 +15,19 @@ pub mod respond;
 pub mod telemetry;
 
 mod budget;
+mod ext_authz;
 mod failures;
 mod follow;
+mod foreign_keys;
+mod forward_auth;
+mod gateway;
 mod health;
 mod key_ring;
 mod leaks;
 mod listen;
 mod meter;
 mod notices;
+mod outbound;
 mod pages;
 mod principals;
 mod proof;
@@ -68,7 +73,7 @@ impl Server {
     /// Binds the address, opens everything, and makes what a first start needs.
     pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Self, ServerError> {
         let listen = |error| ServerError::Listen(config.server.listen, error);
-        let listener = Listener::bind(&config.server).await.map_err(listen)?;
+        let listener = Listener::bind(&config.server, config.gateway.ext_authz).await.map_err(listen)?;
         let issuer = if config.server.issuer.is_empty() {
             let scheme = if listener.is_tls() { "https" } else { "http" };
             format!("{scheme}://{}", listener.address().map_err(listen)?)
@@ -102,6 +107,7 @@ impl Server {
         let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
         let lookout = tokio::spawn(notices::look_out(Arc::clone(&self.app)));
         let sender = tokio::spawn(notices::keep_sending(Arc::clone(&self.app)));
+        let fetcher = tokio::spawn(foreign_keys::keep_fetching(Arc::clone(&self.app)));
         let stop = async {
             stop.await;
             // Streams have no end of their own that could be waited for.
@@ -113,6 +119,7 @@ impl Server {
         counter.abort();
         lookout.abort();
         sender.abort();
+        fetcher.abort();
         self.app.callers.flush_at_the_end().await;
         self.app.store.close().await;
         finished

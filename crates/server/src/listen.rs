@@ -32,17 +32,19 @@ pub(crate) struct Listener {
     tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
     room: Arc<Room>,
+    prior_knowledge: bool,
     patience: Duration,
     grace: Duration,
 }
 
 impl Listener {
-    /// Binds the address of the settings.
-    pub(crate) async fn bind(config: &ServerConfig) -> Result<Self, io::Error> {
+    /// Binds the address of the settings; `prior_knowledge` is whether HTTP/2 may come without TLS.
+    pub(crate) async fn bind(config: &ServerConfig, prior_knowledge: bool) -> Result<Self, io::Error> {
         Ok(Self {
             tcp: TcpListener::bind(config.listen).await?,
             tls: Tls::load(config)?,
             places: Arc::new(Semaphore::new(config.max_connections.try_into().unwrap_or(Semaphore::MAX_PERMITS))),
+            prior_knowledge,
             room: Room::new(config.max_connections_per_network, config.trusted_proxies.clone()),
             patience: Duration::from_secs(config.header_timeout_s.into()),
             grace: Duration::from_secs(config.shutdown_grace_s.into()),
@@ -63,7 +65,8 @@ impl Listener {
     pub(crate) async fn serve(self, reception: Reception, stop: impl Future<Output = ()>) -> bool {
         let mut reloading = JoinSet::new();
         reloading.spawn(tls::reload_on_hangup(self.tls.clone()));
-        let speaker = Arc::new(Speaker::new(self.patience, self.tls.clone(), Arc::new(reception)));
+        let speaker =
+            Arc::new(Speaker::new(self.patience, self.tls.clone(), self.prior_knowledge, Arc::new(reception)));
         let stopping = watch::Sender::new(false);
         // Dropped at the end of the grace, it ends what is still there.
         let mut connections = JoinSet::new();

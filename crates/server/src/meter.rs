@@ -10,6 +10,8 @@ use std::time::Duration;
 use http::StatusCode;
 use keyward_model::notice::Channel;
 
+use crate::ext_authz;
+
 /// Requests of which it was not clear where they go or where they end.
 pub(crate) static UNCLEAR_REQUESTS: Counter = Counter::new();
 /// Connections, handshakes among them.
@@ -20,6 +22,8 @@ pub(crate) static REFUSED_CONNECTIONS: Counter = Counter::new();
 pub(crate) static TOKENS_ISSUED: Counter = Counter::new();
 /// Failed client authentications.
 pub(crate) static AUTHENTICATION_FAILURES: Counter = Counter::new();
+/// Questions of gateways that could not be answered because of how the gateways are set up.
+pub(crate) static MISCONFIGURED_GATEWAYS: Counter = Counter::new();
 /// Requests and work of the server's own that a failing database spoiled.
 pub(crate) static DATABASE_ERRORS: Counter = Counter::new();
 
@@ -102,6 +106,8 @@ routes! {
     StatusList = "status_list",
     Revocations = "revocations",
     Leaks = "leaks",
+    ForwardAuth = "forward_auth",
+    ExtAuthz = "ext_authz",
     Api = "api",
     Health = "health",
     Other = "other",
@@ -117,6 +123,8 @@ impl Route {
             "/jwks" => Self::Jwks,
             "/revocations" => Self::Revocations,
             "/leaks" => Self::Leaks,
+            "/forward-auth" => Self::ForwardAuth,
+            ext_authz::CHECK => Self::ExtAuthz,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
@@ -136,17 +144,15 @@ impl Route {
             Self::StatusList => Some("/status-lists/{id}"),
             Self::Revocations => Some("/revocations"),
             Self::Leaks => Some("/leaks"),
+            Self::ForwardAuth => Some("/forward-auth"),
+            Self::ExtAuthz => Some(ext_authz::CHECK),
             Self::Api | Self::Health | Self::Other => None,
         }
     }
 
     /// Whether machines call it all day.
     pub(crate) const fn is_busy(self) -> bool {
-        match self {
-            Self::Token | Self::Introspect | Self::Jwks | Self::Metadata | Self::Health => true,
-            Self::StatusList | Self::Revocations => true,
-            Self::Revoke | Self::Leaks | Self::Api | Self::Other => false,
-        }
+        !matches!(self, Self::Revoke | Self::Leaks | Self::Api | Self::Other)
     }
 }
 
@@ -252,6 +258,11 @@ impl Text {
             ("keyward_connections_refused_total", "Connections beyond those of one network", &REFUSED_CONNECTIONS),
             ("keyward_tokens_issued_total", "Access tokens issued", &TOKENS_ISSUED),
             ("keyward_authentication_failures_total", "Failed client authentications", &AUTHENTICATION_FAILURES),
+            (
+                "keyward_gateway_misconfigured_total",
+                "Questions of gateways that could not be answered because of how they are set up",
+                &MISCONFIGURED_GATEWAYS,
+            ),
             ("keyward_database_errors_total", "Requests and tasks that the database failed", &DATABASE_ERRORS),
             ("keyward_feed_events_total", "Events of the revocation feed", &FEED_EVENTS),
             ("keyward_feed_resets_total", "Readers of the feed told to begin anew", &FEED_RESETS),

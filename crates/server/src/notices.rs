@@ -10,7 +10,6 @@ mod find;
 mod letter;
 mod mail;
 mod message;
-mod reach;
 mod webhook;
 
 use std::sync::Arc;
@@ -29,7 +28,6 @@ use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter::{self, Fate};
 
 pub(crate) use message::Message;
-pub(crate) use reach::target_url;
 
 /// The most deliveries that wait for one receiver.
 const MOST_WAITING: u32 = 10_000;

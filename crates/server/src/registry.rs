@@ -1,11 +1,12 @@
 //! What every node keeps in memory as a whole because it is small: the scope catalogue and the APIs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use keyward_guard::{Expect, Policy, TrustedIssuer};
 use keyward_model::api::Api;
 use keyward_model::id::ApiId;
-use keyward_model::rights::Catalogue;
+use keyward_model::rights::{Catalogue, Rights};
 use keyward_store::{Store, StoreError};
 
 /// One consistent reading of catalogue and APIs; replaced as a whole when one of them changes.
@@ -15,16 +16,18 @@ pub(crate) struct Registry {
     pub(crate) catalogue: Catalogue,
     apis: HashMap<ApiId, Arc<Api>>,
     by_audience: HashMap<String, Arc<Api>>,
+    policies: HashMap<ApiId, Policy>,
 }
 
 impl Registry {
-    /// Reads both from the database.
-    pub(crate) async fn load(store: &Store) -> Result<Self, StoreError> {
+    /// Reads both from the database of the server that is this issuer.
+    pub(crate) async fn load(store: &Store, issuer: &str) -> Result<Self, StoreError> {
         let entries = store.list_scopes().await?.into_iter().map(|entry| (entry.name, entry.implies));
         let catalogue = Catalogue::new(entries).map_err(|e| StoreError::Corrupt(format!("scopes: {e}")))?;
         let apis: Vec<Arc<Api>> = store.list_apis().await?.into_iter().map(Arc::new).collect();
         let by_audience = apis.iter().map(|api| (api.audience.clone(), Arc::clone(api))).collect();
-        Ok(Self { catalogue, apis: apis.into_iter().map(|api| (api.id, api)).collect(), by_audience })
+        let policies = apis.iter().map(|api| (api.id, policy(api, &catalogue, issuer))).collect();
+        Ok(Self { catalogue, apis: apis.into_iter().map(|api| (api.id, api)).collect(), by_audience, policies })
     }
 
     /// The API with this id.
@@ -37,8 +40,35 @@ impl Registry {
         self.by_audience.get(audience)
     }
 
+    /// What an API asks of the tokens that it accepts.
+    pub(crate) fn policy(&self, id: ApiId) -> Option<&Policy> {
+        self.policies.get(&id)
+    }
+
+    /// All issuers that some API trusts beside Keyward.
+    pub(crate) fn trusted_issuers(&self) -> HashSet<&str> {
+        self.policies.values().flat_map(Policy::trusted).map(|trusted| trusted.issuer.as_str()).collect()
+    }
+
     /// All APIs, in no order.
     pub(crate) fn apis(&self) -> impl Iterator<Item = &Arc<Api>> {
         self.apis.values()
     }
+}
+
+fn policy(api: &Api, catalogue: &Catalogue, issuer: &str) -> Policy {
+    let mut policy = Policy::new(Expect::new(issuer, &*api.audience));
+    for client in &api.identity_clients {
+        policy = policy.accept_identities_of(*client);
+    }
+    for trusted in &api.identity_issuers {
+        // As tokens of Keyward's own: with all that the scopes imply.
+        let expanded = |rights: Rights| Rights { scope: catalogue.expand(&rights.scope), res: rights.res };
+        policy = policy.trust(TrustedIssuer {
+            issuer: trusted.issuer.clone(),
+            audience: trusted.audience.clone(),
+            rights: trusted.rights().map(expanded),
+        });
+    }
+    policy
 }

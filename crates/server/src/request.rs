@@ -47,6 +47,8 @@ pub(crate) fn within<T>(id: RequestId, work: impl FnOnce() -> T) -> T {
 pub(crate) struct Arrival {
     /// The network address of the client, as far as proxies can be believed.
     pub(crate) address: IpAddr,
+    /// Whether a trusted proxy sent it, which may say for whom.
+    pub(crate) is_spoken_for: bool,
 }
 
 impl Arrival {
@@ -119,7 +121,8 @@ impl Reception {
             Some(why) => unclear(why, version),
             None => {
                 let mut request = request.map(Body::new);
-                request.extensions_mut().insert(Arrival { address });
+                let is_spoken_for = is_trusted(peer.ip(), &self.trusted_proxies);
+                request.extensions_mut().insert(Arrival { address, is_spoken_for });
                 let answer = self.router.clone().call(request).instrument(span.span());
                 let answer = AssertUnwindSafe(answer).catch_unwind().await;
                 answer.map_or_else(|_| broken(), |answer| answer.unwrap_or_else(|never| match never {}))
@@ -215,8 +218,7 @@ fn broken() -> Response {
 /// `X-Forwarded-For` is read from its end: each trusted proxy vouches for the entry it added, and the first address
 /// that is not one of them is the client. What stands before that, anybody may have written.
 fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address.to_canonical()));
-    if !is_trusted(peer) {
+    if !is_trusted(peer, trusted) {
         return peer;
     }
     let values = headers.get_all(FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
@@ -224,11 +226,15 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     for entry in values.flat_map(|value| value.rsplit(',')) {
         let Ok(address) = entry.trim().parse::<IpAddr>() else { return client };
         client = address;
-        if !is_trusted(address) {
+        if !is_trusted(address, trusted) {
             return client;
         }
     }
     client
+}
+
+fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    trusted.iter().any(|net| net.contains(&address.to_canonical()))
 }
 
 #[cfg(test)]

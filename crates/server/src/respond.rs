@@ -1,5 +1,7 @@
 //! Errors as HTTP responses: one type per audience, and the only place that picks a status.
 
+mod gateway;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use utoipa::ToSchema;
 use crate::api::callers::CallerView;
 use crate::meter;
 use crate::oauth::key_warning::EndedKey;
+
+pub(crate) use gateway::{GatewayError, Realm, let_in, turn_away};
 
 /// Bytes that hold a token response, so that writing it does not grow the buffer.
 const USUAL_BODY: usize = 1280;

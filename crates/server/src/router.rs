@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::app::App;
 use crate::oauth::{introspect, jwks, metadata, revocations, revoke, status_list, token};
 use crate::request::name_route;
-use crate::{api, health, leaks, pages, respond};
+use crate::{api, ext_authz, forward_auth, health, leaks, pages, respond};
 
 /// All paths of the server.
 pub(crate) fn router(app: Arc<App>) -> Router {
+    let for_envoy = if app.gateway.ext_authz { post(ext_authz::check) } else { any(nothing_here) };
     let (rest, document) = api::router();
     let reference = pages::api_reference::Reference::new(document);
     Router::new()
@@ -25,6 +26,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
         .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
         .route("/leaks", post(leaks::report).fallback(leaks::post_only))
+        .route("/forward-auth", any(forward_auth::forward_auth)) //                        for nginx, Caddy, Traefik
+        .route(ext_authz::CHECK, for_envoy) //                                             for Envoy
         .merge(rest.route_layer(from_fn(name_route))) //                                   /api/v1/…
         .merge(reference.routes()) //                                                      /openapi.json, /docs
         .route("/healthz", get(health::alive))

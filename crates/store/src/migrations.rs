@@ -11,4 +11,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, name: "observers", sql: include_str!("../migrations/0005_observers.sql") },
     Migration { version: 6, name: "leaks", sql: include_str!("../migrations/0006_leaks.sql") },
     Migration { version: 7, name: "device sessions", sql: include_str!("../migrations/0007_device_sessions.sql") },
+    Migration { version: 8, name: "identities", sql: include_str!("../migrations/0008_identities.sql") },
 ];

@@ -52,10 +52,27 @@ impl Finding {
 
 /// The settings by themselves.
 pub(crate) fn settings(config: &Config, files: &Settings) -> Vec<Finding> {
-    [Some(transport(config)), Some(issuer(config)), secrets_in_the_file(config, files), database(config), leaks(config)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        Some(transport(config)),
+        Some(issuer(config)),
+        secrets_in_the_file(config, files),
+        database(config),
+        leaks(config),
+        gateways(config),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn gateways(config: &Config) -> Option<Finding> {
+    let is_asked_for_others = config.gateway.basic || config.gateway.ext_authz;
+    (is_asked_for_others && config.server.trusted_proxies.is_empty()).then(|| {
+        note(
+            "gateways are not believed when they say for whom they ask: all failures are charged to the gateway",
+            "name the addresses of the gateways in [server] trusted_proxies",
+        )
+    })
 }
 
 fn leaks(config: &Config) -> Option<Finding> {
@@ -299,6 +316,15 @@ mod tests {
         ] {
             assert_eq!(levels(file).iter().filter(|level| **level == Level::Unsafe).count(), 1, "{file}");
         }
+    }
+
+    #[test]
+    fn gateways_that_are_not_believed_are_noted() {
+        let noted = |file: &str| gateways(&config(file)).map(|finding| finding.level);
+        assert_eq!(noted("[gateway]\next_authz = true"), Some(Level::Note));
+        assert_eq!(noted("[gateway]\nbasic = true"), Some(Level::Note));
+        assert_eq!(noted("[gateway]\nbasic = true\n[server]\ntrusted_proxies = [\"10.0.0.0/8\"]"), None);
+        assert_eq!(noted(""), None);
     }
 
     #[test]

@@ -92,6 +92,15 @@ fn with_a_user_present_the_request_may_do_what_both_may() {
 }
 
 #[test]
+fn a_client_that_is_known_without_a_token_is_bound_by_the_same_rule() {
+    let beside = |identity: Option<&str>| policy().check_beside(claims(), identity, &keys(), NOW);
+    let both = beside(Some(&signed(&identity()))).unwrap();
+    assert_eq!((both.modified_by(), both.scope().to_string()), (anna().to_string(), "Worker".into()));
+    assert_eq!(beside(None).unwrap().modified_by(), claims().sub.to_string());
+    assert_eq!(refused(beside(Some(&signed(&claims())))), Refusal::NotIdentityToken);
+}
+
+#[test]
 fn a_public_clients_identity_token_stands_alone_and_a_confidential_ones_does_not() {
     let caller = check(&policy(), &signed(&identity()), None).unwrap();
     assert_eq!((caller.user(), caller.modified_by()), (Some(User::Keyward(anna())), anna().to_string()));

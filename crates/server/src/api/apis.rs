@@ -1,5 +1,7 @@
 //! APIs: resource servers, each known by its audience.
 
+mod identities;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ use crate::api::{Query, changes, id, name};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 use crate::signing_keys::{self, FirstKeys};
+
+pub use identities::IdentityIssuerView;
 
 /// Shorter-lived tokens would be asked for more often than they are used.
 const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
@@ -53,6 +57,11 @@ pub struct ApiView {
     /// The client as which it introspects the tokens it receives.
     #[schema(value_type = Option<String>)]
     pub client: Option<ClientId>,
+    /// The clients whose identity tokens it accepts beside the client token of any client.
+    #[schema(value_type = Vec<String>)]
+    pub identity_clients: Vec<ClientId>,
+    /// Issuers beside Keyward whose users it knows.
+    pub identity_issuers: Vec<IdentityIssuerView>,
     /// When it was registered.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Instant,
@@ -84,10 +93,17 @@ pub struct NewApi {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub client: Option<ClientId>,
+    /// The clients whose identity tokens it accepts beside the client token of any client; at most 64.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub identity_clients: Vec<ClientId>,
+    /// Issuers beside Keyward whose users it knows; at most 16.
+    #[serde(default)]
+    pub identity_issuers: Vec<IdentityIssuerView>,
 }
 
 /// A change of an API: what is absent stays as it is, `null` clears.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiChange {
     /// What people call it.
@@ -111,6 +127,13 @@ pub struct ApiChange {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub client: Option<Option<ClientId>>,
+    /// The clients whose identity tokens it accepts beside the client token of any client; at most 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub identity_clients: Option<Vec<ClientId>>,
+    /// Issuers beside Keyward whose users it knows; at most 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_issuers: Option<Vec<IdentityIssuerView>>,
 }
 
 impl From<Api> for ApiView {
@@ -123,6 +146,8 @@ impl From<Api> for ApiView {
             token_lifetime_seconds: api.token_lifetime.as_secs(),
             signing_algorithm: api.algorithm,
             client: api.client,
+            identity_clients: api.identity_clients,
+            identity_issuers: api.identity_issuers.into_iter().map(IdentityIssuerView::from).collect(),
             created_at: Instant(api.created_at),
             updated_at: Instant(api.updated_at),
         }
@@ -162,6 +187,8 @@ async fn create(call: Call, body: Json<NewApi>) -> Result<Tagged<ApiView>, ApiEr
         token_lifetime: new.token_lifetime_seconds.map_or(Ok(DEFAULT_TOKEN_LIFETIME), lifetime)?,
         algorithm: new.signing_algorithm.unwrap_or(SigningAlgorithm::Es256),
         client: new.client,
+        identity_clients: identities::clients(&call, new.identity_clients).await?,
+        identity_issuers: identities::issuers(&call, new.identity_issuers)?,
         created_at: call.now,
         updated_at: call.now,
         version: 1,
@@ -228,6 +255,12 @@ async fn change(
         require_client(&call, new).await?;
         api.client = new;
     }
+    if let Some(new) = change.identity_clients {
+        api.identity_clients = identities::clients(&call, new).await?;
+    }
+    if let Some(new) = change.identity_issuers {
+        api.identity_issuers = identities::issuers(&call, new)?;
+    }
     api.updated_at = call.now;
     let keys = signing_keys::make_first(&call.app.store, api.algorithm, call.now, &call.app.entropy).await?;
     let mut tx = call.begin().await?;
@@ -274,6 +307,7 @@ async fn prepare(call: &Call, tx: &mut Tx, api: &Api, keys: Option<FirstKeys>) -
     if let Some(unknown) = api.scopes.iter().find(|s| !catalogue.iter().any(|entry| entry.name == **s)) {
         return Err(ApiError::field("scopes", format!("there is no scope {unknown}; add it to the catalogue first")));
     }
+    identities::require_known_scopes(api)?;
     if let Some(keys) = keys {
         let master = call.app.master_of(tx).await?;
         signing_keys::publish_first(tx, &keys, &master, call.now).await?;
@@ -311,8 +345,12 @@ async fn require_client(call: &Call, client: Option<ClientId>) -> Result<(), Api
 
 /// Keyward's server relies on the rest of its own API being as it is.
 fn require_harmless(change: &ApiChange) -> Result<(), ApiError> {
-    let ApiChange { name: _, token_lifetime_seconds: _, audience, scopes, signing_algorithm, client } = change;
-    if audience.is_some() || scopes.is_some() || signing_algorithm.is_some() || client.is_some() {
+    let name_or_lifetime = ApiChange {
+        name: change.name.clone(),
+        token_lifetime_seconds: change.token_lifetime_seconds,
+        ..ApiChange::default()
+    };
+    if *change != name_or_lifetime {
         let only = "of Keyward's own API only name and token_lifetime_seconds can be changed";
         return Err(Problem::Conflict.because(only));
     }
@@ -342,6 +380,7 @@ fn describe(api: &Api) -> serde_json::Value {
     json!({
         "name": api.name, "audience": api.audience, "scopes": api.scopes,
         "token_lifetime_seconds": api.token_lifetime.as_secs(), "signing_algorithm": api.algorithm, "client": api.client,
+        "identity_clients": api.identity_clients, "identity_issuers": api.identity_issuers,
     })
 }
 

@@ -24,7 +24,8 @@ use crate::api::notices::DeliveryView;
 use crate::api::{Query, id, name};
 use crate::app::{App, StartError};
 use crate::master_key::HASHING_KEY;
-use crate::notices::{Message, target_url};
+use crate::notices::Message;
+use crate::outbound::target_url;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The most webhooks there can be: each notice goes to all that want it.

@@ -1,6 +1,7 @@
 //! One connection: its protocol, how long it may be quiet, and its orderly end.
 
 use std::convert::Infallible;
+use std::io::{self, Cursor};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::BufMut as _;
 use futures_util::StreamExt as _;
 use http::Request;
 use hyper::body::Incoming;
@@ -16,8 +18,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
@@ -30,6 +33,8 @@ use crate::request::Reception;
 const MAX_HEAD: usize = 16 * 1024;
 /// The most header fields in one request.
 const MAX_HEADERS: usize = 64;
+/// What every HTTP/2 connection begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The most requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 
@@ -38,6 +43,8 @@ pub(super) struct Speaker {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     tls: Option<Arc<Tls>>,
+    /// Whether HTTP/2 may come without TLS, which says so in advance.
+    prior_knowledge: bool,
     /// How long a handshake, a request head or a pause may last.
     patience: Duration,
     reception: Arc<Reception>,
@@ -45,7 +52,12 @@ pub(super) struct Speaker {
 
 impl Speaker {
     /// With these limits.
-    pub(super) fn new(patience: Duration, tls: Option<Arc<Tls>>, reception: Arc<Reception>) -> Self {
+    pub(super) fn new(
+        patience: Duration,
+        tls: Option<Arc<Tls>>,
+        prior_knowledge: bool,
+        reception: Arc<Reception>,
+    ) -> Self {
         let mut http1 = http1::Builder::new();
         // The time to send a request head counts from the end of the request before, so it bounds pauses too.
         http1.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
@@ -54,14 +66,19 @@ impl Speaker {
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
-        Self { http1, http2, tls, patience, reception }
+        Self { http1, http2, tls, prior_knowledge, patience, reception }
     }
 
     /// Speaks until the connection ends, or until what is under way is finished once `stop` has changed.
     pub(super) async fn speak(&self, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
         // Answers are small and complete: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.tls else { return self.speak_http1(stream, peer, stop).await };
+        let Some(tls) = &self.tls else {
+            return match self.prior_knowledge {
+                true => self.speak_as_begun(stream, peer, stop).await,
+                false => self.speak_http1(stream, peer, stop).await,
+            };
+        };
         let mut stopped = stop.clone();
         let handshake = tokio::select! {
             handshake = timeout(self.patience, tls.acceptor().accept(stream)) => handshake,
@@ -77,6 +94,22 @@ impl Speaker {
         }
     }
 
+    /// HTTP/2 without TLS says what it is in its first bytes (RFC 9113 §3.3, "prior knowledge"); all else is HTTP/1.1.
+    async fn speak_as_begun(&self, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
+        let (mut from, to) = stream.into_split();
+        let mut begun = Vec::with_capacity(PREFACE.len());
+        let is_begun = tokio::select! {
+            is_begun = timeout(self.patience, read_while_preface(&mut from, &mut begun)) => is_begun,
+            _ = stop.changed() => return,
+        };
+        let Ok(Ok(())) = is_begun else {
+            return tracing::debug!(%peer, "a connection ended before a request began");
+        };
+        let is_http2 = begun == PREFACE;
+        let stream = tokio::io::join(Cursor::new(begun).chain(from), to);
+        if is_http2 { self.speak_http2(stream, peer, stop).await } else { self.speak_http1(stream, peer, stop).await }
+    }
+
     async fn speak_http1<S>(&self, stream: S, peer: SocketAddr, stop: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -87,7 +120,6 @@ impl Speaker {
         report(peer, drive(connection, &activity, self.patience, stop).await);
     }
 
-    /// Only where TLS has agreed on it: without TLS, nobody says in advance which protocol comes.
     async fn speak_http2<S>(&self, stream: S, peer: SocketAddr, stop: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -117,6 +149,17 @@ impl Speaker {
             }
         })
     }
+}
+
+/// Reads as long as it may become the beginning of HTTP/2.
+async fn read_while_preface(from: &mut OwnedReadHalf, begun: &mut Vec<u8>) -> io::Result<()> {
+    while begun.len() < PREFACE.len() && PREFACE.starts_with(begun) {
+        let left = PREFACE.len() - begun.len();
+        if from.read_buf(&mut (&mut *begun).limit(left)).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Carries a connection to its end, which it is asked for when the server stops or nothing happens for `patience`.

@@ -5,8 +5,11 @@
 //! 3. Compare the secret, the same work whoever asks
 //! 4. Only after the right secret: say what else is in the way
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, header};
 use keyward_model::basic::{Basic, BasicError};
+use keyward_model::caller::Shown;
 use keyward_model::client::ClientKind;
 use keyward_model::form::Form;
 use keyward_model::id::ClientId;
@@ -35,12 +38,43 @@ struct Presented<'a> {
 pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'_>) -> Result<Principal, OAuthError> {
     let authorization = basic(&request.headers)?;
     let presented = presented(authorization.as_ref(), form)?;
-    let outcome = verify(app, &presented, request.now).await?;
-    if let (Err(Refusal::Ended(_)), Ok(key)) = (&outcome, Key::parse(presented.secret)) {
-        // Whoever still comes with the right secret of an ended key is to be moved to another.
-        app.callers.refused(key.credential, caller::of(request, form)?, request.now);
+    let attempt = Attempt { presented, caller: caller::of(request, form)?, address: request.address, now: request.now };
+    attempt.admit(app).await
+}
+
+/// The client whose key is in the header of a request to an API, which a gateway asks about.
+pub(crate) async fn authenticate_in_header(
+    app: &App,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+    now: Timestamp,
+) -> Result<Principal, OAuthError> {
+    let authorization = basic(headers)?;
+    let Some(authorization) = &authorization else { return Err(ErrorCode::InvalidClient.because("no key was sent")) };
+    let presented = Presented { client_id: authorization.client_id(), secret: authorization.secret() };
+    let caller = caller::by_headers(headers, address)?;
+    let principal = Attempt { presented, caller, address, now }.admit(app).await?;
+    app.callers.accepted(principal.entry.credential.id, caller, now);
+    Ok(principal)
+}
+
+/// One try to be let in.
+struct Attempt<'a> {
+    presented: Presented<'a>,
+    caller: Shown<'a>,
+    address: Option<IpAddr>,
+    now: Timestamp,
+}
+
+impl Attempt<'_> {
+    async fn admit(self, app: &App) -> Result<Principal, OAuthError> {
+        let outcome = verify(app, &self.presented, self.now).await?;
+        if let (Err(Refusal::Ended(_)), Ok(key)) = (&outcome, Key::parse(self.presented.secret)) {
+            // Whoever still comes with the right secret of an ended key is to be moved to another.
+            app.callers.refused(key.credential, self.caller, self.now);
+        }
+        outcome.map_err(|refusal| refuse(app, &self, refusal))
     }
-    outcome.map_err(|refusal| refuse(app, &presented, refusal, request))
 }
 
 /// Finds the credentials. RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each request."
@@ -118,14 +152,15 @@ fn names(principal: &Principal, client_id: &str) -> bool {
     client_id.parse::<ClientId>().is_ok_and(|id| id == principal.client.id)
 }
 
-fn refuse(app: &App, presented: &Presented<'_>, refusal: Refusal, request: &FormRequest) -> OAuthError {
-    let address = request.address;
+fn refuse(app: &App, attempt: &Attempt<'_>, refusal: Refusal) -> OAuthError {
+    let Attempt { presented, address, now, .. } = attempt;
+    let address = *address;
     let client = presented.client_id.parse::<ClientId>().ok();
     meter::AUTHENTICATION_FAILURES.increment();
     // Whoever has the right secret is no guesser: a whole fleet is to hear what became of its key.
     let guessed = matches!(refusal, Refusal::Unproven);
-    if let Some(wait) = guessed.then(|| app.failures.charge(address, client, request.now)).flatten() {
-        if let Some(refused) = app.failures.tell(address, request.now) {
+    if let Some(wait) = guessed.then(|| app.failures.charge(address, client, *now)).flatten() {
+        if let Some(refused) = app.failures.tell(address, *now) {
             let source = address.map(tracing::field::display);
             tracing::warn!(client = client.map(display), source, refused, "too many failed authentications");
         }

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use axum::response::Response;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use keyward_model::credential::{EndReason, Purpose, State, StateName};
 use keyward_model::time::Timestamp;
 use keyward_model::user::User;
@@ -20,7 +20,7 @@ use crate::principals::Principal;
 use crate::respond::json_response;
 
 /// When the key ends, as an HTTP date (RFC 9110 §5.6.7), which every HTTP library reads.
-const KEY_EXPIRES: &str = "keyward-key-expires";
+pub(crate) const KEY_EXPIRES: HeaderName = HeaderName::from_static("keyward-key-expires");
 
 /// A key whose end is ahead.
 #[derive(Debug, Serialize)]
@@ -50,10 +50,17 @@ pub(crate) fn beside(response: &TokenResponse, app: &App, principal: &Principal,
     }
     let Some((ending, at)) = ending(app, principal, now) else { return json_response(StatusCode::OK, response) };
     let mut answer = json_response(StatusCode::OK, &Warned { response, ending });
-    if let Ok(date) = HeaderValue::try_from(Instant(at).http_date()) {
-        answer.headers_mut().insert(KEY_EXPIRES, date);
-    }
+    answer.headers_mut().extend(http_date(at).map(|date| (KEY_EXPIRES, date)));
     answer
+}
+
+/// The header's value by itself, where there is no token response.
+pub(crate) fn in_header(app: &App, principal: &Principal, now: Timestamp) -> Option<HeaderValue> {
+    ending(app, principal, now).and_then(|(_, at)| http_date(at))
+}
+
+fn http_date(at: Timestamp) -> Option<HeaderValue> {
+    HeaderValue::try_from(Instant(at).http_date()).ok()
 }
 
 /// Nothing for a healthy key; nor for the bootstrap key, which is there to end.

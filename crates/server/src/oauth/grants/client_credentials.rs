@@ -93,6 +93,15 @@ fn decide(call: &Call<'_>, ceiling: &Ceiling, request: &Request<'_>) -> Result<G
     })
 }
 
+/// What a token for this API alone would say, with all that the credential may have there: for requests that carry the
+/// key itself.
+pub(crate) fn all_for(call: &Call<'_>, api: &Arc<Api>) -> Result<AccessTokenClaims, OAuthError> {
+    let ceiling = call.principal.ceiling(&call.app.registry.load());
+    let apis = targets(&call.principal, &ceiling.registry, &[&api.audience])?;
+    let granted = Rights { scope: ceiling.rights.scope.intersect(&api.scopes), res: ceiling.rights.res.clone() };
+    claims(call, &apis, granted, api.token_lifetime)
+}
+
 /// The APIs the token is for. RFC 8707 §2: what cannot be had is `invalid_target`.
 fn targets(principal: &Principal, registry: &Registry, resources: &[&str]) -> Result<Vec<Arc<Api>>, OAuthError> {
     let allowed = &principal.client.apis;

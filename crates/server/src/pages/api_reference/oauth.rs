@@ -24,6 +24,7 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
     status_list,
     revocations,
     report,
+    forward_auth,
     oauth_authorization_server,
     openid_configuration
 ))]
@@ -243,6 +244,44 @@ struct FeedEvent {
     event: String,
     /// Its particulars.
     data: serde_json::Value,
+}
+
+/// Ask whether a request may go on to its API
+///
+/// For gateways: nginx `auth_request`, Caddy `forward_auth`, Traefik ForwardAuth. The headers are those of the request, the
+/// parameters say what this route of the gateway needs. Any method is taken. 200 lets in, and its `Keyward-` headers
+/// say who calls; those that have nothing to say are empty.
+#[utoipa::path(get, path = "/forward-auth", tag = "oauth", security(()),
+    params(("audience" = String, Query, description = "The API"),
+        ("scope" = Option<String>, Query, description = "All of these scopes are needed; may be repeated"),
+        ("res" = Option<String>, Query, description = "All of these resources are needed; may be repeated"),
+        ("res_after" = Option<String>, Query, description = "The resource is what follows this prefix in the path"),
+        ("Authorization" = Option<String>, Header, description = "`Bearer` and the client token"),
+        ("Identity-Token" = Option<String>, Header, description = "The token of the user who is present"),
+        ("X-Forwarded-Uri" = Option<String>, Header, description = "The original path, for `res_after`")),
+    responses(
+        (status = 200, headers(
+            ("Keyward-Client" = String, description = "The application"),
+            ("Keyward-Subject" = String, description = "The `sub` of the client token"),
+            ("Keyward-User" = String, description = "The user who is present"),
+            ("Keyward-User-Issuer" = String, description = "Who vouches for them, if it is not Keyward"),
+            ("Keyward-Modified-By" = String, description = "On whose behalf"),
+            ("Keyward-Scope" = String, description = "Space-separated scopes"),
+            ("Keyward-Res" = String, description = "Space-separated resources"),
+            ("Keyward-Credential" = Option<String>, description = "The key behind it"),
+            ("Keyward-Session" = String, description = "The device session of the user"),
+            ("Keyward-Key-Expires" = String, description = "When the key that was sent ends, if that is near"))),
+        (status = "4XX", body = GatewayRefusal), (status = "5XX", body = GatewayRefusal)))]
+fn forward_auth() {}
+
+/// Why a request may not go on.
+#[derive(ToSchema)]
+struct GatewayRefusal {
+    /// `invalid_request`, `invalid_token` or `insufficient_scope` (RFC 6750 §3.1), `invalid_client`, `server_error`; absent where
+    /// no token was sent.
+    error: Option<String>,
+    /// What happened this time.
+    error_description: String,
 }
 
 /// Get the server's metadata (RFC 8414)

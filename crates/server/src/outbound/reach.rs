@@ -1,16 +1,17 @@
-//! Which addresses a webhook may be at. Whoever may name a URL must not reach through the server what only the server
-//! reaches: by default addresses of the public internet alone, checked on the address that is connected to.
+//! Which addresses the server connects to when others say where. Whoever may name a URL must not reach through the server
+//! what only the server reaches: by default addresses of the public internet alone, checked on the address that is
+//! connected to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use reqwest::Url;
 
-/// The longest URL of a webhook, in bytes.
+/// The longest URL, in bytes.
 const MOST_URL: usize = 1000;
 
 /// Whether this address is one of the public internet.
-pub(super) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),
@@ -47,7 +48,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Whether a webhook may be at this address.
+/// Whether this address may be connected to.
 pub(super) fn may_reach(address: IpAddr, allowed: &[IpNet]) -> bool {
     is_public(address) || is_allowed(address, allowed)
 }
@@ -62,7 +63,7 @@ pub(super) fn literal(url: &Url) -> Option<IpAddr> {
     url.host_str()?.trim_matches(['[', ']']).parse().ok()
 }
 
-/// A URL that notices may be sent to, or what is wrong with it.
+/// A URL that requests may be sent to, or what is wrong with it.
 pub(crate) fn target_url(text: &str, takes_plain_http: bool) -> Result<Url, &'static str> {
     let url: Url = text.parse().map_err(|_| "must be a URL such as https://hooks.example.org/keyward")?;
     if text.len() > MOST_URL {
@@ -71,11 +72,11 @@ pub(crate) fn target_url(text: &str, takes_plain_http: bool) -> Result<Url, &'st
     match url.scheme() {
         "https" => {}
         "http" if takes_plain_http => {}
-        "http" => return Err("must be https; plain http goes only into networks named in [notices] allow_networks"),
+        "http" => return Err("must be https; plain http goes only into networks named in allow_networks"),
         _ => return Err("must be https"),
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err("must hold neither a user nor a fragment; what is sent is signed");
+        return Err("must hold neither a user nor a fragment");
     }
     Ok(url)
 }

@@ -1,0 +1,39 @@
+//! `/forward-auth`: what nginx (`auth_request`), Caddy (`forward_auth`) and Traefik (ForwardAuth) ask of each request.
+//!
+//! They send the headers of the request with another path, so the original one is in `X-Forwarded-Uri`. Any method is taken
+//! and no body read.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use keyward_model::form::Form;
+
+use crate::app::App;
+use crate::gateway::{Knock, answer, misconfigured};
+use crate::request::Arrival;
+
+const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+
+/// `/forward-auth`
+pub(crate) async fn forward_auth(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let knock = Knock {
+        headers: &parts.headers,
+        target: original_target(&parts.headers),
+        address: Arrival::address(&parts.extensions),
+        now: app.clock.now(),
+    };
+    match Form::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+        Ok(form) => answer(&app, form.pairs(), &knock).await,
+        Err(why) => misconfigured(format!("the query cannot be read: {why}")),
+    }
+}
+
+/// Of two, nobody knows which one the gateway has written.
+fn original_target(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(FORWARDED_URI).iter();
+    let first = values.next().map(HeaderValue::as_bytes);
+    first.filter(|_| values.next().is_none())
+}

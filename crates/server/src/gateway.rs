@@ -1,0 +1,174 @@
+//! The two-token rule at a gateway: may this request, which a gateway holds back, go on to its API?
+//!
+//! 1. What this route of the gateway asks for                      `demand.rs`
+//! 2. Who calls: tokens, or a key where the settings allow it      `keyward_guard`, `oauth/client_auth.rs`
+//! 3. Whether each token of Keyward's still counts                 `standing.rs`
+//! 4. Whether the rights that all of it leaves suffice
+//! 5. What the API is told                                         `told.rs`
+//!
+//! One function for nginx, Caddy, Traefik (`forward_auth.rs`) and Envoy (`ext_authz.rs`). Nothing is written on the way.
+
+mod demand;
+mod told;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, header};
+use keyward_guard::{Caller, Policy, Presented, Refusal};
+use keyward_model::api::Api;
+use keyward_model::time::Timestamp;
+use keyward_model::token::AccessTokenClaims;
+
+use crate::app::App;
+use crate::meter;
+use crate::oauth::grants::{Call, client_credentials};
+use crate::oauth::{client_auth, key_warning};
+use crate::respond::{ErrorCode, GatewayError, OAuthError, Realm, let_in, turn_away};
+use crate::standing::standing;
+use demand::Demand;
+
+pub(crate) use told::NAMES;
+
+/// A request as a gateway describes it.
+pub(crate) struct Knock<'a> {
+    /// Its headers.
+    pub(crate) headers: &'a HeaderMap,
+    /// Its path and query, as they came from the network.
+    pub(crate) target: Option<&'a [u8]>,
+    /// From where it came.
+    pub(crate) address: Option<IpAddr>,
+    /// The instant of the question.
+    pub(crate) now: Timestamp,
+}
+
+/// What a caller was let in for.
+struct Admission {
+    caller: Caller,
+    /// When the key that was sent ends, if that is soon.
+    key_expires: Option<HeaderValue>,
+}
+
+/// The whole answer: 200 with what the API is to be told, or what whoever sent the request is to be told.
+pub(crate) async fn answer<'a>(
+    app: &Arc<App>,
+    parameters: impl Iterator<Item = (&'a str, &'a str)>,
+    knock: &Knock<'_>,
+) -> Response {
+    let demand = match Demand::read(parameters) {
+        Ok(demand) => demand,
+        Err(why) => return misconfigured(why),
+    };
+    let verdict = judge(app, &demand, knock).await;
+    match verdict.and_then(|admission| Ok(told::headers(&admission.caller, admission.key_expires)?)) {
+        Ok(told) => let_in(told),
+        Err(error) => turn_away(error, &Realm { audience: &demand.audience, takes_keys: app.gateway.basic }),
+    }
+}
+
+/// The answer where it is not even clear what a gateway asks for.
+pub(crate) fn misconfigured(why: impl Into<String>) -> Response {
+    turn_away(GatewayError::Misconfigured(why.into()), &Realm { audience: "", takes_keys: false })
+}
+
+async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<Admission, GatewayError> {
+    let registry = app.registry.load_full();
+    let api = registry.api_by_audience(&demand.audience);
+    let Some((api, policy)) = api.and_then(|api| Some((api, registry.policy(api.id)?))) else {
+        return Err(GatewayError::Misconfigured(format!("there is no API with the audience {:?}", demand.audience)));
+    };
+    demand.require_known_scopes(api)?;
+    let admission = admit(app, api, policy, knock).await?;
+    for claims in admission.caller.keyward_tokens() {
+        still_counts(app, claims, knock.now).await?;
+    }
+    demand.satisfied_by(&admission.caller, knock.target)?;
+    Ok(admission)
+}
+
+/// Who calls.
+async fn admit(app: &Arc<App>, api: &Arc<Api>, policy: &Policy, knock: &Knock<'_>) -> Result<Admission, GatewayError> {
+    if app.gateway.basic && carries_basic(knock.headers) {
+        let identity = Presented::identity_of(knock.headers)?;
+        let (claims, key_expires) = by_key(app, api, knock).await?;
+        let caller = with_foreign_keys(app, policy, identity.is_some(), knock.now, |keys| {
+            policy.check_beside(claims.clone(), identity, keys, knock.now)
+        });
+        return Ok(Admission { caller: caller.await?, key_expires });
+    }
+    let presented = Presented::of(knock.headers)?;
+    let caller = with_foreign_keys(app, policy, presented.identity.is_some(), knock.now, |keys| {
+        policy.check(&presented, keys, knock.now)
+    });
+    Ok(Admission { caller: caller.await?, key_expires: None })
+}
+
+fn carries_basic(headers: &HeaderMap) -> bool {
+    let basic = |value: &HeaderValue| value.as_bytes().get(..6).is_some_and(|s| s.eq_ignore_ascii_case(b"basic "));
+    headers.get_all(header::AUTHORIZATION).iter().any(basic)
+}
+
+/// What a token would say that is asked for with this key.
+async fn by_key(
+    app: &Arc<App>,
+    api: &Arc<Api>,
+    knock: &Knock<'_>,
+) -> Result<(AccessTokenClaims, Option<HeaderValue>), GatewayError> {
+    let principal = client_auth::authenticate_in_header(app, knock.headers, knock.address, knock.now).await?;
+    let call = Call { app, principal, now: knock.now };
+    let claims = match client_credentials::all_for(&call, api) {
+        Ok(claims) => claims,
+        // As a token would be refused that this client could get: one for another API.
+        Err(OAuthError { code: ErrorCode::InvalidTarget, .. }) => {
+            let why = "this client may not use this API; its owner can add it";
+            return Err(ErrorCode::InvalidClient.because(why).into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((claims, key_warning::in_header(app, &call.principal, knock.now)))
+}
+
+/// The verdict of the guard, with the keys of other issuers as far as they are needed.
+async fn with_foreign_keys(
+    app: &Arc<App>,
+    policy: &Policy,
+    has_identity: bool,
+    now: Timestamp,
+    check: impl Fn(&keyward_guard::Keys) -> Result<Caller, Refusal>,
+) -> Result<Caller, Refusal> {
+    let own = Arc::clone(&app.key_ring.load().key_set);
+    if !has_identity || policy.trusted().is_empty() {
+        return check(&keyward_guard::Keys::new(own));
+    }
+    let mut verdict = check(&app.foreign_keys.beside(&own, policy, now));
+    if lacks_key(&verdict) {
+        app.foreign_keys.until_asked(policy).await;
+        verdict = check(&app.foreign_keys.beside(&own, policy, now));
+    }
+    if lacks_key(&verdict) && !app.foreign_keys.miss(policy, now) {
+        let unknowable = Refusal::Unknowable("the keys of an issuer that this API trusts are not known");
+        return Err(Refusal::Identity(Box::new(unknowable)));
+    }
+    verdict
+}
+
+fn lacks_key(verdict: &Result<Caller, Refusal>) -> bool {
+    matches!(verdict, Err(Refusal::Identity(cause)) if matches!(**cause, Refusal::KeyUnknown(_)))
+}
+
+/// Refuses a token that was rightly issued and has ended since.
+async fn still_counts(app: &Arc<App>, claims: &AccessTokenClaims, now: Timestamp) -> Result<(), Refusal> {
+    match standing(app, claims, now).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(lapse)) => {
+            tracing::info!(client = %claims.client_id, token = %claims.jti, %lapse, "a token counts no longer");
+            Err(Refusal::Ended("the line before says why"))
+        }
+        Err(error) => {
+            meter::DATABASE_ERRORS.increment();
+            tracing::error!(%error, "the database failed");
+            Err(Refusal::Unknowable("the database does not answer"))
+        }
+    }
+}

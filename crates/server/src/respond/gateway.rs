@@ -1,0 +1,93 @@
+//! Answers to gateways: let the request in, or what whoever sent it is to be told. Never a redirect: machines cannot log in.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use keyward_guard::Refusal;
+use serde::Serialize;
+
+use super::{OAuthError, json_response, retry_after};
+use crate::meter;
+
+/// Why a request is not let in.
+#[derive(Debug)]
+pub(crate) enum GatewayError {
+    /// Its tokens do not do.
+    Refused(Refusal),
+    /// Its key does not do.
+    Client(OAuthError),
+    /// The gateway asks what cannot be answered. Whoever sent the request can do nothing about it.
+    Misconfigured(String),
+}
+
+impl From<Refusal> for GatewayError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<OAuthError> for GatewayError {
+    fn from(error: OAuthError) -> Self {
+        Self::Client(error)
+    }
+}
+
+/// What callers of one API are challenged with.
+pub(crate) struct Realm<'a> {
+    /// The audience of the API: what a token for it is asked by.
+    pub(crate) audience: &'a str,
+    /// Whether a key itself would be taken too.
+    pub(crate) takes_keys: bool,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    error_description: &'a str,
+}
+
+/// The request may go on, and this is what the API is to be told.
+pub(crate) fn let_in(told: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Response {
+    let mut response = Response::new(Body::empty());
+    response.headers_mut().extend(told);
+    no_store(response.headers_mut());
+    response
+}
+
+/// The request must not go on.
+pub(crate) fn turn_away(error: GatewayError, realm: &Realm<'_>) -> Response {
+    let refusal = match error {
+        GatewayError::Refused(refusal) => refusal,
+        GatewayError::Client(error) => return error.into_response(),
+        GatewayError::Misconfigured(why) => {
+            meter::MISCONFIGURED_GATEWAYS.increment();
+            tracing::error!(%why, "a gateway asks what cannot be answered: no request of this route is let in");
+            let error_description =
+                "the gateway before this API is not set up rightly; its operator finds more in Keyward's log";
+            let body = Refused { error: Some("server_error"), error_description };
+            return json_response(StatusCode::INTERNAL_SERVER_ERROR, &body);
+        }
+    };
+    tracing::info!(cause = %refusal, audience = realm.audience, "a request was refused at the gateway");
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let description = refusal.description();
+    let body = Refused { error: refusal.code().map(|code| code.as_str()), error_description: &description };
+    let mut response = json_response(status, &body);
+    no_store(response.headers_mut());
+    let challenge = refusal.challenge(realm.audience).and_then(|challenge| HeaderValue::try_from(challenge).ok());
+    response.headers_mut().extend(challenge.map(|challenge| (header::WWW_AUTHENTICATE, challenge)));
+    if realm.takes_keys && refusal == Refusal::Missing {
+        let basic = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
+        response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
+    }
+    retry_after(&mut response, (status == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1)));
+    response
+}
+
+/// What was true of one request says nothing of the next.
+fn no_store(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
