@@ -31,7 +31,7 @@ fn path(session: &str) -> String {
 async fn counts(server: &TestServer, gateway: &Secrets, session: &str, token: &str) -> bool {
     let active = server.introspect(gateway, token).await["active"] == true;
     assert_eq!(active, !List::of(server).await.refuses(place(&claims(token))), "the list and introspection differ");
-    assert_eq!(active, server.identity_token(session).await.is_ok(), "the next token");
+    assert_eq!(active, server.identity_token(session, None).await.is_ok(), "the next token");
     active
 }
 
@@ -66,10 +66,10 @@ on_both_databases! {
         let (tv, _) = tv(&admin).await;
         let session = server.begin_session(olga["id"].as_str().unwrap(), &tv, ("Worker", "plant")).await;
         server.clock.advance(Duration::from_secs(3_500));
-        let said = claims(&server.identity_token(&session).await.unwrap());
+        let said = claims(&server.identity_token(&session, None).await.unwrap());
         assert_eq!(said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap(), 100);
         server.clock.advance(Duration::from_secs(100));
-        assert!(server.identity_token(&session).await.is_err());
+        assert!(server.identity_token(&session, None).await.is_err());
     }
 
     async fn everybody_sees_and_ends_their_own_and_support_everybodys(server: TestServer) {
@@ -131,12 +131,12 @@ on_both_databases! {
         admin.patch(&format!("/api/v1/clients/{tv}"), &json!({ "res": ["plant/7", "plant/8"] })).await.ok();
         assert_eq!(server.introspect(&gateway, &token).await["active"], false);
         assert!(List::of(&server).await.refuses(place(&claims(&token))));
-        let token = server.identity_token(&session).await.unwrap();
+        let token = server.identity_token(&session, None).await.unwrap();
         assert_eq!(claims(&token)["res"], json!(["plant/7", "plant/8"]));
         let user = format!("/api/v1/users/{}", olga["id"].as_str().unwrap());
         admin.patch(&user, &json!({ "res": ["plant/7"] })).await.ok();
         assert!(List::of(&server).await.refuses(place(&claims(&token))));
-        assert_eq!(claims(&server.identity_token(&session).await.unwrap())["res"], json!(["plant/7"]));
+        assert_eq!(claims(&server.identity_token(&session, None).await.unwrap())["res"], json!(["plant/7"]));
     }
 
     async fn what_is_deleted_takes_its_sessions_along_and_their_tokens_stay_ended(server: TestServer) {
@@ -162,11 +162,11 @@ on_both_databases! {
         let (tv, gateway) = tv(&admin).await;
         let (session, _) = server.sign_in(olga["id"].as_str().unwrap(), &tv, ("Worker", "plant")).await;
         server.clock.advance(Duration::from_secs(3_599));
-        let token = server.identity_token(&session).await.unwrap();
+        let token = server.identity_token(&session, None).await.unwrap();
         assert!(counts(&server, &gateway, &session, &token).await);
         // The list is looked at anew after 15 seconds, whatever happens.
         server.clock.advance(Duration::from_secs(15));
-        assert!(server.identity_token(&session).await.is_err());
+        assert!(server.identity_token(&session, None).await.is_err());
         assert!(List::of(&server).await.refuses(place(&claims(&token))));
         let admin = server.api(&admin.secrets).await;
         assert_eq!(admin.get(&path(&session)).await.ok()["end_reason"], "expired");

@@ -25,7 +25,7 @@ pub(crate) fn bearing(token: &str) -> HeaderMap {
 }
 
 /// Waits for what comes by itself.
-async fn until(what: &str, mut come: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut come: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if come() {
             return;

@@ -218,11 +218,11 @@ on_both_databases! {
         };
         lowered(last + 1).await;
         let (refused, identity) =
-            tokio::join!(server.token_answer(&plant.key, &[]), server.identity_token(&session));
+            tokio::join!(server.token_answer(&plant.key, &[]), server.identity_token(&session, None));
         assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.body);
         assert!(identity.is_err());
         lowered(last).await;
         assert_eq!(server.token_answer(&plant.key, &[]).await.status, StatusCode::OK);
-        assert!(server.identity_token(&session).await.is_ok());
+        assert!(server.identity_token(&session, None).await.is_ok());
     }
 }

@@ -60,7 +60,7 @@ impl<'a> World<'a> {
             }
         }
         for session in &self.sessions {
-            if let Ok(token) = self.server.identity_token(session).await {
+            if let Ok(token) = self.server.identity_token(session, None).await {
                 self.named.insert(place(&claims(&token)) as u64);
             }
         }

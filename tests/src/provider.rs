@@ -89,7 +89,12 @@ impl Provider {
         for (name, value) in changes.as_object().expect("an object") {
             claims[name] = value.clone();
         }
-        self.inner.key().sign("JWT", claims.to_string().as_bytes()).expect("it signs")
+        self.sign("JWT", &claims)
+    }
+
+    /// Another kind of JWT with these claims.
+    pub fn sign(&self, typ: &str, claims: &Value) -> String {
+        self.inner.key().sign(typ, claims.to_string().as_bytes()).expect("it signs")
     }
 }
 

@@ -348,17 +348,18 @@ impl TestServer {
         session.id.to_string()
     }
 
-    /// An identity token of a device session.
-    pub async fn identity_token(&self, session: &str) -> Result<String, OAuthError> {
+    /// An identity token of a device session; a confidential client gets it with one of its credentials.
+    pub async fn identity_token(&self, session: &str, credential: Option<&str>) -> Result<String, OAuthError> {
         let session = session.parse().expect("the id of a device session");
-        let issued = identity_token::issue(&self.app, session, None, self.clock.now()).await?;
+        let credential = credential.map(|id| id.parse().expect("the id of a credential"));
+        let issued = identity_token::issue(&self.app, session, credential, self.clock.now()).await?;
         Ok(issued.access_token)
     }
 
     /// Signs a user in through a client, with these rights; gives the device session and an identity token of it.
     pub async fn sign_in(&self, user: &str, client: &str, rights: (&str, &str)) -> (String, String) {
         let session = self.begin_session(user, client, rights).await;
-        let token = self.identity_token(&session).await.expect("a token");
+        let token = self.identity_token(&session, None).await.expect("a token");
         (session, token)
     }
 
