@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, Json, Tagged, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, stale};
 use crate::api::call::{Call, Level};
 use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
@@ -23,7 +23,6 @@ use crate::api::list::{List, Paging, page};
 use crate::api::notices::DeliveryView;
 use crate::api::{Query, id, name};
 use crate::app::{App, StartError};
-use crate::master_key::HASHING_KEY;
 use crate::notices::{Message, target_url};
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -139,7 +138,7 @@ async fn list(call: Call, Query(query): Query<Paging>) -> Result<axum::Json<List
 async fn create(call: Call, body: Json<NewWebhook>) -> Result<Tagged<IssuedWebhook>, ApiError> {
     call.require(Level::Admin)?;
     if let Some(made) = body.made_before(&call).await? {
-        return Ok(issued(find(&call, &made).await?, None, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let webhook = Webhook {
@@ -151,7 +150,11 @@ async fn create(call: Call, body: Json<NewWebhook>) -> Result<Tagged<IssuedWebho
         updated_at: call.now,
         version: 1,
     };
-    let (secret, sealed, mut tx) = new_secret(&call, webhook.id).await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
+    let (secret, sealed) = new_secret(&call, &mut tx, webhook.id).await?;
     if !tx.insert_webhook(&webhook, sealed, MOST).await? {
         return Err(Problem::Conflict.because(format!("there are {MOST} webhooks already; delete one first")));
     }
@@ -159,6 +162,11 @@ async fn create(call: Call, body: Json<NewWebhook>) -> Result<Tagged<IssuedWebho
     tx.record(Draft { kind: "webhook.created", subject: webhook.id.to_string(), data: describe(&webhook) });
     call.commit(tx).await?;
     Ok(issued(webhook, Some(secret), true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<IssuedWebhook>, ApiError> {
+    Ok(issued(find(call, made).await?, None, true))
 }
 
 /// Show a webhook
@@ -224,7 +232,8 @@ async fn rotate(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     call.require(Level::Admin)?;
     let webhook = Webhook { updated_at: call.now, ..find(&call, &path).await? };
     if_match.require(webhook.version)?;
-    let (secret, sealed, mut tx) = new_secret(&call, webhook.id).await?;
+    let mut tx = call.begin().await?;
+    let (secret, sealed) = new_secret(&call, &mut tx, webhook.id).await?;
     let changed = tx.replace_webhook_secret(&webhook, sealed, call.now.plus(SIGNS_TOO)).await?;
     let Some(webhook) = changed else { return Err(stale()) };
     tx.record(Draft { kind: "webhook.rotated", subject: webhook.id.to_string(), data: describe(&webhook) });
@@ -253,19 +262,12 @@ async fn find(call: &Call, path: &str) -> Result<Webhook, ApiError> {
     found.ok_or_else(|| Problem::NotFound.because("there is no such webhook"))
 }
 
-/// A secret, the same sealed, and the transaction in which it may be stored.
-async fn new_secret(call: &Call, id: WebhookId) -> Result<(WebhookSecret, Vec<u8>, Tx), ApiError> {
+/// A secret, and the same sealed under the master key that is in force as long as the transaction lasts.
+async fn new_secret(call: &Call, tx: &mut Tx, id: WebhookId) -> Result<(WebhookSecret, Vec<u8>), ApiError> {
     let secret = WebhookSecret::generate(&call.app.entropy)?;
-    let master = call.app.master().await?;
     let name = sealed_name(id);
-    let sealed = master.seal(&name, secret.expose()).map_err(|error| StartError::Sealed(name, error))?;
-    let mut tx = call.begin().await?;
-    // Sealed under a master key that was replaced meanwhile, nobody could open it again.
-    let hashing_key = tx.find_sealed_secret(HASHING_KEY).await?.unwrap_or_default();
-    if !hashing_key.starts_with(&master.fingerprint()) {
-        return Err(Problem::Conflict.because("the master key is being replaced; try again"));
-    }
-    Ok((secret, sealed, tx))
+    let sealed = call.app.master_of(tx).await?.seal(&name, secret.expose());
+    Ok((secret, sealed.map_err(|error| StartError::Sealed(name, error))?))
 }
 
 fn url(call: &Call, text: String) -> Result<String, ApiError> {
