@@ -7,6 +7,7 @@ use keyward_tests::receiver::{Received, Receiver};
 use keyward_tests::server::{Api, Db, Secrets, TestServer};
 use serde_json::{Value, json};
 
+use crate::authority::person;
 use crate::callers::uses;
 use crate::webhooks::new_webhook;
 
@@ -181,6 +182,26 @@ on_both_databases! {
         server.app.find_notices().await.unwrap();
         let admin = server.api(&secrets).await;
         assert_eq!(notices(&admin, &key).await.len(), 2);
+    }
+
+    async fn a_revoked_key_of_somebody_disabled_is_told_of_to_nobody(server: TestServer) {
+        let admin = server.admin().await;
+        let (owner, _) = person(&admin, &server, "leaver", "keyward:self").await;
+        let api = admin.new_api("https://orders.example", &["Worker"]).await;
+        let members = json!({ "owner": owner["id"], "scope": "Worker", "res": ["plant/7"], "apis": [api] });
+        let key = admin.issue(&admin.new_client(members).await, &json!({})).await;
+        admin.revoke(&key).await;
+        crate::callers::ask(&server, &key, "press 7").await;
+        server.app.callers.flush().await.unwrap();
+        let owner = format!("/api/v1/users/{}", owner["id"].as_str().unwrap());
+        for disabled in [owner, format!("/api/v1/clients/{}", key.client_id)] {
+            admin.act(&format!("{disabled}/disable")).await.ok();
+            server.app.find_notices().await.unwrap();
+            assert_eq!(notices(&admin, &key).await.len(), 0, "{disabled} is disabled");
+            admin.act(&format!("{disabled}/enable")).await.ok();
+        }
+        server.app.find_notices().await.unwrap();
+        assert_eq!(notices(&admin, &key).await.len(), 1);
     }
 
     async fn a_new_network_is_told_of_once_the_key_has_a_history(server: TestServer) {

@@ -14,9 +14,8 @@ const COLUMNS: &str = "id, kind, credential, deadline, rung, body, created_at";
 /// What is read of a credential `c`, its client `k` and their owner `u`.
 const CONCERNED: &str = "c.id, c.label, c.state, k.id, k.name, u.id, u.name, u.email";
 const JOINED: &str = "credentials c JOIN clients k ON k.id = c.client JOIN users u ON u.id = k.owner";
-/// What nobody can use is told to nobody.
-const IN_FORCE: &str =
-    "c.ended_at IS NULL AND c.purpose = 'general' AND k.disabled_at IS NULL AND u.disabled_at IS NULL";
+/// What belongs to nobody who is at work is told to nobody.
+const ANSWERED_FOR: &str = "c.purpose = 'general' AND k.disabled_at IS NULL AND u.disabled_at IS NULL";
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A key that people are to be told of, and whom it concerns.
@@ -96,7 +95,7 @@ impl Store {
             "SELECT {CONCERNED}, {deadline} FROM {JOINED} WHERE c.id IN \
              (SELECT id FROM credentials WHERE ended_at IS NULL AND expires_at > $1 AND expires_at <= $2 \
               UNION SELECT id FROM credentials WHERE ended_at IS NULL AND retire_at > $1 AND retire_at <= $2) \
-             AND {IN_FORCE} AND {deadline} > $1 AND {deadline} - CAST($3 AS BIGINT) >= c.created_at \
+             AND {ANSWERED_FOR} AND {deadline} > $1 AND {deadline} - CAST($3 AS BIGINT) >= c.created_at \
              AND EXISTS (SELECT 1 FROM callers s WHERE s.credential = c.id AND s.accepted > 0 AND s.last_seen_at > $4) \
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $5 \
                              AND n.deadline = {deadline} AND n.rung = $6) ORDER BY c.id LIMIT $7"
@@ -123,8 +122,9 @@ impl Store {
             "SELECT {CONCERNED}, c.ended_at, {day} FROM {JOINED} JOIN \
              (SELECT credential, max(last_seen_at) AS last_seen_at FROM callers \
               WHERE refused > 0 AND credential IN ({revoked}) GROUP BY credential) AS s ON s.credential = c.id \
-             WHERE s.last_seen_at >= c.ended_at AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id \
-             AND n.kind = $3 AND n.deadline = c.ended_at AND n.rung = CAST({day} AS TEXT)) ORDER BY c.id LIMIT $4"
+             WHERE s.last_seen_at >= c.ended_at AND {ANSWERED_FOR} \
+             AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $3 \
+                             AND n.deadline = c.ended_at AND n.rung = CAST({day} AS TEXT)) ORDER BY c.id LIMIT $4"
         );
         let args: [Value; 4] = [
             ended.after.as_millis().into(),
@@ -150,8 +150,8 @@ impl Store {
     ) -> Result<Vec<Concerned>, StoreError> {
         let sql = format!(
             "SELECT {CONCERNED}, s.network FROM {JOINED} JOIN callers s ON s.credential = c.id \
-             WHERE s.first_seen_at > $1 AND s.first_seen_at <= $2 AND s.accepted > 0 AND s.network <> '' AND {IN_FORCE} \
-             AND s.first_seen_at >= c.created_at + CAST($3 AS BIGINT) \
+             WHERE s.first_seen_at > $1 AND s.first_seen_at <= $2 AND s.accepted > 0 AND s.network <> '' \
+             AND {ANSWERED_FOR} AND c.ended_at IS NULL AND s.first_seen_at >= c.created_at + CAST($3 AS BIGINT) \
              AND EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND o.network <> s.network \
                          AND o.accepted > 0 AND o.first_seen_at < s.first_seen_at) \
              AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND (o.fingerprint = 'other' \
