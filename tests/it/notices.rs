@@ -204,6 +204,16 @@ on_both_databases! {
         assert_eq!(notices(&admin, &key).await.len(), 1);
     }
 
+    async fn notices_of_long_ago_are_forgotten_however_many_there_are(server: TestServer) {
+        let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120) INSERT INTO notices \
+                    SELECT 'notice_01h455vb4pex5vsknk08' || (400000 + i), 'webhook.test', '', 0, 'r' || i, '{}', 1 FROM n";
+        let admin = server.admin().await;
+        server.execute(rows).await;
+        assert_eq!(admin.get("/api/v1/notices?limit=200").await.ok()["items"].as_array().unwrap().len(), 120);
+        server.app.find_notices().await.unwrap();
+        assert_eq!(admin.get("/api/v1/notices").await.ok()["items"], json!([]));
+    }
+
     async fn a_new_network_is_told_of_once_the_key_has_a_history(server: TestServer) {
         let admin = server.admin().await;
         let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);

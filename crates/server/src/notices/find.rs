@@ -39,7 +39,8 @@ impl App {
         {}
         let found = self.store.list_new_networks(lately(DAY), ESTABLISHED_AFTER, MOST_NEW_NETWORKS, BATCH);
         self.note_all(NoticeKind::NewNetwork, found.await?, now).await?;
-        self.forget_notices(now).await
+        while self.forget_notices(now).await? {}
+        Ok(())
     }
 
     /// Notes what was found in one transaction; true if there may be more.
@@ -65,11 +66,12 @@ impl App {
         Ok(noted && found.len() == usize::from(BATCH))
     }
 
-    async fn forget_notices(&self, now: Timestamp) -> Result<(), StartError> {
+    /// One batch of notices from long ago; true if there may be more.
+    async fn forget_notices(&self, now: Timestamp) -> Result<bool, StartError> {
         let mut tx = self.store.begin().await?;
         tx.forget_webhook_secrets(now).await?;
-        tx.forget_notices(now.minus(KEPT), now, BATCH).await?;
+        let forgotten = tx.forget_notices(now.minus(KEPT), now, BATCH).await?;
         tx.commit(&origin(now)).await?;
-        Ok(())
+        Ok(forgotten == u64::from(BATCH))
     }
 }
