@@ -9,28 +9,25 @@ mod find;
 mod letter;
 mod mail;
 mod message;
+mod outbox;
 mod reach;
 mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_model::event::{Actor, Draft};
-use keyward_model::id::DeliveryId;
-use keyward_model::notice::{Channel, Delivery, DeliveryState, Notice};
+use keyward_model::event::Actor;
 use keyward_model::time::Timestamp;
-use keyward_store::{Origin, Tx};
-use serde_json::json;
+use keyward_store::Origin;
 
-use crate::app::{App, StartError};
+use crate::app::App;
 use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter;
 
 pub(crate) use message::Message;
+pub(crate) use outbox::Outbox;
 pub(crate) use reach::target_url;
 
-/// The most deliveries that wait for one receiver.
-const MOST_WAITING: u32 = 10_000;
 /// How often it is looked for what has become due.
 const LOOK: Duration = Duration::from_secs(60);
 /// How often the outbox is looked at when nothing wakes it: the first wait after a failure is as long.
@@ -78,57 +75,6 @@ pub(crate) async fn keep_sending(app: Arc<App>) {
             tracing::warn!(%error, "the outbox of notices could not be worked off; it is tried again");
             tokio::time::sleep(POLL).await;
         }
-    }
-}
-
-impl App {
-    /// Notes a notice with its event, and puts it into the outbox for everybody who is to be told; `false` if it was
-    /// noted before.
-    async fn note(&self, tx: &mut Tx, message: &Message, bound: Option<(u16, Timestamp)>) -> Result<bool, StartError> {
-        let notice = &message.notice;
-        if !tx.insert_notice(notice, bound).await? {
-            return Ok(false);
-        }
-        for webhook in tx.list_webhooks().await?.iter().filter(|webhook| webhook.wants(notice.kind)) {
-            self.address(tx, notice, Channel::Webhook, webhook.id.to_string()).await?;
-        }
-        if let Some(mail) = &self.notices.mail {
-            for address in message.email.iter().map(String::as_str).chain(mail.team()) {
-                self.address(tx, notice, Channel::Mail, address.to_owned()).await?;
-            }
-        }
-        tx.record(Draft {
-            kind: "notice.due",
-            subject: notice.credential.map(|credential| credential.to_string()).unwrap_or_default(),
-            data: json!({
-                "notice": notice.id, "about": notice.kind, "client": message.client,
-                "deadline": notice.occasion.deadline, "rung": notice.occasion.rung,
-            }),
-        });
-        Ok(true)
-    }
-
-    /// Puts a notice into the outbox for one receiver.
-    pub(crate) async fn address(
-        &self,
-        tx: &mut Tx,
-        notice: &Notice,
-        channel: Channel,
-        target: String,
-    ) -> Result<Delivery, StartError> {
-        let delivery = Delivery {
-            id: DeliveryId::new(notice.created_at, &self.entropy)?,
-            notice: notice.id,
-            channel,
-            target,
-            state: DeliveryState::Waiting,
-            attempts: 0,
-            due_at: notice.created_at,
-            problem: String::new(),
-            ended_at: None,
-        };
-        tx.insert_delivery(&delivery, notice, MOST_WAITING).await?;
-        Ok(delivery)
     }
 }
 

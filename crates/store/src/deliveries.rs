@@ -1,7 +1,7 @@
 //! Deliveries: the outbox. Each change of state is one conditional statement, so that of several nodes one sends.
 
 use keyward_model::id::{DeliveryId, NoticeId};
-use keyward_model::notice::{Delivery, DeliveryState, Notice};
+use keyward_model::notice::{Delivery, DeliveryState};
 use keyward_model::time::Timestamp;
 
 use crate::engine::{Row, Value};
@@ -66,27 +66,29 @@ impl Store {
 }
 
 impl Tx {
-    /// Puts a delivery into the outbox, once for each notice and receiver. A receiver for whom `most` wait already gets
-    /// a dead one: it can be sent by hand later, and the queue stays bounded.
-    pub async fn insert_delivery(
-        &mut self,
-        delivery: &Delivery,
-        notice: &Notice,
-        most: u32,
-    ) -> Result<bool, StoreError> {
-        let full = "(SELECT count(*) FROM deliveries WHERE target = $4 AND state = 'waiting') >= CAST($6 AS BIGINT)";
+    /// How many deliveries to a receiver stand there.
+    pub async fn count_deliveries(&mut self, target: &str, state: DeliveryState) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM deliveries WHERE target = $1 AND state = $2";
+        let count = self.find(sql, &[target.into(), state.as_str().into()], |row| row.int(0)).await?;
+        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
+    }
+
+    /// Puts a delivery into the outbox, once for each notice and receiver.
+    pub async fn insert_delivery(&mut self, delivery: &Delivery) -> Result<bool, StoreError> {
         let sql = format!(
-            "INSERT INTO deliveries ({COLUMNS}) SELECT $1, $2, $3, $4, CASE WHEN {full} THEN 'dead' ELSE 'waiting' END, \
-             0, CAST($5 AS BIGINT), CASE WHEN {full} THEN 'too many wait for this receiver' ELSE '' END, \
-             CASE WHEN {full} THEN CAST($5 AS BIGINT) END WHERE TRUE ON CONFLICT (notice, target) DO NOTHING"
+            "INSERT INTO deliveries ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (notice, target) DO NOTHING"
         );
-        let args: [Value; 6] = [
+        let args: [Value; 9] = [
             delivery.id.to_string().into(),
-            notice.id.to_string().into(),
+            delivery.notice.to_string().into(),
             delivery.channel.as_str().into(),
             delivery.target.as_str().into(),
+            delivery.state.as_str().into(),
+            i64::from(delivery.attempts).into(),
             delivery.due_at.as_millis().into(),
-            i64::from(most).into(),
+            delivery.problem.as_str().into(),
+            delivery.ended_at.map(Timestamp::as_millis).into(),
         ];
         Ok(self.execute(&sql, &args).await? == 1)
     }

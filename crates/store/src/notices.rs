@@ -87,37 +87,40 @@ fn read_concerned(row: &Row, occasion: Occasion) -> Result<Concerned, StoreError
 
 impl Store {
     /// Keys in use whose deadline stands on this rung and that nobody was told of. A rung that lay behind when the key
-    /// was issued is none of it.
-    pub async fn list_ending(&self, rung: &Rung, used: Stretch, most: u16) -> Result<Vec<Concerned>, StoreError> {
+    /// was issued is none of it. In the order of their ids, those behind the id of the page before.
+    pub async fn list_ending(&self, rung: &Rung, used: Stretch, page: &Page) -> Result<Vec<Concerned>, StoreError> {
         let deadline = "CASE WHEN c.retire_at IS NOT NULL AND (c.expires_at IS NULL OR c.retire_at < c.expires_at) \
                         THEN c.retire_at ELSE c.expires_at END";
         let sql = format!(
             "SELECT {CONCERNED}, {deadline} FROM {JOINED} WHERE c.id IN \
-             (SELECT id FROM credentials WHERE ended_at IS NULL AND expires_at > $1 AND expires_at <= $2 \
-              UNION SELECT id FROM credentials WHERE ended_at IS NULL AND retire_at > $1 AND retire_at <= $2) \
+             (SELECT id FROM credentials WHERE ended_at IS NULL AND expires_at > $1 AND expires_at <= $2 AND id > $8 \
+              UNION SELECT id FROM credentials WHERE ended_at IS NULL AND retire_at > $1 AND retire_at <= $2 AND id > $8) \
              AND {ANSWERED_FOR} AND {deadline} > $1 AND {deadline} - CAST($3 AS BIGINT) >= c.created_at \
              AND EXISTS (SELECT 1 FROM callers s WHERE s.credential = c.id AND s.accepted > 0 AND s.last_seen_at > $4) \
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $5 \
                              AND n.deadline = {deadline} AND n.rung = $6) ORDER BY c.id LIMIT $7"
         );
-        let args: [Value; 7] = [
+        let args: [Value; 8] = [
             rung.after.as_millis().into(),
             rung.until.as_millis().into(),
             millis(rung.lead()).into(),
             used.after.as_millis().into(),
             NoticeKind::Ending.as_str().into(),
             rung.days.to_string().into(),
-            i64::from(most).into(),
+            i64::from(page.limit).into(),
+            page.after.clone().unwrap_or_default().into(),
         ];
         let occasion = |row: &Row| Ok(Occasion { deadline: row.int(8)?, rung: rung.days.to_string() });
         let rows = self.query(&sql, &args).await?;
         rows.iter().map(|row| read_concerned(row, occasion(row)?)).collect()
     }
 
-    /// Revoked keys that were tried with the right secret after their end, once for each day after it.
-    pub async fn list_revoked_in_use(&self, ended: Stretch, most: u16) -> Result<Vec<Concerned>, StoreError> {
+    /// Revoked keys that were tried with the right secret after their end, once for each day after it. In the order of
+    /// their ids, those behind the id of the page before.
+    pub async fn list_revoked_in_use(&self, ended: Stretch, page: &Page) -> Result<Vec<Concerned>, StoreError> {
         let day = format!("(s.last_seen_at - c.ended_at) / {DAY_MS}");
-        let revoked = "SELECT id FROM credentials WHERE ended_at > $1 AND ended_at <= $2 AND state = 'revoked'";
+        let revoked =
+            "SELECT id FROM credentials WHERE ended_at > $1 AND ended_at <= $2 AND state = 'revoked' AND id > $5";
         let sql = format!(
             "SELECT {CONCERNED}, c.ended_at, {day} FROM {JOINED} JOIN \
              (SELECT credential, max(last_seen_at) AS last_seen_at FROM callers \
@@ -126,11 +129,12 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $3 \
                              AND n.deadline = c.ended_at AND n.rung = CAST({day} AS TEXT)) ORDER BY c.id LIMIT $4"
         );
-        let args: [Value; 4] = [
+        let args: [Value; 5] = [
             ended.after.as_millis().into(),
             ended.until.as_millis().into(),
             NoticeKind::RevokedInUse.as_str().into(),
-            i64::from(most).into(),
+            i64::from(page.limit).into(),
+            page.after.clone().unwrap_or_default().into(),
         ];
         let occasion = |row: &Row| Ok(Occasion { deadline: row.int(8)?, rung: row.int(9)?.to_string() });
         let rows = self.query(&sql, &args).await?;

@@ -23,7 +23,7 @@ use crate::api::list::{List, Paging, page};
 use crate::api::notices::DeliveryView;
 use crate::api::{Query, id, name};
 use crate::app::{App, StartError};
-use crate::notices::{Message, target_url};
+use crate::notices::{Message, Outbox, target_url};
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The most webhooks there can be: each notice goes to all that want it.
@@ -250,7 +250,8 @@ async fn test(call: Call, Path(path): Path<String>) -> Result<axum::Json<Deliver
     let notice = Message::test(call.now, &call.app.entropy)?;
     let mut tx = call.begin().await?;
     tx.insert_notice(&notice, None).await?;
-    let delivery = call.app.address(&mut tx, &notice, Channel::Webhook, webhook.id.to_string()).await?;
+    let mut outbox = Outbox::open(&call.app, &mut tx).await?;
+    let delivery = outbox.address(&notice, Channel::Webhook, webhook.id.to_string()).await?;
     let data = json!({ "notice": notice.id });
     tx.record(Draft { kind: "webhook.tested", subject: webhook.id.to_string(), data });
     call.commit(tx).await?;

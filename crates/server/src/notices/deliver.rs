@@ -7,12 +7,11 @@ use std::borrow::Cow;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use keyward_model::event::Draft;
 use keyward_model::notice::{Channel, Delivery, LEASE, retry_at};
 use keyward_model::time::Timestamp;
 use keyward_model::webhook::{WebhookSecret, sealed_name};
-use serde_json::json;
 
+use super::outbox::dead;
 use super::webhook::Post;
 use crate::app::{App, StartError};
 use crate::notices::origin;
@@ -117,11 +116,7 @@ impl App {
                 tracing::warn!(delivery = %delivery.id, attempt = delivery.attempts, problem = %why, "a notice did not arrive");
                 match again {
                     Some(at) => drop(tx.retry_delivery(delivery, at, &why).await?),
-                    None if tx.give_up_delivery(delivery, now, &why).await? => tx.record(Draft {
-                        kind: "delivery.dead",
-                        subject: delivery.id.to_string(),
-                        data: json!({ "notice": delivery.notice, "channel": delivery.channel, "problem": why }),
-                    }),
+                    None if tx.give_up_delivery(delivery, now, &why).await? => tx.record(dead(delivery, &why)),
                     None => {}
                 }
             }

@@ -6,14 +6,17 @@ use std::time::Duration;
 use keyward_model::credential::KEPT_AFTER_END;
 use keyward_model::notice::{ESTABLISHED_AFTER, KEPT, MOST_NEW_NETWORKS, NoticeKind, QUIET_AFTER, ladder};
 use keyward_model::time::Timestamp;
-use keyward_store::{CallerFilter, Concerned, Stretch};
+use keyward_store::{CallerFilter, Concerned, Page, Stretch};
 
 use crate::app::{App, StartError};
 use crate::notices::message::Message;
 use crate::notices::origin;
+use crate::notices::outbox::Outbox;
 
 /// Notices noted by one transaction, so that nobody waits long behind it.
 const BATCH: u16 = 50;
+/// Keys found by one search. What was found is not searched anew for each batch.
+const PAGE: u16 = 1000;
 /// Callers named in a notice.
 const NAMED: u16 = 5;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -24,46 +27,45 @@ impl App {
         let now = self.clock.now();
         let lately = |length: Duration| Stretch { after: now.minus(length), until: now };
         for rung in ladder(&self.notices.days, now) {
-            while self
-                .note_all(NoticeKind::Ending, self.store.list_ending(&rung, lately(QUIET_AFTER), BATCH).await?, now)
-                .await?
-            {}
+            let mut next = Some(first_page());
+            while let Some(page) = next {
+                let found = self.store.list_ending(&rung, lately(QUIET_AFTER), &page).await?;
+                self.note_all(NoticeKind::Ending, &found, now).await?;
+                next = page_after(&found);
+            }
         }
-        while self
-            .note_all(
-                NoticeKind::RevokedInUse,
-                self.store.list_revoked_in_use(lately(KEPT_AFTER_END), BATCH).await?,
-                now,
-            )
-            .await?
-        {}
-        let found = self.store.list_new_networks(lately(DAY), ESTABLISHED_AFTER, MOST_NEW_NETWORKS, BATCH);
-        self.note_all(NoticeKind::NewNetwork, found.await?, now).await?;
+        let mut next = Some(first_page());
+        while let Some(page) = next {
+            let found = self.store.list_revoked_in_use(lately(KEPT_AFTER_END), &page).await?;
+            self.note_all(NoticeKind::RevokedInUse, &found, now).await?;
+            next = page_after(&found);
+        }
+        let found = self.store.list_new_networks(lately(DAY), ESTABLISHED_AFTER, MOST_NEW_NETWORKS, PAGE);
+        self.note_all(NoticeKind::NewNetwork, &found.await?, now).await?;
         while self.forget_notices(now).await? {}
         Ok(())
     }
 
-    /// Notes what was found in one transaction; true if there may be more.
-    async fn note_all(&self, kind: NoticeKind, found: Vec<Concerned>, now: Timestamp) -> Result<bool, StartError> {
-        if found.is_empty() {
-            return Ok(false);
-        }
-        let mut messages = Vec::with_capacity(found.len());
-        for concerned in &found {
-            let filter = CallerFilter { credential: Some(concerned.credential), ..CallerFilter::default() };
-            let mut callers = self.store.list_callers(&filter, now, None, NAMED).await?;
-            callers.truncate(NAMED.into());
-            messages.push(Message::new(kind, concerned, &callers, now, &self.entropy)?);
-        }
+    /// Notes what was found, some at a time.
+    async fn note_all(&self, kind: NoticeKind, found: &[Concerned], now: Timestamp) -> Result<(), StartError> {
         // Of new networks one key has a bound a day; everything else is bounded by its occasions.
         let bound = (kind == NoticeKind::NewNetwork).then(|| (MOST_NEW_NETWORKS, now.minus(DAY)));
-        let mut noted = false;
-        let mut tx = self.store.begin().await?;
-        for message in &messages {
-            noted |= self.note(&mut tx, message, bound).await?;
+        for batch in found.chunks(BATCH.into()) {
+            let mut messages = Vec::with_capacity(batch.len());
+            for concerned in batch {
+                let filter = CallerFilter { credential: Some(concerned.credential), ..CallerFilter::default() };
+                let mut callers = self.store.list_callers(&filter, now, None, NAMED).await?;
+                callers.truncate(NAMED.into());
+                messages.push(Message::new(kind, concerned, &callers, now, &self.entropy)?);
+            }
+            let mut tx = self.store.begin().await?;
+            let mut outbox = Outbox::open(self, &mut tx).await?;
+            for message in &messages {
+                outbox.note(message, bound).await?;
+            }
+            tx.commit(&origin(now)).await?;
         }
-        tx.commit(&origin(now)).await?;
-        Ok(noted && found.len() == usize::from(BATCH))
+        Ok(())
     }
 
     /// One batch of notices from long ago; true if there may be more.
@@ -74,4 +76,14 @@ impl App {
         tx.commit(&origin(now)).await?;
         Ok(forgotten == u64::from(BATCH))
     }
+}
+
+fn first_page() -> Page {
+    Page { after: None, limit: PAGE }
+}
+
+/// Where it goes on, if there may be more.
+fn page_after(found: &[Concerned]) -> Option<Page> {
+    let last = found.last().filter(|_| found.len() == usize::from(PAGE))?;
+    Some(Page { after: Some(last.credential.to_string()), limit: PAGE })
 }
