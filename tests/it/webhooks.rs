@@ -197,6 +197,45 @@ on_both_databases! {
         assert_eq!(received[1].headers["webhook-signature"], signature(&rotated, &received[1]));
     }
 
+    async fn what_is_dead_from_the_start_is_in_the_log_and_all_of_it_can_be_sent_again(server: TestServer) {
+        let (admin, receiver) = (server.admin().await, Receiver::start().await);
+        let webhook = new_webhook(&admin, &receiver, &[]).await;
+        let target = webhook["id"].as_str().unwrap();
+        // A receiver that was away for long: 10,000 wait until tomorrow.
+        let tomorrow = server.clock.now().plus(Duration::from_secs(24 * 3600)).as_millis();
+        let counted = "WITH RECURSIVE n (i) AS (SELECT 10000 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)";
+        let id = "'01h455vb4pex5vsknk084' || i";
+        let notices = format!("{counted} INSERT INTO notices SELECT 'notice_' || {id}, 'webhook.test', '', 0, '' || i, '{{}}', 1 FROM n");
+        let deliveries = format!(
+            "{counted} INSERT INTO deliveries SELECT 'delivery_' || {id}, 'notice_' || {id}, 'webhook', '{target}', \
+             'waiting', 1, {tomorrow}, '', NULL FROM n"
+        );
+        server.execute(&format!("{notices}; {deliveries}")).await;
+        let told: Vec<_> = futures_util::future::join_all((0..3).map(|_| test(&admin, &webhook))).await;
+        assert!(told.iter().all(|delivery| delivery["state"] == "dead"), "{told:?}");
+        let log = admin.get("/api/v1/events?kind=delivery.dead").await.ok();
+        let subjects: Vec<_> = log["items"].as_array().unwrap().iter().map(|event| &event["subject"]).collect();
+        assert!(told.iter().all(|delivery| subjects.contains(&&delivery["id"])), "{log}");
+        let again = async || admin.post("/api/v1/deliveries/resend", &json!({ "target": target })).await;
+        assert_eq!(again().await.status, StatusCode::CONFLICT, "the queue stays bounded");
+        assert_eq!(receiver.received().len(), 0);
+
+        server.execute("UPDATE deliveries SET state = 'dead', ended_at = 1 WHERE state = 'waiting'").await;
+        assert_eq!(again().await.ok(), json!({ "resent": 1000, "left": 9003 }));
+        assert_eq!(admin.get("/api/v1/events?kind=deliveries.resent").await.ok()["items"][0]["subject"], target);
+        // Those that were dead from the start are the newest, and are left.
+        server.execute("DELETE FROM deliveries WHERE state = 'waiting' OR attempts > 0").await;
+        assert_eq!(again().await.ok(), json!({ "resent": 3, "left": 0 }));
+        assert_eq!(again().await.ok(), json!({ "resent": 0, "left": 0 }));
+        let has_arrived = |told: &Value| receiver.received().iter().any(|got| told["notice"] == got.headers["webhook-id"]);
+        let waiting = async {
+            while !told.iter().all(has_arrived) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("they arrive");
+    }
+
     async fn a_webhook_is_told_only_what_it_wants(server: TestServer) {
         let (admin, wanting, other) = (server.admin().await, Receiver::start().await, Receiver::start().await);
         new_webhook(&admin, &wanting, &["credential.revoked_in_use"]).await;
@@ -309,6 +348,7 @@ async fn the_reference_library_verifies_what_arrives_also_under_another_master_k
     let sent = boss.json(&["webhook", "deliveries", "--state", "sent", "--target", id]);
     let delivery = sent["items"][0]["id"].as_str().unwrap();
     assert!(boss.does(&["webhook", "resend", delivery]).contains("waiting"));
+    assert_eq!(boss.json(&["webhook", "resend", "--dead-to", id]), json!({ "resent": 0, "left": 0 }));
     boss.does(&["webhook", "delete", id, "--yes"]);
     assert_eq!(boss.does(&["webhook", "deliveries"]), "none\n");
 }

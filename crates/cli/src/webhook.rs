@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use keyward_model::id::{DeliveryId, WebhookId};
 use keyward_model::notice::{DeliveryState, NoticeKind};
 use keyward_server::api::list::List;
-use keyward_server::api::notices::{DeliveryQuery, DeliveryView};
+use keyward_server::api::notices::{DeliveryQuery, DeliveryView, Resend, Resent};
 use keyward_server::api::webhooks::{IssuedWebhook, NewWebhook, WebhookView};
 
 use crate::options::{Global, Limit, Sure, one_of, words};
@@ -39,10 +39,7 @@ pub(crate) enum Webhook {
         webhook: WebhookId,
     },
     Deliveries(ListDeliveries),
-    /// Send a delivery again that was sent or given up
-    Resend {
-        delivery: DeliveryId,
-    },
+    Resend(ResendDeliveries),
     /// Delete a webhook, with what is on its way to it
     Delete {
         webhook: WebhookId,
@@ -77,6 +74,17 @@ pub(crate) struct ListDeliveries {
     limit: Limit,
 }
 
+/// Send a delivery again that was sent or given up, or all that were given up to one receiver
+#[derive(Args)]
+pub(crate) struct ResendDeliveries {
+    /// The delivery.
+    #[arg(required_unless_present = "dead_to")]
+    delivery: Option<DeliveryId>,
+    /// All dead ones to this receiver, as `deliveries` names it; at most 1000 at once.
+    #[arg(long, value_name = "RECEIVER", conflicts_with = "delivery")]
+    dead_to: Option<String>,
+}
+
 impl Webhook {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
@@ -100,10 +108,7 @@ impl Webhook {
                 global.answer(&delivery, show_delivery)
             }
             Self::Deliveries(list) => list.run(global, &remote).await,
-            Self::Resend { delivery } => {
-                let delivery: DeliveryView = remote.act(&format!("deliveries/{delivery}/resend")).await?;
-                global.answer(&delivery, show_delivery)
-            }
+            Self::Resend(resend) => resend.run(global, &remote).await,
             Self::Delete { webhook, sure } => {
                 terminal::confirm(&format!("Delete the webhook {webhook}?"), sure.yes)?;
                 remote.delete(&format!("webhooks/{webhook}")).await?;
@@ -111,6 +116,23 @@ impl Webhook {
                 Ok(())
             }
         }
+    }
+}
+
+impl ResendDeliveries {
+    async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        if let Some(delivery) = self.delivery {
+            let delivery: DeliveryView = remote.act(&format!("deliveries/{delivery}/resend")).await?;
+            return global.answer(&delivery, show_delivery);
+        }
+        let resend = Resend { target: self.dead_to.unwrap_or_default() };
+        let resent: Resent = remote.post("deliveries/resend", &resend).await?;
+        if resent.left > 0 {
+            terminal::note("there are more; the same command again sends those");
+        }
+        global.answer(&resent, |resent| {
+            table::properties(&[("resent", resent.resent.to_string()), ("still dead", resent.left.to_string())])
+        })
     }
 }
 

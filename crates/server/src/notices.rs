@@ -25,7 +25,7 @@ use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter;
 
 pub(crate) use message::Message;
-pub(crate) use outbox::Outbox;
+pub(crate) use outbox::{MOST_WAITING, Outbox};
 pub(crate) use reach::target_url;
 
 /// How often it is looked for what has become due.

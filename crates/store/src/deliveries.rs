@@ -149,6 +149,15 @@ impl Tx {
         );
         self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
     }
+
+    /// Lets dead deliveries to a receiver begin anew, the oldest first and not more than `most`; gives how many.
+    pub async fn resend_dead_deliveries(&mut self, target: &str, now: Timestamp, most: u64) -> Result<u64, StoreError> {
+        let sql = "UPDATE deliveries SET state = 'waiting', attempts = 0, due_at = $2, problem = '', ended_at = NULL \
+                   WHERE id IN (SELECT id FROM deliveries WHERE target = $1 AND state = 'dead' ORDER BY id LIMIT $3) \
+                   AND state = 'dead'";
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.execute(sql, &[target.into(), now.as_millis().into(), most.into()]).await
+    }
 }
 
 /// The lease is known by its end: whoever takes a delivery over gives it another.
