@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use keyward_server::config::Config;
 use keyward_tests::mail::MailServer;
+use keyward_tests::receiver::Receiver;
 use keyward_tests::server::{Db, Secrets, TestServer};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 use crate::callers::ask;
+use crate::webhooks::new_webhook;
 
 fn settings(url: String) -> impl FnOnce(&mut Config) {
     move |config| {
@@ -106,6 +110,52 @@ async fn a_mail_server_that_is_away_loses_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), all_sent).await.expect("both are noted as sent");
+}
+
+/// A mail server that takes every connection, says a byte now and then, and never comes to the end of a line.
+async fn mumbling_mail_server() -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let mumbling = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while stream.write_all(b"2").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+            });
+        }
+    });
+    (url, mumbling)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_server_that_never_comes_to_the_point_is_let_go_and_keeps_no_webhook_waiting() {
+    let (url, mumbling) = mumbling_mail_server().await;
+    let server = TestServer::start_with(Db::Sqlite, settings(url)).await;
+    let receiver = Receiver::start().await;
+    let (_, secrets) = something_happens(&server, "").await;
+    let admin = server.api(&secrets).await;
+    let webhook = new_webhook(&admin, &receiver, &[]).await;
+    for told in 1..=3 {
+        admin.act(&format!("/api/v1/webhooks/{}/test", webhook["id"].as_str().unwrap())).await.ok();
+        let arrives = async {
+            while receiver.received().len() < told {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), arrives).await.expect("the webhook is told while the mails hang");
+    }
+    let let_go = async {
+        loop {
+            let waiting = admin.get("/api/v1/deliveries?state=waiting").await.ok()["items"].as_array().unwrap().clone();
+            if waiting.len() == 2 && waiting.iter().all(|mail| mail["problem"] == "it did not answer in time") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), let_go).await.expect("no attempt lasts longer than a minute");
+    mumbling.abort();
 }
 
 #[tokio::test]

@@ -262,6 +262,26 @@ fn signature(issued: &Value, received: &Received) -> String {
     format!("v1,{}", base64.encode(bytes))
 }
 
+on_both_databases! {
+    async fn a_receiver_that_hangs_holds_its_share_and_slows_no_other(server: TestServer) {
+        let (admin, slow, quick) = (server.admin().await, Receiver::start().await, Receiver::start().await);
+        slow.answers(Answer::Hang);
+        let webhooks = [new_webhook(&admin, &slow, &[]).await, new_webhook(&admin, &quick, &[]).await];
+        for (webhook, times) in webhooks.iter().zip([9, 12]) {
+            for _ in 0..times {
+                test(&admin, webhook).await;
+            }
+        }
+        let waiting = async {
+            while quick.received().len() < 12 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the quick one gets all of it");
+        assert_eq!(slow.received().len(), 4, "none of these was let go before the quick one had everything");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_hangs_is_let_go() {
     let server = TestServer::start(Db::Sqlite).await;

@@ -20,10 +20,11 @@ use keyward_model::event::Actor;
 use keyward_model::time::Timestamp;
 use keyward_store::Origin;
 
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter;
 
+use deliver::UnderWay;
 pub(crate) use message::Message;
 pub(crate) use outbox::{MOST_WAITING, Outbox};
 pub(crate) use reach::target_url;
@@ -68,13 +69,24 @@ pub(crate) async fn look_out(app: Arc<App>) {
 /// Sends until the server stops.
 pub(crate) async fn keep_sending(app: Arc<App>) {
     let mut changes = app.store.changes();
+    let mut under_way = UnderWay::default();
     loop {
-        changes.next(POLL).await;
-        if let Err(error) = app.send_notices().await {
-            meter::DATABASE_ERRORS.increment();
-            tracing::warn!(%error, "the outbox of notices could not be worked off; it is tried again");
+        // Whatever ends makes room: the others do not wait for the slowest.
+        tokio::select! {
+            () = changes.next(POLL) => {}
+            Some(ended) = under_way.next() => trouble(ended.err()),
+        }
+        if let Err(error) = app.fill(&mut under_way).await {
+            trouble(Some(error));
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+fn trouble(error: Option<StartError>) {
+    if let Some(error) = error {
+        meter::DATABASE_ERRORS.increment();
+        tracing::warn!(%error, "the outbox of notices could not be worked off; it is tried again");
     }
 }
 

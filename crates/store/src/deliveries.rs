@@ -10,6 +10,44 @@ use crate::{Page, Store, StoreError, Tx, parsed};
 
 const COLUMNS: &str = "id, notice, channel, target, state, attempts, due_at, problem, ended_at";
 
+/// The most deliveries that one node sends at once.
+pub const AT_ONCE: usize = 32;
+/// The way a delivery takes: webhooks have one each, all mail goes through the one mail server.
+const WAY: &str = "CASE channel WHEN 'mail' THEN 'mail' ELSE target END";
+/// How many of those that wait longest are looked at to share out what is free.
+const LOOKED_AT: u16 = 1000;
+
+/// What a node that sends has room for.
+#[derive(Debug)]
+pub struct Room<'a> {
+    /// By which ways it is sending now, one entry a delivery; not more than [`AT_ONCE`].
+    pub under_way: &'a [&'a str],
+    /// The most it sends at once by one way.
+    pub each: u16,
+}
+
+/// In the statements below, `$1` is the instant, `$2` the share of each way, `$3…` the ways under way.
+impl Room<'_> {
+    fn under_way() -> String {
+        let ways: Vec<_> = (3..3 + AT_ONCE).map(|at| format!("(CAST(${at} AS TEXT))")).collect();
+        format!("WITH under_way (way) AS (VALUES {})", ways.join(", "))
+    }
+
+    /// What is due and not by a way whose share is used up.
+    fn due() -> String {
+        let full = "SELECT way FROM under_way GROUP BY way HAVING count(*) >= $2";
+        format!("state = 'waiting' AND due_at <= $1 AND {WAY} NOT IN ({full})")
+    }
+
+    fn args(&self, now: Timestamp) -> Vec<Value> {
+        let mut args: Vec<Value> = vec![now.as_millis().into(), i64::from(self.each).into()];
+        args.extend(self.under_way.iter().map(|way| (*way).into()));
+        // One statement, however many are under way: no way has an empty name.
+        args.resize_with(2 + AT_ONCE, || "".into());
+        args
+    }
+}
+
 /// Which deliveries to list.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
@@ -36,10 +74,10 @@ fn read(row: &Row) -> Result<Delivery, StoreError> {
 }
 
 impl Store {
-    /// Whether something waits to be sent.
-    pub async fn has_due_deliveries(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM deliveries WHERE state = 'waiting' AND due_at <= $1 LIMIT 1";
-        Ok(!self.query(sql, &[now.as_millis().into()]).await?.is_empty())
+    /// Whether something is due that there is room for.
+    pub async fn has_due_deliveries(&self, now: Timestamp, room: &Room<'_>) -> Result<bool, StoreError> {
+        let sql = format!("{} SELECT 1 FROM deliveries WHERE {} LIMIT 1", Room::under_way(), Room::due());
+        Ok(!self.query(&sql, &room.args(now)).await?.is_empty())
     }
 
     /// The delivery with this id.
@@ -93,24 +131,30 @@ impl Tx {
         Ok(self.execute(&sql, &args).await? == 1)
     }
 
-    /// Takes deliveries that are due, not more than `each` for one receiver: until `leased_until` nobody else takes
-    /// them. Whoever fails to report by then has died.
+    /// Takes deliveries that are due and for which there is room: until `leased_until` nobody else takes them. Whoever
+    /// fails to report by then has died.
     pub async fn claim_deliveries(
         &mut self,
         now: Timestamp,
         leased_until: Timestamp,
-        each: u16,
-        most: u16,
+        room: &Room<'_>,
     ) -> Result<Vec<Delivery>, StoreError> {
-        // A slow receiver with a long queue must not keep the others waiting.
+        let mut args = room.args(now);
+        let [lease, free] = [args.len() + 1, args.len() + 2];
+        args.push(leased_until.as_millis().into());
+        args.push(i64::try_from(AT_ONCE.saturating_sub(room.under_way.len())).unwrap_or(0).into());
+        // Of those that have room, the ones that wait longest are shared out: a slow receiver with a long queue neither
+        // keeps the others waiting nor is gone through again and again.
         let sql = format!(
-            "UPDATE deliveries SET due_at = $2, attempts = attempts + 1 WHERE id IN (SELECT id FROM \
-             (SELECT id, due_at, row_number() OVER (PARTITION BY target ORDER BY due_at, id) AS place FROM deliveries \
-              WHERE state = 'waiting' AND due_at <= $1) AS due WHERE place <= $3 ORDER BY due_at LIMIT $4) \
-             AND state = 'waiting' AND due_at <= $1 RETURNING {COLUMNS}"
+            "{} UPDATE deliveries SET due_at = ${lease}, attempts = attempts + 1 WHERE id IN \
+             (SELECT id FROM (SELECT id, due_at, row_number() OVER (PARTITION BY way ORDER BY due_at, id) \
+               + (SELECT count(*) FROM under_way u WHERE u.way = due.way) AS place FROM \
+               (SELECT id, due_at, {WAY} AS way FROM deliveries WHERE {} ORDER BY due_at LIMIT {LOOKED_AT}) AS due) \
+              AS placed WHERE place <= $2 ORDER BY due_at LIMIT ${free}) \
+             AND state = 'waiting' AND due_at <= $1 RETURNING {COLUMNS}",
+            Room::under_way(),
+            Room::due(),
         );
-        let args: [Value; 4] =
-            [now.as_millis().into(), leased_until.as_millis().into(), i64::from(each).into(), i64::from(most).into()];
         self.tx.query(&sql, &args).await?.iter().map(read).collect()
     }
 

@@ -12,8 +12,8 @@ use super::letter;
 use super::message::Body;
 use crate::config::{ConfigError, MailConfig};
 
-/// How long a mail server may take for each answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take to connect. What follows has no bound here, but that of the whole attempt.
+const CONNECT: Duration = Duration::from_secs(20);
 
 /// Sends mail.
 pub(super) struct Mailer {
@@ -32,7 +32,7 @@ impl Mailer {
         // The error of the URL would show the password in it.
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&config.smtp_url)
             .map_err(|_| refuse("[mail] smtp_url must look like smtps://user:password@host or smtp://host:25"))?
-            .timeout(Some(PATIENCE))
+            .timeout(Some(CONNECT))
             .build();
         let from = config.from.parse().map_err(|_| refuse("[mail] from must be an address: keyward@example.org"))?;
         if !config.team.is_empty() && config.team.parse::<Address>().is_err() {
