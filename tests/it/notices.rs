@@ -56,6 +56,18 @@ async fn seen_from(server: &TestServer, admin: &Api<'_>, key: &Secrets, network:
     server.app.callers.flush().await.unwrap();
 }
 
+/// The same of so many callers in one network that each have a name.
+async fn seen_as(server: &TestServer, admin: &Api<'_>, key: &Secrets, network: &str, names: usize) {
+    let now = instant(server, 0);
+    let entry = |name| {
+        json!({ "credential": key.credential(), "network": network, "instance": format!("i{name}"),
+        "last_seen_at": now, "count": 1 })
+    };
+    let entries: Vec<_> = (0..names).map(entry).collect();
+    admin.post("/api/v1/callers", &json!({ "callers": entries })).await.ok();
+    server.app.callers.flush().await.unwrap();
+}
+
 /// Waits until so many notices have arrived, each counted once: a day that goes by ends the lease of whoever is sending.
 async fn told(receiver: &Receiver, count: usize) -> Vec<Received> {
     let distinct = || {
@@ -212,6 +224,35 @@ on_both_databases! {
         assert_eq!(admin.get("/api/v1/notices?limit=200").await.ok()["items"].as_array().unwrap().len(), 120);
         server.app.find_notices().await.unwrap();
         assert_eq!(admin.get("/api/v1/notices").await.ok()["items"], json!([]));
+    }
+
+    async fn no_number_of_names_hides_a_new_network(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        // A fleet of one network, of more callers than are told apart.
+        seen_as(&server, &admin, &key, "192.0.2.1", 70).await;
+        server.clock.advance(2 * DAY);
+        let admin = server.api(&secrets).await;
+        seen_as(&server, &admin, &key, "192.0.2.1", 70).await;
+        server.clock.advance(Duration::from_secs(1));
+        seen_as(&server, &admin, &key, "198.51.100.1", 70).await;
+        server.app.find_notices().await.unwrap();
+        let told = notices(&admin, &key).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["body"]["data"]["network"], "198.51.100.1");
+    }
+
+    async fn a_key_that_is_at_home_everywhere_is_left_out(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        for network in 0..64 {
+            seen_from(&server, &admin, &key, &format!("192.0.2.{network}")).await;
+        }
+        server.clock.advance(2 * DAY);
+        let admin = server.api(&secrets).await;
+        seen_from(&server, &admin, &key, "198.51.100.1").await;
+        server.app.find_notices().await.unwrap();
+        assert_eq!(notices(&admin, &key).await.len(), 0);
     }
 
     async fn a_new_network_is_told_of_once_the_key_has_a_history(server: TestServer) {

@@ -18,13 +18,15 @@ use crate::legible::kept;
 use crate::time::Timestamp;
 use crate::words::words;
 
-/// The most callers of one credential that are told apart; all further ones are counted together.
+/// The most callers of one credential that are told apart; of all further ones only the first of each network is.
 pub const MOST_CALLERS: usize = 64;
+/// How many of those further ones are told apart, so that no number of names hides from where a credential is used.
+pub const MOST_NETWORKS: usize = 64;
 /// A caller is forgotten when it has not been seen for so long.
 pub const KEPT_UNSEEN: Duration = Duration::from_secs(90 * 24 * 3600);
 /// With all places taken, callers not seen for so long lose theirs to new ones.
 pub const PLACE_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// The user agent of the row in which the callers beyond [`MOST_CALLERS`] are counted together.
+/// The user agent of the row in which the callers that are not told apart are counted together.
 pub const OTHER: &str = "other";
 
 /// The longest user agent that is kept, in bytes.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use keyward_model::caller::{Caller, MOST_CALLERS, OTHER, Outcome, Sightings};
+use keyward_model::caller::{Caller, MOST_CALLERS, MOST_NETWORKS, OTHER, Outcome, Sightings};
 use keyward_model::credential::StateName;
 use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::time::Timestamp;
@@ -196,14 +196,16 @@ impl Store {
 }
 
 impl Tx {
-    /// Adds what was seen to what is known. Callers for whom a credential has no place left are counted together; what
-    /// was seen of credentials that are gone is gone with them.
+    /// Adds what was seen to what is known. Callers for whom a credential has no place left are counted together, but
+    /// for the first of a network; what was seen of credentials that are gone is gone with them.
     pub async fn count_callers(&mut self, counts: &[CallerCount]) -> Result<(), StoreError> {
+        let told_apart = format!("(SELECT count(*) FROM callers WHERE credential = $1 AND fingerprint <> '{OTHER}')");
         let sql = format!(
             "INSERT INTO callers ({COLUMNS}) SELECT id, $2, $3, $4, $5, $6, CAST($7 AS BIGINT), CAST($8 AS BIGINT), \
              CAST($9 AS BIGINT), CAST($10 AS BIGINT) FROM credentials WHERE id = $1 AND ($2 = '{OTHER}' \
              OR EXISTS (SELECT 1 FROM callers WHERE credential = $1 AND fingerprint = $2) \
-             OR (SELECT count(*) FROM callers WHERE credential = $1 AND fingerprint <> '{OTHER}') < {MOST_CALLERS}) {ADD}"
+             OR {told_apart} < {MOST_CALLERS} OR ({told_apart} < {MOST_CALLERS} + {MOST_NETWORKS} \
+                 AND NOT EXISTS (SELECT 1 FROM callers WHERE credential = $1 AND network = $4))) {ADD}"
         );
         let rows: Vec<_> = counts.iter().map(|count| values(count, count.caller.as_ref())).collect();
         let changed = self.tx.execute_each(&sql, &rows).await?;

@@ -1,6 +1,7 @@
 //! Notices: which are due, and which were given. What is due is found by reading; what counts is the insert, which of
 //! several nodes succeeds on one.
 
+use keyward_model::caller::MOST_NETWORKS;
 use keyward_model::credential::StateName;
 use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::notice::{Notice, NoticeKind, Occasion, Rung};
@@ -144,7 +145,7 @@ impl Store {
     /// Keys that came, within this stretch, from a network they were never seen in, although they are older than
     /// `established` and others of their networks are known; not more than `a_day` of one key since the stretch began.
     ///
-    /// Of a key with more callers than are told apart nobody knows all networks: it is left out.
+    /// A key that was seen in as many networks as are told apart for certain is at home everywhere: it is left out.
     pub async fn list_new_networks(
         &self,
         seen: Stretch,
@@ -158,8 +159,10 @@ impl Store {
              AND {ANSWERED_FOR} AND c.ended_at IS NULL AND s.first_seen_at >= c.created_at + CAST($3 AS BIGINT) \
              AND EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND o.network <> s.network \
                          AND o.accepted > 0 AND o.first_seen_at < s.first_seen_at) \
-             AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND (o.fingerprint = 'other' \
-                             OR (o.network = s.network AND o.first_seen_at < s.first_seen_at))) \
+             AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND o.network = s.network \
+                             AND o.first_seen_at < s.first_seen_at) \
+             AND (SELECT count(DISTINCT o.network) FROM callers o WHERE o.credential = c.id AND o.network <> '' \
+                  AND o.first_seen_at < s.first_seen_at) < {MOST_NETWORKS} \
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.rung = s.network) \
              AND (SELECT count(*) FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.created_at > $1) < $5 \
              ORDER BY s.first_seen_at, c.id LIMIT $6"
