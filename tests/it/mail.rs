@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use keyward_server::config::Config;
+use keyward_server::config::{Config, OnReport};
 use keyward_tests::mail::MailServer;
 use keyward_tests::receiver::Receiver;
-use keyward_tests::server::{Db, Secrets, TestServer};
+use keyward_tests::server::{Answer, Db, Secrets, TestServer};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -73,6 +73,33 @@ async fn owner_and_team_get_a_mail_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn owner_and_team_get_a_mail_on_postgresql() {
     owner_and_team_get_a_mail(Db::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_tells_what_became_of_a_reported_key() {
+    let mail = MailServer::start().await;
+    let leaks = |config: &mut Config| config.leaks.on_report = OnReport::Retire;
+    let team = settings(mail.url());
+    let server = TestServer::start_with(Db::Sqlite, |config| {
+        team(config);
+        leaks(config);
+    })
+    .await;
+    let admin = server.admin().await;
+    let first = admin.orders_key().await;
+    // Sooner than the hour that retirement gives.
+    let key = admin.issue(&first.client_id, &json!({ "expires_at": "2026-11-23T12:30:00Z" })).await;
+    let report = json!({ "key": key.client_secret, "where": "paste bin" });
+    Answer::of(server.http.post(format!("{}/leaks", server.url())).json(&report)).await;
+    let mails = mail.mails(1).await;
+    let subject = "A key of orders-sync was reported as leaked, and ends on 2026-11-23 12:30 UTC";
+    assert_eq!(mails[0]["headers"]["subject"], subject);
+    let text = mails[0]["text"].as_str().unwrap().replace("\r\n", "\n");
+    for line in
+        ["found     paste bin", "reporter  127.0.0.1", &format!("  keyward credential callers {}", key.credential())]
+    {
+        assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,8 @@ words! {
         RevokedInUse = "credential.revoked_in_use",
         /// A key with a history is used from a network it was never used from.
         NewNetwork = "credential.new_network",
+        /// Whoever found a key reported it.
+        LeakReported = "credential.leak_reported",
         /// Somebody tries out whether notices arrive.
         Test = "webhook.test",
     }

@@ -25,7 +25,7 @@ use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter;
 
 use deliver::UnderWay;
-pub(crate) use message::Message;
+pub(crate) use message::{Leak, Message};
 pub(crate) use outbox::{MOST_WAITING, Outbox};
 pub(crate) use reach::target_url;
 

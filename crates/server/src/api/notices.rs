@@ -32,7 +32,8 @@ pub struct NoticeView {
     /// `notice_…`: the `webhook-id` of each of its deliveries.
     #[schema(value_type = String)]
     pub id: NoticeId,
-    /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network` or `webhook.test`.
+    /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network`, `credential.leak_reported` or
+    /// `webhook.test`.
     #[schema(value_type = String)]
     pub kind: NoticeKind,
     /// Which key it is about; none for a test.

@@ -78,7 +78,8 @@ pub struct NewWebhook {
     pub name: String,
     /// Where notices are sent: https, at an address of the public internet unless the server's settings open others.
     pub url: String,
-    /// What it is told: `credential.ending`, `credential.revoked_in_use`, `credential.new_network`; everything if empty.
+    /// What it is told: `credential.ending`, `credential.revoked_in_use`, `credential.new_network`,
+    /// `credential.leak_reported`; everything if empty.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub kinds: Vec<NoticeKind>,
