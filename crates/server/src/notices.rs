@@ -25,6 +25,7 @@ use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter;
 
 use deliver::UnderWay;
+pub(crate) use mail::address;
 pub(crate) use message::{Leak, Message};
 pub(crate) use outbox::{MOST_WAITING, Outbox};
 pub(crate) use reach::target_url;
