@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::authority::person;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const FORBIDDEN: &str = "its address is not on the public internet";
 
 /// A webhook of this receiver.
 pub(crate) async fn new_webhook(admin: &Api<'_>, receiver: &Receiver, kinds: &[&str]) -> Value {
@@ -301,15 +302,37 @@ async fn what_is_not_on_the_public_internet_is_not_reached() {
     assert_eq!((refused.status, &refused.body["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("url")));
 
     let port = receiver.url().rsplit(':').next().unwrap().to_owned();
-    for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "169.254.169.254", "10.0.0.1"] {
-        let new = json!({ "name": host, "url": format!("https://{host}:{port}") });
-        let webhook = admin.post("/api/v1/webhooks", &new).await.created();
-        test(&admin, &webhook).await;
-        let delivery = settled(&server, &admin, 1).await;
-        let problem = delivery["problem"].as_str().unwrap();
-        assert!(problem.starts_with("its address is not on the public internet"), "{host}: {problem}");
+    let new = async |scheme: &str, host: &str| {
+        let url = format!("{scheme}://{host}:{port}");
+        admin.post("/api/v1/webhooks", &json!({ "name": "chat", "url": url })).await
+    };
+    for host in ["127.0.0.1", "[::1]", "2130706433", "169.254.169.254", "10.0.0.1"] {
+        let refused = new("https", host).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{host}");
+        assert!(refused.body["detail"].as_str().unwrap().contains(FORBIDDEN), "{}", refused.body);
     }
+    // A name is judged by where it leads when it is asked.
+    let webhook = new("https", "localhost").await.created();
+    test(&admin, &webhook).await;
+    let delivery = settled(&server, &admin, 1).await;
+    assert!(delivery["problem"].as_str().unwrap().contains(FORBIDDEN), "{delivery}");
     assert_eq!(receiver.received().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_is_closed_again_is_not_reached_any_more() {
+    let server = TestServer::start(Db::Sqlite).await;
+    let (secrets, receiver) = (server.admin().await.secrets.clone(), Receiver::start().await);
+    let webhook = new_webhook(&server.api(&secrets).await, &receiver, &[]).await;
+    let closed = |config: &mut keyward_server::config::Config| {
+        config.notices.allow_networks = vec!["10.1.0.0/16".parse().unwrap()];
+    };
+    let server = server.restart_with(closed).await;
+    let admin = server.api(&secrets).await;
+    test(&admin, &webhook).await;
+    let delivery = settled(&server, &admin, 1).await;
+    assert!(delivery["problem"].as_str().unwrap().contains(FORBIDDEN), "{delivery}");
+    assert_eq!((&delivery["state"], receiver.received().len()), (&json!("dead"), 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,13 +342,16 @@ async fn plain_http_goes_only_into_networks_that_were_opened() {
     };
     let server = TestServer::start_with(Db::Sqlite, settings).await;
     let (admin, receiver) = (server.admin().await, Receiver::start().await);
-    for host in ["127.0.0.1", "localhost", "1.1.1.1"] {
+    let new = async |host: &str| {
         let url = receiver.url().replace("127.0.0.1", host);
-        let webhook = admin.post("/api/v1/webhooks", &json!({ "name": host, "url": url })).await.created();
-        test(&admin, &webhook).await;
-        let delivery = settled(&server, &admin, 1).await;
-        assert!(delivery["problem"].as_str().unwrap().contains("not on the public internet"), "{delivery}");
+        admin.post("/api/v1/webhooks", &json!({ "name": host, "url": url })).await
+    };
+    for host in ["127.0.0.1", "1.1.1.1"] {
+        assert_eq!(new(host).await.status, StatusCode::UNPROCESSABLE_ENTITY, "{host}");
     }
+    test(&admin, &new("localhost").await.created()).await;
+    let delivery = settled(&server, &admin, 1).await;
+    assert!(delivery["problem"].as_str().unwrap().contains(FORBIDDEN), "{delivery}");
     assert_eq!(receiver.received().len(), 0);
 }
 

@@ -19,6 +19,7 @@ use std::time::Duration;
 use keyward_model::event::Actor;
 use keyward_model::time::Timestamp;
 use keyward_store::Origin;
+use reqwest::Url;
 
 use crate::app::{App, StartError};
 use crate::config::{Config, ConfigError, NoticesConfig};
@@ -28,7 +29,6 @@ use deliver::UnderWay;
 pub(crate) use mail::address;
 pub(crate) use message::{Leak, Message};
 pub(crate) use outbox::{MOST_WAITING, Outbox};
-pub(crate) use reach::target_url;
 
 /// How often it is looked for what has become due.
 const LOOK: Duration = Duration::from_secs(60);
@@ -50,9 +50,9 @@ impl Notices {
         Ok(Self { days, webhooks: webhook::Sender::new(allow_networks), mail })
     }
 
-    /// Whether plain HTTP may be used at all: only within networks that were opened by name.
-    pub(crate) fn takes_plain_http(&self) -> bool {
-        self.webhooks.takes_plain_http()
+    /// A URL that notices may be sent to, or what is wrong with it.
+    pub(crate) fn target(&self, text: &str) -> Result<Url, &'static str> {
+        self.webhooks.target(text)
     }
 }
 

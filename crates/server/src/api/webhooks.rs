@@ -23,7 +23,7 @@ use crate::api::list::{List, Paging, page};
 use crate::api::notices::DeliveryView;
 use crate::api::{Query, id, name};
 use crate::app::{App, StartError};
-use crate::notices::{Message, Outbox, target_url};
+use crate::notices::{Message, Outbox};
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The most webhooks there can be: each notice goes to all that want it.
@@ -273,9 +273,8 @@ async fn new_secret(call: &Call, tx: &mut Tx, id: WebhookId) -> Result<(WebhookS
 }
 
 fn url(call: &Call, text: String) -> Result<String, ApiError> {
-    let text = text.trim();
-    let url = target_url(text, call.app.notices.takes_plain_http()).map_err(|why| ApiError::field("url", why))?;
-    Ok(url.into())
+    let url = call.app.notices.target(text.trim());
+    Ok(url.map_err(|why| ApiError::field("url", why))?.into())
 }
 
 fn kinds(mut kinds: Vec<NoticeKind>) -> Result<Vec<NoticeKind>, ApiError> {
