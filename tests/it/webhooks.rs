@@ -187,6 +187,9 @@ on_both_databases! {
         let path = format!("/api/v1/webhooks/{}/rotate", webhook["id"].as_str().unwrap());
         let rotated = admin.act(&path).await.ok();
         assert_ne!(webhook["secret"], rotated["secret"]);
+        let refused = admin.act(&path).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "a second one would cut the first off before its day is over");
+        assert!(refused.body["detail"].as_str().unwrap().contains("until 2026-11-24T12:00:00Z"), "{}", refused.body);
         test(&admin, &webhook).await;
         let received = arrived(&server, &receiver, 1).await;
         let expected = [&rotated, &webhook].map(|secret| signature(secret, &received[0])).join(" ");
@@ -196,6 +199,7 @@ on_both_databases! {
         test(&server.api(&admin.secrets).await, &webhook).await;
         let received = arrived(&server, &receiver, 2).await;
         assert_eq!(received[1].headers["webhook-signature"], signature(&rotated, &received[1]));
+        server.api(&admin.secrets).await.act(&path).await.ok();
     }
 
     async fn what_is_dead_from_the_start_is_in_the_log_and_all_of_it_can_be_sent_again(server: TestServer) {

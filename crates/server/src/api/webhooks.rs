@@ -236,10 +236,23 @@ async fn rotate(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     let mut tx = call.begin().await?;
     let (secret, sealed) = new_secret(&call, &mut tx, webhook.id).await?;
     let changed = tx.replace_webhook_secret(&webhook, sealed, call.now.plus(SIGNS_TOO)).await?;
-    let Some(webhook) = changed else { return Err(stale()) };
+    let Some(webhook) = changed else { return Err(not_rotated(&call, webhook.id).await?) };
     tx.record(Draft { kind: "webhook.rotated", subject: webhook.id.to_string(), data: describe(&webhook) });
     call.commit(tx).await?;
     Ok(issued(webhook, Some(secret), false))
+}
+
+/// Why a webhook got no other secret.
+async fn not_rotated(call: &Call, id: WebhookId) -> Result<ApiError, ApiError> {
+    let before = call.app.store.find_sealed_webhook(id).await?.and_then(|sealed| sealed.before);
+    // A receiver that has not changed yet would be cut off long before its day is over.
+    Ok(before.filter(|(_, until)| call.now < *until).map_or_else(stale, |(_, until)| {
+        Problem::Conflict.because(format!(
+            "the secret before signs too until {}: rotate again after that; if a secret leaked, delete the webhook and \
+             add it anew",
+            Instant(until)
+        ))
+    }))
 }
 
 /// Send a webhook a test notice, whatever kinds it wants; the delivery tells what became of it
