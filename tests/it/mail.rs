@@ -139,6 +139,44 @@ async fn a_mail_server_that_is_away_loses_nothing() {
     tokio::time::timeout(Duration::from_secs(30), all_sent).await.expect("both are noted as sent");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_goes_to_the_address_that_its_receiver_has_when_it_is_sent() {
+    let down = MailServer::start().await;
+    let url = down.url();
+    drop(down);
+    let server = TestServer::start_with(Db::Sqlite, settings(url)).await;
+    let (_, secrets) = something_happens(&server, "").await;
+    let admin = server.api(&secrets).await;
+    let me = admin.get("/api/v1/users/me").await.ok()["id"].as_str().unwrap().to_owned();
+    let user = format!("/api/v1/users/{me}");
+    assert_eq!(admin.get(&format!("/api/v1/deliveries?target={me}")).await.ok()["items"].as_array().unwrap().len(), 1);
+    admin.patch(&user, &json!({ "email": "new@plant.example" })).await.ok();
+    let mail = MailServer::start().await;
+    let server = server.restart_with(settings(mail.url())).await;
+    server.clock.advance(Duration::from_secs(121));
+    let to = async |count: usize| {
+        let mails = mail.mails(count).await;
+        let mut to: Vec<_> = mails.iter().map(|mail| mail["to"][0].as_str().unwrap().to_owned()).collect();
+        to.sort_unstable();
+        to
+    };
+    assert_eq!(to(2).await, ["new@plant.example", "team@plant.example"]);
+
+    // Without an address nothing goes out, however long it waited.
+    let admin = server.api(&secrets).await;
+    admin.patch(&user, &json!({ "email": null })).await.ok();
+    let sent = admin.get(&format!("/api/v1/deliveries?target={me}")).await.ok()["items"][0]["id"].clone();
+    let again = format!("/api/v1/deliveries/{}", sent.as_str().unwrap());
+    let dead = async {
+        while admin.get("/api/v1/deliveries?state=dead").await.ok()["items"][0]["id"] != sent {
+            admin.act(&format!("{again}/resend")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), dead).await.expect("it is given up");
+    assert_eq!(mail.mails(2).await.len(), 2);
+}
+
 /// A mail server that takes every connection, says a byte now and then, and never comes to the end of a line.
 async fn mumbling_mail_server() -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();

@@ -65,7 +65,7 @@ pub(crate) struct CreateWebhook {
 /// List deliveries, the newest first, those by mail too
 #[derive(Args)]
 pub(crate) struct ListDeliveries {
-    /// Only those to this receiver: the id of a webhook, or an address.
+    /// Only those to this receiver: the id of a webhook or of a user, or the address of the team.
     #[arg(long)]
     target: Option<String>,
     /// Only those in this state; dead ones were given up.

@@ -142,7 +142,7 @@ pub struct Delivery {
     pub notice: NoticeId,
     /// By which way.
     pub channel: Channel,
-    /// To whom: the id of a webhook, or an address.
+    /// To whom: the id of a webhook or of a user, or the address of the team.
     pub target: String,
     /// Where it stands.
     pub state: DeliveryState,

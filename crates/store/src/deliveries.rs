@@ -51,7 +51,7 @@ impl Room<'_> {
 /// Which deliveries to list.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
-    /// To this receiver: the id of a webhook, or an address.
+    /// To this receiver: the id of a webhook or of a user, or the address of the team.
     pub target: Option<String>,
     /// Where they stand.
     pub state: Option<DeliveryState>,

@@ -60,7 +60,7 @@ pub struct DeliveryView {
     /// `webhook` or `mail`.
     #[schema(value_type = String)]
     pub channel: Channel,
-    /// To whom: the id of a webhook, or an address.
+    /// To whom: the id of a webhook or of a user, or the address of the team.
     pub target: String,
     /// `waiting`, `sent` or `dead`.
     #[schema(value_type = String)]
@@ -101,7 +101,7 @@ pub struct DeliveryQuery {
     pub limit: Option<u16>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
-    /// To this receiver: the id of a webhook, or an address.
+    /// To this receiver: the id of a webhook or of a user, or the address of the team.
     pub target: Option<String>,
     /// `waiting`, `sent` or `dead`.
     #[param(value_type = Option<String>)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use keyward_model::notice::{ATTEMPT, Channel, Delivery, LEASE, retry_at};
 use keyward_model::time::Timestamp;
+use keyward_model::user::User;
 use keyward_model::webhook::{WebhookSecret, sealed_name};
 use keyward_store::{AT_ONCE, Room, StoreError};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -119,10 +120,23 @@ impl App {
         now: Timestamp,
     ) -> Result<Result<(), Problem>, StartError> {
         match (delivery.channel, &self.notices.mail) {
-            (Channel::Mail, Some(mail)) => Ok(mail.send(delivery, &body, now).await),
+            (Channel::Mail, Some(mail)) => match self.mail_address(delivery).await? {
+                Ok(to) => Ok(mail.send(delivery, &to, &body, now).await),
+                Err(problem) => Ok(Err(problem)),
+            },
             (Channel::Mail, None) => Ok(Err(Problem::passing("[mail] smtp_url names no mail server"))),
             (Channel::Webhook, _) => self.post(delivery, body, now).await,
         }
+    }
+
+    /// Where a user gets mail now; a target that is no user is an address already.
+    async fn mail_address(&self, delivery: &Delivery) -> Result<Result<String, Problem>, StartError> {
+        let Ok(user) = delivery.target.parse() else { return Ok(Ok(delivery.target.clone())) };
+        Ok(match self.store.find_user(user).await? {
+            Some(User { email: Some(email), disabled_at: None, .. }) => Ok(email),
+            Some(_) => Err(Problem::lasting("this user is disabled, or has no e-mail address any more")),
+            None => Err(Problem::lasting("this user was deleted")),
+        })
     }
 
     async fn post(&self, delivery: &Delivery, body: String, now: Timestamp) -> Result<Result<(), Problem>, StartError> {

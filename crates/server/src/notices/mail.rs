@@ -48,9 +48,9 @@ impl Mailer {
     }
 
     /// Sends a notice to an address.
-    pub(super) async fn send(&self, delivery: &Delivery, body: &str, now: Timestamp) -> Result<(), Problem> {
+    pub(super) async fn send(&self, delivery: &Delivery, to: &str, body: &str, now: Timestamp) -> Result<(), Problem> {
         let body: Body = serde_json::from_str(body).map_err(|_| Problem::lasting("the notice cannot be read"))?;
-        let to = address(&delivery.target).map_err(|_| Problem::lasting("this is no address to send mail to"))?;
+        let to = address(to).map_err(|_| Problem::lasting("this is no address to send mail to"))?;
         let letter = letter::write(&body);
         let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(0));
         let message = lettre::Message::builder()

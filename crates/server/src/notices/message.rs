@@ -22,7 +22,9 @@ pub(crate) struct Message {
     pub(crate) notice: Notice,
     /// Whose key it is about, if it is about one.
     pub(crate) client: Option<ClientId>,
-    /// The owner's address, if they have one.
+    /// Who owns that key.
+    pub(crate) owner: UserId,
+    /// Their address now, if they have one and are to be told.
     pub(crate) email: Option<String>,
 }
 
@@ -115,7 +117,7 @@ impl Message {
         let id = NoticeId::new(now, entropy)?;
         let body = body(&Body { kind, timestamp: Instant(now), data });
         let notice = Notice { id, kind, credential: Some(concerned.credential), occasion, body, created_at: now };
-        Ok(Self { notice, client: Some(concerned.client), email: concerned.email.clone() })
+        Ok(Self { notice, client: Some(concerned.client), owner: concerned.owner, email: concerned.email.clone() })
     }
 
     /// What is to be told of a key that somebody found, once a day while it goes on. Of a disabled owner's key too, but
@@ -151,7 +153,7 @@ impl Message {
         let body = body(&Body { kind, timestamp: Instant(now), data });
         let notice = Notice { id, kind, credential: Some(key), occasion, body, created_at: now };
         let email = owner.email.clone().filter(|_| owner.disabled_at.is_none());
-        Ok(Self { notice, client: Some(client.id), email })
+        Ok(Self { notice, client: Some(client.id), owner: owner.id, email })
     }
 
     /// What tells a webhook that it can be reached. Every test is an occasion of its own.

@@ -49,8 +49,11 @@ impl<'a> Outbox<'a> {
             self.address(notice, Channel::Webhook, webhook).await?;
         }
         if let Some(mail) = &self.app.notices.mail {
-            for address in message.email.iter().map(String::as_str).chain(mail.team()) {
-                self.address(notice, Channel::Mail, address.to_owned()).await?;
+            // The owner, not their address: it is looked up when the mail is sent, for until then it may change.
+            let owner = message.email.as_deref().filter(|email| Some(*email) != mail.team());
+            let owner = owner.map(|_| message.owner.to_string());
+            for target in owner.into_iter().chain(mail.team().map(str::to_owned)) {
+                self.address(notice, Channel::Mail, target).await?;
             }
         }
         self.tx.record(Draft {
