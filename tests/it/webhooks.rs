@@ -87,6 +87,22 @@ on_both_databases! {
         assert_eq!(admin.get("/api/v1/deliveries").await.ok()["items"], json!([]));
     }
 
+    async fn the_query_of_a_url_is_never_shown_again_and_is_kept(server: TestServer) {
+        let (admin, receiver) = (server.admin().await, Receiver::start().await);
+        let new = json!({ "name": "chat", "url": format!("{}?token=hunter2", receiver.url()) });
+        let made = admin.post("/api/v1/webhooks", &new).await.created();
+        assert_eq!(made["url"], format!("{}?…", receiver.url()));
+        let path = format!("/api/v1/webhooks/{}", made["id"].as_str().unwrap());
+        let refused = admin.patch(&path, &json!({ "url": made["url"] })).await;
+        assert_eq!((refused.status, &refused.body["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("url")));
+        let changed = admin.patch(&path, &json!({ "name": "pager" })).await.ok();
+        for shown in [changed, admin.get("/api/v1/webhooks").await.ok(), admin.get("/api/v1/events").await.ok()] {
+            assert!(!shown.to_string().contains("hunter2"), "{shown}");
+        }
+        test(&admin, &made).await;
+        assert_eq!(arrived(&server, &receiver, 1).await[0].query, "token=hunter2");
+    }
+
     async fn only_administrators_manage_webhooks(server: TestServer) {
         let admin = server.admin().await;
         let (_, support) = person(&admin, &server, "support", "keyward:support").await;

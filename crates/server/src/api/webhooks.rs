@@ -40,7 +40,7 @@ pub struct WebhookView {
     pub id: WebhookId,
     /// What people call it.
     pub name: String,
-    /// Where notices are sent.
+    /// Where notices are sent. A query, which may be a secret, is shown as `?…`.
     pub url: String,
     /// What it is told; everything if empty.
     #[schema(value_type = Vec<String>)]
@@ -106,7 +106,7 @@ impl From<Webhook> for WebhookView {
         Self {
             id: webhook.id,
             name: webhook.name,
-            url: webhook.url,
+            url: without_query(webhook.url),
             kinds: webhook.kinds,
             created_at: Instant(webhook.created_at),
             updated_at: Instant(webhook.updated_at),
@@ -285,7 +285,20 @@ async fn new_secret(call: &Call, tx: &mut Tx, id: WebhookId) -> Result<(WebhookS
     Ok((secret, sealed.map_err(|error| StartError::Sealed(name, error))?))
 }
 
+/// What stands for a query where a URL is shown.
+const HIDDEN: &str = "?…";
+
+fn without_query(mut url: String) -> String {
+    if let Some(at) = url.find('?') {
+        url.replace_range(at.., HIDDEN);
+    }
+    url
+}
+
 fn url(call: &Call, text: String) -> Result<String, ApiError> {
+    if text.trim().ends_with(HIDDEN) {
+        return Err(ApiError::field("url", "must hold its query, which is not shown; leave the url out to keep it"));
+    }
     let url = call.app.notices.target(text.trim());
     Ok(url.map_err(|why| ApiError::field("url", why))?.into())
 }
