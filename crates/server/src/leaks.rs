@@ -2,7 +2,7 @@
 //!
 //! 1. The report: a key, and where it was found, in JSON or as a form of bearable size
 //! 2. The key is proven as at the token endpoint, the same work whatever it is
-//! 3. The right key of a credential that authenticates ends as `[leaks] on_report` says, with one event
+//! 3. The right key of a credential that authenticates ends as `[leaks] on_report` says, with one event; people are told
 //! 4. Everybody gets the same answer; who reports what is none is charged to the failure budget of their network
 
 use std::borrow::Cow;
@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::api::body;
 use crate::app::App;
 use crate::config::OnReport;
+use crate::notices::{Leak, Message, Outbox};
 use crate::principals::Principal;
 use crate::proof::prove;
 use crate::request::Arrival;
@@ -123,21 +124,27 @@ async fn act(app: &App, holder: &Principal, report: &Report) -> Result<bool, Api
     let credential = &holder.entry.credential;
     let (id, was) = (credential.id, credential.state_at(report.now).name());
     let mut tx = app.store.begin().await?;
-    let retire_at = (app.leaks.on_report == OnReport::Retire).then(|| report.now.plus(RETIRES_IN));
-    let kind = match app.leaks.on_report {
+    let (kind, retire_at, is_ended) = match app.leaks.on_report {
         OnReport::Revoke => {
             let Some(_) = tx.revoke_credential(id, report.now).await? else { return Ok(false) };
-            "credential.revoked"
+            ("credential.revoked", None, true)
         }
-        OnReport::Retire | OnReport::Note => {
-            if let Some(retire_at) = retire_at
-                && tx.hasten_credential(id, retire_at, report.now).await?.is_none()
-            {
-                return Ok(false);
-            }
-            "credential.leak_reported"
+        OnReport::Retire => {
+            let retire_at = report.now.plus(RETIRES_IN);
+            let is_hastened = tx.hasten_credential(id, retire_at, report.now).await?.is_some();
+            // It may end sooner by itself.
+            let ends_at = credential.ends_at(report.now).map_or(retire_at, |own| own.min(retire_at));
+            ("credential.leak_reported", Some(ends_at), is_hastened)
         }
+        OnReport::Note => ("credential.leak_reported", None, true),
     };
+    let leak = Leak { place: &report.place, source: report.source, on_report: app.leaks.on_report, retire_at };
+    let message = Message::leak(holder, &leak, report.now, &app.entropy)?;
+    let is_told = Outbox::open(app, &mut tx).await?.note(&message, None).await?;
+    // Of a key that ends soon enough without this report people are told all the same, once.
+    if !is_ended && !is_told {
+        return Ok(false);
+    }
     let data = json!({
         "client": holder.client.id, "was": was, "because": "leak_reported", "where": report.place, "retire_at": retire_at,
     });

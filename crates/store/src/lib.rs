@@ -32,7 +32,7 @@ use keyward_model::event::Draft;
 pub use callers::{CallerCount, CallerFilter, CallerKey, CallerPlace, CallerSummary, CountedCaller, SeenCaller};
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
-pub use deliveries::DeliveryFilter;
+pub use deliveries::{AT_ONCE, DeliveryFilter, Room};
 pub use engine::{Changes, DatabaseUrl, Options};
 pub use error::StoreError;
 pub use events::{EventFilter, Origin};

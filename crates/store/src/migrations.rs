@@ -9,4 +9,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "notices", sql: include_str!("../migrations/0003_notices.sql") },
     Migration { version: 4, name: "transfers", sql: include_str!("../migrations/0004_transfers.sql") },
     Migration { version: 5, name: "observers", sql: include_str!("../migrations/0005_observers.sql") },
+    Migration { version: 6, name: "outbox", sql: include_str!("../migrations/0006_outbox.sql") },
 ];

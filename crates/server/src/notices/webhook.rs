@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use keyward_model::id::NoticeId;
 use keyward_model::time::Timestamp;
 use keyward_model::webhook::{Webhook, WebhookSecret, sign};
+use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::OnceCell;
 
@@ -49,18 +50,20 @@ impl Sender {
         Self { allowed: allowed.into(), names, clients: OnceCell::new() }
     }
 
-    pub(super) fn takes_plain_http(&self) -> bool {
-        !self.allowed.is_empty()
+    /// A URL that notices may be sent to, or what is wrong with it. An address in it is checked here, for it is never
+    /// resolved; a name is when it is resolved.
+    pub(super) fn target(&self, text: &str) -> Result<Url, &'static str> {
+        let url = target_url(text, !self.allowed.is_empty())?;
+        if literal(&url).is_some_and(|address| !self.may_reach(address, url.scheme() == "http")) {
+            return Err(FORBIDDEN);
+        }
+        Ok(url)
     }
 
     /// Sends once; any answer of the 2xx kind means that the receiver has it.
     pub(super) async fn send(&self, post: Post<'_>, now: Timestamp) -> Result<(), Problem> {
-        let url = target_url(&post.webhook.url, self.takes_plain_http()).map_err(Problem::lasting)?;
+        let url = self.target(&post.webhook.url).map_err(Problem::lasting)?;
         let is_plain = url.scheme() == "http";
-        // A name is checked when it is resolved; an address is never resolved.
-        if literal(&url).is_some_and(|address| !self.may_reach(address, is_plain)) {
-            return Err(Problem::lasting(FORBIDDEN));
-        }
         let clients = self.clients.get_or_try_init(|| async { self.clients() }).await?;
         let (id, timestamp) = (post.notice.to_string(), now.as_seconds());
         let signature = sign(post.secrets, &id, timestamp, &post.body);
