@@ -92,7 +92,9 @@ async fn a_failed_roll_out_is_undone_in_one_command() {
     let refused = person.tries(&["credential", "cancel", &old]);
     assert!(refused.err.starts_with("error: 1 caller used its successor in the last 24 h"), "{}", refused.err);
     assert!(
-        refused.code == 1 && refused.err.contains("press-1") && refused.err.contains("hint: --force"),
+        refused.code == 1
+            && refused.err.contains("press-1")
+            && refused.err.contains("hint: `keyward credential cancel "),
         "{}",
         refused.err
     );
@@ -163,7 +165,7 @@ async fn a_refusal_speaks_of_the_options_that_were_given() {
     }
     person.json(&["credential", "rotate", "press-7"]);
     let refused = person.tries(&["credential", "finish", "press-7", "--quiet-for", "1s"]);
-    assert!(refused.err.starts_with("error: --quiet-for: from 60 seconds"), "{}", refused.err);
+    assert!(refused.err.starts_with("error: --quiet-for: from 60 to 7776000"), "{}", refused.err);
     let nothing = person.tries(&["credential", "show", "cred_01h455vb4pex5vsknk084sn02q"]);
     assert!(nothing.err.contains("hint: `keyward credential list` lists what there is"), "{}", nothing.err);
 }

@@ -12,10 +12,13 @@ use keyward_model::key::Key;
 use keyward_server::config::OnReport;
 use keyward_tests::keyward::Process;
 use keyward_tests::person::{Person, said, text};
+use keyward_tests::receiver::Receiver;
 use keyward_tests::server::{Answer, Api, Db, START, Secrets, TestServer};
 use keyward_tests::{clients, on_both_databases, run};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+
+use crate::webhooks::{arrived, new_webhook};
 
 async fn report(server: &TestServer, body: &Value) -> Answer {
     Answer::of(server.http.post(format!("{}/leaks", server.url())).json(body)).await
@@ -59,6 +62,24 @@ on_both_databases! {
         assert_eq!(event["data"], told);
         report(&server, &json!({ "key": key.client_secret })).await;
         assert_eq!(last_event(&admin, &key).await["seq"], event["seq"], "a second report tells nothing new");
+    }
+
+    async fn whoever_answers_for_a_reported_key_is_told(server: TestServer) {
+        let (admin, receiver) = (server.admin().await, Receiver::start().await);
+        new_webhook(&admin, &receiver, &["credential.leak_reported"]).await;
+        let key = admin.orders_key().await;
+        for _ in 0..2 {
+            report(&server, &json!({ "key": key.client_secret, "where": "paste bin" })).await;
+        }
+        let received = arrived(&server, &receiver, 1).await;
+        let told: Value = serde_json::from_str(&received[0].body).unwrap();
+        assert_eq!(told["type"], "credential.leak_reported");
+        let data = &told["data"];
+        assert_eq!((&data["credential"]["id"], &data["where"]), (&json!(key.credential()), &json!("paste bin")));
+        assert_eq!((&data["network"], &data["on_report"]), (&json!("127.0.0.1"), &json!("revoke")));
+        assert_eq!((&data["revoked_at"], &data["ends_at"]), (&json!("2026-11-23T12:00:00Z"), &Value::Null));
+        assert_eq!((&data["client"]["name"], &data["owner"]["name"]), (&json!("orders-sync"), &json!("admin")));
+        assert!(!received[0].body.contains(&key.client_secret), "the secret is told");
     }
 
     async fn whatever_is_reported_the_answer_is_the_same(server: TestServer) {

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use keyward_server::config::Config;
+use keyward_server::config::{Config, OnReport};
 use keyward_tests::keyward::Process;
 use keyward_tests::mail::{Encryption, MailServer};
 use keyward_tests::person::{Person, said, text};
-use keyward_tests::server::{Db, Secrets, TestServer};
+use keyward_tests::receiver::Receiver;
+use keyward_tests::server::{Answer, Db, Secrets, TestServer};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 use crate::callers::ask;
+use crate::webhooks::new_webhook;
 
 fn settings(url: String) -> impl FnOnce(&mut Config) {
     move |config| {
@@ -71,6 +75,33 @@ async fn owner_and_team_get_a_mail_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn owner_and_team_get_a_mail_on_postgresql() {
     owner_and_team_get_a_mail(Db::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_tells_what_became_of_a_reported_key() {
+    let mail = MailServer::start().await;
+    let leaks = |config: &mut Config| config.leaks.on_report = OnReport::Retire;
+    let team = settings(mail.url());
+    let server = TestServer::start_with(Db::Sqlite, |config| {
+        team(config);
+        leaks(config);
+    })
+    .await;
+    let admin = server.admin().await;
+    let first = admin.orders_key().await;
+    // Sooner than the hour that retirement gives.
+    let key = admin.issue(&first.client_id, &json!({ "expires_at": "2026-11-23T12:30:00Z" })).await;
+    let report = json!({ "key": key.client_secret, "where": "paste bin" });
+    Answer::of(server.http.post(format!("{}/leaks", server.url())).json(&report)).await;
+    let mails = mail.mails(1).await;
+    let subject = "A key of orders-sync was reported as leaked, and ends on 2026-11-23 12:30 UTC";
+    assert_eq!(mails[0]["headers"]["subject"], subject);
+    let text = mails[0]["text"].as_str().unwrap().replace("\r\n", "\n");
+    for line in
+        ["found     paste bin", "reporter  127.0.0.1", &format!("  keyward credential callers {}", key.credential())]
+    {
+        assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,6 +218,90 @@ async fn a_mail_server_without_starttls_gets_neither_mail_nor_password_where_it_
     let (server, person) = sends_to(&url, trusted.to_str().unwrap()).await;
     assert_eq!(problem(&person).await, "the mail server offers no STARTTLS, which tls=required asks for");
     assert!(mail.count() == 0 && !server.log().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_goes_to_the_address_that_its_receiver_has_when_it_is_sent() {
+    let down = MailServer::start().await;
+    let url = down.url();
+    drop(down);
+    let server = TestServer::start_with(Db::Sqlite, settings(url)).await;
+    let (_, secrets) = something_happens(&server, "").await;
+    let admin = server.api(&secrets).await;
+    let me = admin.get("/api/v1/users/me").await.ok()["id"].as_str().unwrap().to_owned();
+    let user = format!("/api/v1/users/{me}");
+    assert_eq!(admin.get(&format!("/api/v1/deliveries?target={me}")).await.ok()["items"].as_array().unwrap().len(), 1);
+    admin.patch(&user, &json!({ "email": "new@plant.example" })).await.ok();
+    let mail = MailServer::start().await;
+    let server = server.restart_with(settings(mail.url())).await;
+    server.clock.advance(Duration::from_secs(121));
+    let to = async |count: usize| {
+        let mails = mail.mails(count).await;
+        let mut to: Vec<_> = mails.iter().map(|mail| mail["to"][0].as_str().unwrap().to_owned()).collect();
+        to.sort_unstable();
+        to
+    };
+    assert_eq!(to(2).await, ["new@plant.example", "team@plant.example"]);
+
+    // Without an address nothing goes out, however long it waited.
+    let admin = server.api(&secrets).await;
+    admin.patch(&user, &json!({ "email": null })).await.ok();
+    let sent = admin.get(&format!("/api/v1/deliveries?target={me}")).await.ok()["items"][0]["id"].clone();
+    let again = format!("/api/v1/deliveries/{}", sent.as_str().unwrap());
+    let dead = async {
+        while admin.get("/api/v1/deliveries?state=dead").await.ok()["items"][0]["id"] != sent {
+            admin.act(&format!("{again}/resend")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), dead).await.expect("it is given up");
+    assert_eq!(mail.mails(2).await.len(), 2);
+}
+
+/// A mail server that takes every connection, says a byte now and then, and never comes to the end of a line.
+async fn mumbling_mail_server() -> (String, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let mumbling = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while stream.write_all(b"2").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+            });
+        }
+    });
+    (url, mumbling)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_server_that_never_comes_to_the_point_is_let_go_and_keeps_no_webhook_waiting() {
+    let (url, mumbling) = mumbling_mail_server().await;
+    let server = TestServer::start_with(Db::Sqlite, settings(url)).await;
+    let receiver = Receiver::start().await;
+    let (_, secrets) = something_happens(&server, "").await;
+    let admin = server.api(&secrets).await;
+    let webhook = new_webhook(&admin, &receiver, &[]).await;
+    for told in 1..=3 {
+        admin.act(&format!("/api/v1/webhooks/{}/test", webhook["id"].as_str().unwrap())).await.ok();
+        let arrives = async {
+            while receiver.received().len() < told {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), arrives).await.expect("the webhook is told while the mails hang");
+    }
+    let let_go = async {
+        loop {
+            let waiting = admin.get("/api/v1/deliveries?state=waiting").await.ok()["items"].as_array().unwrap().clone();
+            if waiting.len() == 2 && waiting.iter().all(|mail| mail["problem"] == "it did not answer in time") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), let_go).await.expect("no attempt lasts longer than a minute");
+    mumbling.abort();
 }
 
 #[tokio::test]

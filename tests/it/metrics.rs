@@ -68,7 +68,7 @@ async fn metrics(http: &Client, url: &str) -> Samples {
     parse(&answer.text().await.unwrap())
 }
 
-async fn measure(server: &TestServer) -> Samples {
+pub(crate) async fn measure(server: &TestServer) -> Samples {
     metrics(&server.http, &server.url()).await
 }
 

@@ -114,6 +114,17 @@ const FIXTURES: &[Fixture] = &[
                    FROM apis o, apis s WHERE o.name = 'Orders' AND s.name = 'Stock'",
         answer: "[] client_01h455vb4pex5vsknk084sn02q[{\"issuer\":\"i\",\"audience\":\"a\"}]",
     },
+    Fixture {
+        version: 9,
+        rows: &[
+            "INSERT INTO notices VALUES ('notice_01h455vb4pex5vsknk084sn02r', 'webhook.test', '', 0, '', '{}', 2)",
+            "INSERT INTO deliveries VALUES ('delivery_01h455vb4pex5vsknk084sn02r', 'notice_01h455vb4pex5vsknk084sn02r', \
+             'webhook', 'webhook_01h455vb4pex5vsknk084sn02q', 'dead', 10, 3, 'it answered 410', 4)",
+        ],
+        question: "SELECT d.problem || ' ' || n.kind FROM deliveries d JOIN notices n ON n.id = d.notice \
+                   WHERE d.target = 'webhook_01h455vb4pex5vsknk084sn02q' AND d.state = 'dead'",
+        answer: "it answered 410 webhook.test",
+    },
 ];
 
 async fn step_by_step(url: &str) {
@@ -202,5 +213,22 @@ async fn the_database_itself_refuses_a_credential_without_an_end_to_its_overlap(
                    status_index, created_by, created_at, updated_at, version) VALUES ('c', \
                    'client_01h455vb4pex5vsknk084sn02q', '', 'general', $1, $2, $3, $4, 9, 'u', 1, 1, 1)";
         assert!(tx.execute(row, &args).await.is_err(), "{state}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_is_not_gone_through_to_count_what_waits_or_to_list_what_is_dead() {
+    let engine = Engine::open(&Options::new(new_file().parse().unwrap())).await.unwrap();
+    engine.migrate(MIGRATIONS).await.unwrap();
+    for (question, searched) in [
+        ("SELECT count(*) FROM deliveries WHERE target = $1 AND state = $2", "(target=? AND state=?)"),
+        ("SELECT id FROM deliveries WHERE state = $1 ORDER BY id DESC LIMIT 50", "(state=?)"),
+        ("SELECT id FROM notices WHERE kind = $1 ORDER BY id DESC LIMIT 50", "(kind=?)"),
+    ] {
+        let args: [Value; 2] = ["x".into(), "waiting".into()];
+        let args = &args[..question.matches('$').count()];
+        let plan = engine.query(&format!("EXPLAIN QUERY PLAN {question}"), args).await.unwrap();
+        let plan: Vec<_> = plan.iter().map(|row| row.text(3).unwrap()).collect();
+        assert!(plan.len() == 1 && plan[0].contains("SEARCH") && plan[0].contains(searched), "{question}: {plan:?}");
     }
 }

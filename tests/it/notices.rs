@@ -7,6 +7,7 @@ use keyward_tests::receiver::{Received, Receiver};
 use keyward_tests::server::{Api, Db, Secrets, TestServer};
 use serde_json::{Value, json};
 
+use crate::authority::person;
 use crate::callers::uses;
 use crate::webhooks::new_webhook;
 
@@ -52,6 +53,18 @@ async fn seen_from(server: &TestServer, admin: &Api<'_>, key: &Secrets, network:
     let now = instant(server, 0);
     let entry = json!({ "credential": key.credential(), "network": network, "last_seen_at": now, "count": 1 });
     admin.post("/api/v1/callers", &json!({ "callers": [entry] })).await.ok();
+    server.app.callers.flush().await.unwrap();
+}
+
+/// The same of so many callers in one network that each have a name.
+async fn seen_as(server: &TestServer, admin: &Api<'_>, key: &Secrets, network: &str, names: usize) {
+    let now = instant(server, 0);
+    let entry = |name| {
+        json!({ "credential": key.credential(), "network": network, "instance": format!("i{name}"),
+        "last_seen_at": now, "count": 1 })
+    };
+    let entries: Vec<_> = (0..names).map(entry).collect();
+    admin.post("/api/v1/callers", &json!({ "callers": entries })).await.ok();
     server.app.callers.flush().await.unwrap();
 }
 
@@ -242,6 +255,80 @@ on_both_databases! {
         let second = body(&told(&receiver, 2).await[1]);
         assert_eq!(second["type"], "credential.revoked_in_use");
         assert_eq!(second["data"]["credential"]["id"], revoked.credential());
+    }
+
+    async fn a_revoked_key_of_somebody_disabled_is_told_of_to_nobody(server: TestServer) {
+        let admin = server.admin().await;
+        let (owner, _) = person(&admin, &server, "leaver", "keyward:self").await;
+        let api = admin.new_api("https://orders.example", &["Worker"]).await;
+        let members = json!({ "owner": owner["id"], "scope": "Worker", "res": ["plant/7"], "apis": [api] });
+        let key = admin.issue(&admin.new_client(members).await, &json!({})).await;
+        admin.revoke(&key).await;
+        crate::callers::ask(&server, &key, "press 7").await;
+        server.app.callers.flush().await.unwrap();
+        let owner = format!("/api/v1/users/{}", owner["id"].as_str().unwrap());
+        for disabled in [owner, format!("/api/v1/clients/{}", key.client_id)] {
+            admin.act(&format!("{disabled}/disable")).await.ok();
+            server.app.find_notices().await.unwrap();
+            assert_eq!(notices(&admin, &key).await.len(), 0, "{disabled} is disabled");
+            admin.act(&format!("{disabled}/enable")).await.ok();
+        }
+        server.app.find_notices().await.unwrap();
+        assert_eq!(notices(&admin, &key).await.len(), 1);
+    }
+
+    async fn notices_of_long_ago_are_forgotten_however_many_there_are(server: TestServer) {
+        let rows = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120) INSERT INTO notices \
+                    SELECT 'notice_01h455vb4pex5vsknk08' || (400000 + i), 'webhook.test', '', 0, 'r' || i, '{}', 1 FROM n";
+        let admin = server.admin().await;
+        server.execute(rows).await;
+        assert_eq!(admin.get("/api/v1/notices?limit=200").await.ok()["items"].as_array().unwrap().len(), 120);
+        server.app.find_notices().await.unwrap();
+        assert_eq!(admin.get("/api/v1/notices").await.ok()["items"], json!([]));
+    }
+
+    async fn no_number_of_names_hides_a_new_network(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        // A fleet of one network, of more callers than are told apart.
+        seen_as(&server, &admin, &key, "192.0.2.1", 70).await;
+        server.clock.advance(2 * DAY);
+        let admin = server.api(&secrets).await;
+        seen_as(&server, &admin, &key, "192.0.2.1", 70).await;
+        server.clock.advance(Duration::from_secs(1));
+        seen_as(&server, &admin, &key, "198.51.100.1", 70).await;
+        server.app.find_notices().await.unwrap();
+        let told = notices(&admin, &key).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["body"]["data"]["network"], "198.51.100.1");
+    }
+
+    async fn however_many_networks_are_reported_one_that_the_server_itself_sees_is_told(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        for network in 0..64 {
+            seen_from(&server, &admin, &key, &format!("192.0.2.{network}")).await;
+        }
+        server.clock.advance(2 * DAY);
+        uses(&server, &key, "press 7").await;
+        server.app.callers.flush().await.unwrap();
+        server.app.find_notices().await.unwrap();
+        let told = notices(&server.api(&secrets).await, &key).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["body"]["data"]["network"], "127.0.0.1");
+    }
+
+    async fn a_key_that_is_at_home_everywhere_is_left_out(server: TestServer) {
+        let admin = server.admin().await;
+        let (secrets, key) = (admin.secrets.clone(), admin.orders_key().await);
+        for network in 0..64 {
+            seen_from(&server, &admin, &key, &format!("192.0.2.{network}")).await;
+        }
+        server.clock.advance(2 * DAY);
+        let admin = server.api(&secrets).await;
+        seen_from(&server, &admin, &key, "198.51.100.1").await;
+        server.app.find_notices().await.unwrap();
+        assert_eq!(notices(&admin, &key).await.len(), 0);
     }
 
     async fn a_new_network_is_told_of_once_the_key_has_a_history(server: TestServer) {

@@ -24,6 +24,18 @@ async fn kinds_about(admin: &Api<'_>, subject: &Value) -> Vec<String> {
 }
 
 on_both_databases! {
+    async fn an_address_that_mail_cannot_reach_is_refused_when_it_is_set(server: TestServer) {
+        let admin = server.admin().await;
+        for (name, email) in [("a", "a..b@plant.example"), ("b", "olga@[192.0.2.1]"), ("c", "ölga@plant.example")] {
+            let refused = admin.post("/api/v1/users", &json!({ "name": name, "email": email })).await;
+            assert_eq!((refused.status, &refused.body["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("email")));
+        }
+        let made = admin.post("/api/v1/users", &json!({ "name": "olga", "email": "olga@plänt.example" })).await.created();
+        assert_eq!(made["email"], "olga@xn--plnt-moa.example");
+        let refused = admin.patch(&path(&made), &json!({ "email": "<olga>@plant.example" })).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+
     async fn a_user_is_added_shown_changed_and_deleted(server: TestServer) {
         let admin = server.admin().await;
         let new = json!({ "name": "olga", "email": "olga@example.org", "scope": "Worker", "res": ["plant/7"] });

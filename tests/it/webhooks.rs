@@ -14,8 +14,10 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::authority::person;
+use crate::metrics::measure;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const FORBIDDEN: &str = "its address is not on the public internet";
 
 /// A webhook of this receiver.
 pub(crate) async fn new_webhook(admin: &Api<'_>, receiver: &Receiver, kinds: &[&str]) -> Value {
@@ -84,6 +86,22 @@ on_both_databases! {
         assert_eq!(admin.delete(&path).await.status, StatusCode::NO_CONTENT);
         assert_eq!(admin.get(&path).await.status, StatusCode::NOT_FOUND);
         assert_eq!(admin.get("/api/v1/deliveries").await.ok()["items"], json!([]));
+    }
+
+    async fn the_query_of_a_url_is_never_shown_again_and_is_kept(server: TestServer) {
+        let (admin, receiver) = (server.admin().await, Receiver::start().await);
+        let new = json!({ "name": "chat", "url": format!("{}?token=hunter2", receiver.url()) });
+        let made = admin.post("/api/v1/webhooks", &new).await.created();
+        assert_eq!(made["url"], format!("{}?…", receiver.url()));
+        let path = format!("/api/v1/webhooks/{}", made["id"].as_str().unwrap());
+        let refused = admin.patch(&path, &json!({ "url": made["url"] })).await;
+        assert_eq!((refused.status, &refused.body["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("url")));
+        let changed = admin.patch(&path, &json!({ "name": "pager" })).await.ok();
+        for shown in [changed, admin.get("/api/v1/webhooks").await.ok(), admin.get("/api/v1/events").await.ok()] {
+            assert!(!shown.to_string().contains("hunter2"), "{shown}");
+        }
+        test(&admin, &made).await;
+        assert_eq!(arrived(&server, &receiver, 1).await[0].query, "token=hunter2");
     }
 
     async fn only_administrators_manage_webhooks(server: TestServer) {
@@ -186,6 +204,9 @@ on_both_databases! {
         let path = format!("/api/v1/webhooks/{}/rotate", webhook["id"].as_str().unwrap());
         let rotated = admin.act(&path).await.ok();
         assert_ne!(webhook["secret"], rotated["secret"]);
+        let refused = admin.act(&path).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "a second one would cut the first off before its day is over");
+        assert!(refused.body["detail"].as_str().unwrap().contains("until 2026-11-24T12:00:00Z"), "{}", refused.body);
         test(&admin, &webhook).await;
         let received = arrived(&server, &receiver, 1).await;
         let expected = [&rotated, &webhook].map(|secret| signature(secret, &received[0])).join(" ");
@@ -195,6 +216,49 @@ on_both_databases! {
         test(&server.api(&admin.secrets).await, &webhook).await;
         let received = arrived(&server, &receiver, 2).await;
         assert_eq!(received[1].headers["webhook-signature"], signature(&rotated, &received[1]));
+        server.api(&admin.secrets).await.act(&path).await.ok();
+    }
+
+    async fn what_is_dead_from_the_start_is_in_the_log_and_all_of_it_can_be_sent_again(server: TestServer) {
+        let (admin, receiver) = (server.admin().await, Receiver::start().await);
+        let webhook = new_webhook(&admin, &receiver, &[]).await;
+        let target = webhook["id"].as_str().unwrap();
+        // A receiver that was away for long: 10,000 wait until tomorrow.
+        let tomorrow = server.clock.now().plus(Duration::from_secs(24 * 3600)).as_millis();
+        let counted = "WITH RECURSIVE n (i) AS (SELECT 10000 UNION ALL SELECT i + 1 FROM n WHERE i < 19999)";
+        let id = "'01h455vb4pex5vsknk084' || i";
+        let notices = format!("{counted} INSERT INTO notices SELECT 'notice_' || {id}, 'webhook.test', '', 0, '' || i, '{{}}', 1 FROM n");
+        let deliveries = format!(
+            "{counted} INSERT INTO deliveries SELECT 'delivery_' || {id}, 'notice_' || {id}, 'webhook', '{target}', \
+             'waiting', 1, {tomorrow}, '', NULL FROM n"
+        );
+        server.execute(&format!("{notices}; {deliveries}")).await;
+        let dead = "keyward_deliveries_total{channel=\"webhook\",outcome=\"dead\"}";
+        let before = measure(&server).await[dead];
+        let told: Vec<_> = futures_util::future::join_all((0..3).map(|_| test(&admin, &webhook))).await;
+        assert!(told.iter().all(|delivery| delivery["state"] == "dead"), "{told:?}");
+        assert!(measure(&server).await[dead] >= before + 3.0, "they are measured");
+        let log = admin.get("/api/v1/events?kind=delivery.dead").await.ok();
+        let subjects: Vec<_> = log["items"].as_array().unwrap().iter().map(|event| &event["subject"]).collect();
+        assert!(told.iter().all(|delivery| subjects.contains(&&delivery["id"])), "{log}");
+        let again = async || admin.post("/api/v1/deliveries/resend", &json!({ "target": target })).await;
+        assert_eq!(again().await.status, StatusCode::CONFLICT, "the queue stays bounded");
+        assert_eq!(receiver.received().len(), 0);
+
+        server.execute("UPDATE deliveries SET state = 'dead', ended_at = 1 WHERE state = 'waiting'").await;
+        assert_eq!(again().await.ok(), json!({ "resent": 1000, "left": 9003 }));
+        assert_eq!(admin.get("/api/v1/events?kind=deliveries.resent").await.ok()["items"][0]["subject"], target);
+        // Those that were dead from the start are the newest, and are left.
+        server.execute("DELETE FROM deliveries WHERE state = 'waiting' OR attempts > 0").await;
+        assert_eq!(again().await.ok(), json!({ "resent": 3, "left": 0 }));
+        assert_eq!(again().await.ok(), json!({ "resent": 0, "left": 0 }));
+        let has_arrived = |told: &Value| receiver.received().iter().any(|got| told["notice"] == got.headers["webhook-id"]);
+        let waiting = async {
+            while !told.iter().all(has_arrived) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("they arrive");
     }
 
     async fn a_webhook_is_told_only_what_it_wants(server: TestServer) {
@@ -223,6 +287,26 @@ fn signature(issued: &Value, received: &Received) -> String {
     format!("v1,{}", base64.encode(bytes))
 }
 
+on_both_databases! {
+    async fn a_receiver_that_hangs_holds_its_share_and_slows_no_other(server: TestServer) {
+        let (admin, slow, quick) = (server.admin().await, Receiver::start().await, Receiver::start().await);
+        slow.answers(Answer::Hang);
+        let webhooks = [new_webhook(&admin, &slow, &[]).await, new_webhook(&admin, &quick, &[]).await];
+        for (webhook, times) in webhooks.iter().zip([9, 12]) {
+            for _ in 0..times {
+                test(&admin, webhook).await;
+            }
+        }
+        let waiting = async {
+            while quick.received().len() < 12 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the quick one gets all of it");
+        assert_eq!(slow.received().len(), 4, "none of these was let go before the quick one had everything");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_hangs_is_let_go() {
     let server = TestServer::start(Db::Sqlite).await;
@@ -242,15 +326,37 @@ async fn what_is_not_on_the_public_internet_is_not_reached() {
     assert_eq!((refused.status, &refused.body["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("url")));
 
     let port = receiver.url().rsplit(':').next().unwrap().to_owned();
-    for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "169.254.169.254", "10.0.0.1"] {
-        let new = json!({ "name": host, "url": format!("https://{host}:{port}") });
-        let webhook = admin.post("/api/v1/webhooks", &new).await.created();
-        test(&admin, &webhook).await;
-        let delivery = settled(&server, &admin, 1).await;
-        let problem = delivery["problem"].as_str().unwrap();
-        assert!(problem.starts_with("its address is not on the public internet"), "{host}: {problem}");
+    let new = async |scheme: &str, host: &str| {
+        let url = format!("{scheme}://{host}:{port}");
+        admin.post("/api/v1/webhooks", &json!({ "name": "chat", "url": url })).await
+    };
+    for host in ["127.0.0.1", "[::1]", "2130706433", "169.254.169.254", "10.0.0.1"] {
+        let refused = new("https", host).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{host}");
+        assert!(refused.body["detail"].as_str().unwrap().contains(FORBIDDEN), "{}", refused.body);
     }
+    // A name is judged by where it leads when it is asked.
+    let webhook = new("https", "localhost").await.created();
+    test(&admin, &webhook).await;
+    let delivery = settled(&server, &admin, 1).await;
+    assert!(delivery["problem"].as_str().unwrap().contains(FORBIDDEN), "{delivery}");
     assert_eq!(receiver.received().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_is_closed_again_is_not_reached_any_more() {
+    let server = TestServer::start(Db::Sqlite).await;
+    let (secrets, receiver) = (server.admin().await.secrets.clone(), Receiver::start().await);
+    let webhook = new_webhook(&server.api(&secrets).await, &receiver, &[]).await;
+    let closed = |config: &mut keyward_server::config::Config| {
+        config.notices.allow_networks = vec!["10.1.0.0/16".parse().unwrap()];
+    };
+    let server = server.restart_with(closed).await;
+    let admin = server.api(&secrets).await;
+    test(&admin, &webhook).await;
+    let delivery = settled(&server, &admin, 1).await;
+    assert!(delivery["problem"].as_str().unwrap().contains(FORBIDDEN), "{delivery}");
+    assert_eq!((&delivery["state"], receiver.received().len()), (&json!("dead"), 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,13 +366,16 @@ async fn plain_http_goes_only_into_networks_that_were_opened() {
     };
     let server = TestServer::start_with(Db::Sqlite, settings).await;
     let (admin, receiver) = (server.admin().await, Receiver::start().await);
-    for host in ["127.0.0.1", "localhost", "1.1.1.1"] {
+    let new = async |host: &str| {
         let url = receiver.url().replace("127.0.0.1", host);
-        let webhook = admin.post("/api/v1/webhooks", &json!({ "name": host, "url": url })).await.created();
-        test(&admin, &webhook).await;
-        let delivery = settled(&server, &admin, 1).await;
-        assert!(delivery["problem"].as_str().unwrap().contains("not on the public internet"), "{delivery}");
+        admin.post("/api/v1/webhooks", &json!({ "name": host, "url": url })).await
+    };
+    for host in ["127.0.0.1", "1.1.1.1"] {
+        assert_eq!(new(host).await.status, StatusCode::UNPROCESSABLE_ENTITY, "{host}");
     }
+    test(&admin, &new("localhost").await.created()).await;
+    let delivery = settled(&server, &admin, 1).await;
+    assert!(delivery["problem"].as_str().unwrap().contains(FORBIDDEN), "{delivery}");
     assert_eq!(receiver.received().len(), 0);
 }
 
@@ -317,6 +426,7 @@ async fn the_reference_library_verifies_what_arrives_also_under_another_master_k
     let sent = boss.json(&["webhook", "deliveries", "--state", "sent", "--target", id]);
     let delivery = sent["items"][0]["id"].as_str().unwrap();
     assert!(boss.does(&["webhook", "resend", delivery]).contains("waiting"));
+    assert_eq!(boss.json(&["webhook", "resend", "--dead-to", id]), json!({ "resent": 0, "left": 0 }));
     boss.does(&["webhook", "delete", id, "--yes"]);
     assert_eq!(boss.does(&["webhook", "deliveries"]), "none\n");
 }

@@ -21,6 +21,8 @@ pub enum Answer {
 /// What arrived.
 #[derive(Debug, Clone)]
 pub struct Received {
+    /// The query it was sent with; empty if there was none.
+    pub query: String,
     /// Its headers, with names in lower case.
     pub headers: HashMap<String, String>,
     /// Its body.
@@ -89,12 +91,14 @@ async fn take(mut stream: TcpStream, inner: &Inner) -> std::io::Result<()> {
             break (head.to_owned(), rest.to_owned());
         }
     };
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let query = target.split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default();
     let headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
     let headers: HashMap<_, _> = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
     let length: usize = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = rest.into_bytes();
     while body.len() < length && stream.read_buf(&mut body).await? > 0 {}
-    let received = Received { headers, body: String::from_utf8_lossy(&body).into_owned() };
+    let received = Received { query, headers, body: String::from_utf8_lossy(&body).into_owned() };
     inner.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
     let answer = *inner.answer.lock().unwrap_or_else(PoisonError::into_inner);
     match answer {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use keyward_model::id::{DeliveryId, WebhookId};
 use keyward_model::notice::{DeliveryState, NoticeKind};
 use keyward_server::api::list::List;
-use keyward_server::api::notices::{DeliveryQuery, DeliveryView};
+use keyward_server::api::notices::{DeliveryQuery, DeliveryView, Resend, Resent};
 use keyward_server::api::webhooks::{IssuedWebhook, NewWebhook, WebhookChange, WebhookView};
 
 use crate::options::{Global, Limit, Sure, one_of, words};
@@ -14,7 +14,8 @@ use crate::terminal::{self, Paint};
 use crate::when;
 
 /// The kinds of notices that can be chosen.
-pub(crate) const KINDS: &[&str] = &["credential.ending", "credential.revoked_in_use", "credential.new_network"];
+pub(crate) const KINDS: &[&str] =
+    &["credential.ending", "credential.revoked_in_use", "credential.new_network", "credential.leak_reported"];
 
 /// Manage webhooks: who is told over HTTP that something is up with a key
 #[derive(Subcommand)]
@@ -41,10 +42,7 @@ pub(crate) enum Webhook {
         webhook: WebhookId,
     },
     Deliveries(ListDeliveries),
-    /// Send a delivery again that was sent or given up
-    Resend {
-        delivery: DeliveryId,
-    },
+    Resend(ResendDeliveries),
     /// Delete a webhook, with what is on its way to it
     Delete {
         webhook: WebhookId,
@@ -88,7 +86,7 @@ pub(crate) struct ChangeWebhook {
 /// List deliveries, the newest first, those by mail too
 #[derive(Args)]
 pub(crate) struct ListDeliveries {
-    /// Only those to this receiver: the id of a webhook, or an address.
+    /// Only those to this receiver: the id of a webhook or of a user, or the address of the team.
     #[arg(long)]
     target: Option<String>,
     /// Only those in this state; dead ones were given up.
@@ -96,6 +94,17 @@ pub(crate) struct ListDeliveries {
     state: Option<DeliveryState>,
     #[command(flatten)]
     limit: Limit,
+}
+
+/// Send a delivery again that was sent or given up, or all that were given up to one receiver
+#[derive(Args)]
+pub(crate) struct ResendDeliveries {
+    /// The delivery.
+    #[arg(required_unless_present = "dead_to")]
+    delivery: Option<DeliveryId>,
+    /// All dead ones to this receiver, as `deliveries` names it; at most 1000 at once.
+    #[arg(long, value_name = "RECEIVER", conflicts_with = "delivery")]
+    dead_to: Option<String>,
 }
 
 impl Webhook {
@@ -122,10 +131,7 @@ impl Webhook {
                 global.answer(&delivery, show_delivery)
             }
             Self::Deliveries(list) => list.run(global, &remote).await,
-            Self::Resend { delivery } => {
-                let delivery: DeliveryView = remote.act(&format!("deliveries/{delivery}/resend")).await?;
-                global.answer(&delivery, show_delivery)
-            }
+            Self::Resend(resend) => resend.run(global, &remote).await,
             Self::Delete { webhook, sure } => {
                 terminal::confirm(&format!("Delete the webhook {webhook}?"), sure.yes)?;
                 remote.delete(&format!("webhooks/{webhook}")).await?;
@@ -142,6 +148,23 @@ impl ChangeWebhook {
         let change = WebhookChange { name: self.name, url: self.to, kinds };
         let changed: WebhookView = remote.patch(&format!("webhooks/{}", self.webhook), &change).await?;
         global.answer(&changed, |webhook| table::properties(&properties(webhook)))
+    }
+}
+
+impl ResendDeliveries {
+    async fn run(self, global: &Global, remote: &Remote) -> anyhow::Result<()> {
+        if let Some(delivery) = self.delivery {
+            let delivery: DeliveryView = remote.act(&format!("deliveries/{delivery}/resend")).await?;
+            return global.answer(&delivery, show_delivery);
+        }
+        let resend = Resend { target: self.dead_to.unwrap_or_default() };
+        let resent: Resent = remote.post("deliveries/resend", &resend).await?;
+        if resent.left > 0 {
+            terminal::note("there are more; the same command again sends those");
+        }
+        global.answer(&resent, |resent| {
+            table::properties(&[("resent", resent.resent.to_string()), ("still dead", resent.left.to_string())])
+        })
     }
 }
 

@@ -18,14 +18,16 @@ use crate::legible::kept;
 use crate::time::Timestamp;
 use crate::words::words;
 
-/// The most callers of one credential that the server itself tells apart, and again each client that reports some; all
-/// further ones of each are counted together. Whoever reports takes no place from what the server saw.
+/// The most callers of one credential that the server itself tells apart, and again each client that reports some; of all
+/// further ones of each only the first of a network is. Whoever reports takes no place from what the server saw.
 pub const MOST_CALLERS: usize = 64;
+/// How many of those further ones are told apart, so that no number of names hides from where a credential is used.
+pub const MOST_NETWORKS: usize = 64;
 /// A caller is forgotten when it has not been seen for so long.
 pub const KEPT_UNSEEN: Duration = Duration::from_secs(90 * 24 * 3600);
 /// With all places taken, callers not seen for so long lose theirs to new ones.
 pub const PLACE_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// The user agent of the row in which the callers beyond [`MOST_CALLERS`] are counted together.
+/// The user agent of the row in which the callers that are not told apart are counted together.
 pub const OTHER: &str = "other";
 
 /// The longest user agent that is kept, in bytes.

@@ -15,7 +15,9 @@ pub const ESTABLISHED_AFTER: Duration = DAY;
 pub const MOST_NEW_NETWORKS: u16 = 3;
 /// For how long notices and their deliveries are kept.
 pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long a sender may take before another may take its delivery over: longer than any attempt lasts.
+/// How long one attempt may take in all, whatever the receiver does.
+pub const ATTEMPT: Duration = Duration::from_secs(60);
+/// How long a sender may take before another may take its delivery over: an attempt, and the time to note how it ended.
 pub const LEASE: Duration = Duration::from_secs(120);
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -42,6 +44,8 @@ words! {
         RevokedInUse = "credential.revoked_in_use",
         /// A key with a history is used from a network it was never used from.
         NewNetwork = "credential.new_network",
+        /// Whoever found a key reported it.
+        LeakReported = "credential.leak_reported",
         /// Somebody tries out whether notices arrive.
         Test = "webhook.test",
     }
@@ -138,7 +142,7 @@ pub struct Delivery {
     pub notice: NoticeId,
     /// By which way.
     pub channel: Channel,
-    /// To whom: the id of a webhook, or an address.
+    /// To whom: the id of a webhook or of a user, or the address of the team.
     pub target: String,
     /// Where it stands.
     pub state: DeliveryState,
@@ -150,6 +154,17 @@ pub struct Delivery {
     pub problem: String,
     /// When it was sent or given up.
     pub ended_at: Option<Timestamp>,
+}
+
+impl Delivery {
+    /// What it shares with others on their way to the same machine: webhooks have a way each, all mail goes through the
+    /// one mail server.
+    pub fn way(&self) -> &str {
+        match self.channel {
+            Channel::Webhook => &self.target,
+            Channel::Mail => Channel::Mail.as_str(),
+        }
+    }
 }
 
 /// When to try again after so many attempts; `None` when it is time to give up. Up to a fifth later than the schedule

@@ -5,15 +5,15 @@
 //! 3. What could not be written goes back, and is written with the next flush
 //! 4. What was written may be a reason to tell people something: whoever does is woken            `written`
 //!
-//! However many callers come while the database is away, memory holds 64 of a credential and 32,768 in all; whoever
-//! comes beyond that is counted in the one row of its credential for all others. No count is lost by it. What others
-//! report is written down with their report, and never in memory.
+//! However many callers come while the database is away, memory holds 64 of a credential, the first of each of 64 further
+//! networks, and 32,768 in all; whoever comes beyond that is counted in the one row of its credential for all others. No
+//! count is lost by it. What others report is written down with their report, and never in memory.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyward_model::caller::{Caller, MOST_CALLERS, Outcome, Shown, Sightings};
+use keyward_model::caller::{Caller, MOST_CALLERS, MOST_NETWORKS, Outcome, Shown, Sightings};
 use keyward_model::event::Actor;
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
@@ -253,7 +253,7 @@ impl Tally {
                 known.add(sightings);
                 return false;
             }
-            if has_room && self.callers.len() < MOST_CALLERS {
+            if has_room && self.has_place(caller) {
                 self.callers.push((caller.clone().into_owned(), *sightings));
                 return true;
             }
@@ -263,6 +263,14 @@ impl Tally {
             None => self.other = Some(*sightings),
         }
         false
+    }
+
+    /// Beyond those that are told apart, the first of a network is: from where a key is used must not get lost.
+    fn has_place(&self, caller: &Caller<'_>) -> bool {
+        let known = self.callers.len();
+        known < MOST_CALLERS
+            || known < MOST_CALLERS + MOST_NETWORKS
+                && self.callers.iter().all(|(known, _)| known.network != caller.network)
     }
 }
 
@@ -308,6 +316,24 @@ mod tests {
 
     fn sum(counts: &[CallerCount]) -> i64 {
         counts.iter().map(|count| count.sightings.accepted).sum()
+    }
+
+    #[test]
+    fn beyond_those_that_are_told_apart_the_first_of_each_network_is() {
+        let (memory, credential) = (Memory::default(), credentials(1)[0]);
+        for name in 0..70 {
+            seen(&memory, credential, &format!("i{name}"), 1);
+        }
+        for network in 0..70 {
+            for name in ["a", "b"] {
+                let caller = Caller::new(format!("198.51.100.{network}").parse().unwrap(), b"press/2", name);
+                memory.add(credential, Some(&caller), &Sightings::one(Outcome::Accepted, at(2)));
+            }
+        }
+        let counts = memory.take();
+        let networks: std::collections::HashSet<_> =
+            counts.iter().filter_map(|count| Some(count.caller.known()?.network.to_string())).collect();
+        assert_eq!((counts.len(), networks.len(), sum(&counts)), (64 + 64 + 1, 1 + 64, 70 + 140));
     }
 
     #[test]

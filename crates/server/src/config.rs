@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use keyward_model::caller::KEPT_UNSEEN;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 use zeroize::Zeroizing;
@@ -209,7 +209,7 @@ pub struct LeaksConfig {
 }
 
 /// What happens to a key that is reported as leaked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReport {
     /// It ends at once.
@@ -390,9 +390,13 @@ fn is_contact(text: &str) -> bool {
             && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b'<' | b'>'))
 }
 
+/// Whether the connection goes on without TLS although the URL holds a user. Judged by the parts of the URL, as the mail
+/// client takes them; what is no URL is refused there.
 fn is_password_in_the_open(smtp_url: &str) -> bool {
-    let plain = smtp_url.strip_prefix("smtp://").filter(|rest| rest.contains('@'));
-    plain.is_some_and(|rest| !rest.contains("tls=required"))
+    let Ok(url) = smtp_url.parse::<reqwest::Url>() else { return false };
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    let tls = url.query_pairs().find(|(name, _)| name == "tls");
+    has_user && url.scheme() != "smtps" && tls.is_none_or(|(_, how)| how != "required")
 }
 
 fn is_issuer(text: &str) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! 1. The report: a key, and where it was found, in JSON or as a form of bearable size
 //! 2. The key is proven as at the token endpoint, the same work whatever it is
-//! 3. The right key of a credential that authenticates ends as `[leaks] on_report` says, with one event
+//! 3. The right key of a credential that authenticates ends as `[leaks] on_report` says, with one event; people are told
 //! 4. Every report is charged to the failure budget of its network, and everybody gets the same answer: what the key
 //!    was, neither this answer nor the next one tells
 
@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::api::body;
 use crate::app::App;
 use crate::config::OnReport;
+use crate::notices::{Leak, Message, Outbox};
 use crate::principals::Principal;
 use crate::proof::prove;
 use crate::request::Arrival;
@@ -137,6 +138,9 @@ async fn act(app: &App, holder: &Principal, report: &Report) -> Result<(), ApiEr
         }
         OnReport::Note => ("credential.leak_reported", None),
     };
+    let leak = Leak { place: &report.place, source: report.source, on_report: app.leaks.on_report, retire_at };
+    let message = Message::leak(holder, &leak, report.now, &app.entropy)?;
+    Outbox::open(app, &mut tx).await?.note(&message, None).await?;
     let data = json!({
         "client": holder.client.id, "was": was, "because": "leak_reported", "where": report.place, "retire_at": retire_at,
     });

@@ -2,7 +2,7 @@
 //!
 //! 1. What is due is found in the database, never on the way of a request: every minute, and whenever callers have
 //!    been written down                                                                 `find.rs`
-//! 2. A notice is noted once for its occasion, with its event and its deliveries       `note`
+//! 2. A notice is noted once for its occasion, with its event and its deliveries       `outbox.rs`
 //! 3. Deliveries are sent by whichever node takes them, again until they arrive        `deliver.rs`
 
 mod deliver;
@@ -10,27 +10,27 @@ mod find;
 mod letter;
 mod mail;
 mod message;
+mod outbox;
 mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_model::event::{Actor, Draft};
-use keyward_model::id::DeliveryId;
-use keyward_model::notice::{Channel, Delivery, DeliveryState, Notice};
+use keyward_model::event::Actor;
 use keyward_model::time::Timestamp;
-use keyward_store::{Origin, Tx};
-use serde_json::json;
+use keyward_store::Origin;
+use reqwest::Url;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::{App, StartError};
 use crate::config::{Config, ConfigError, NoticesConfig};
-use crate::meter::{self, Fate};
+use crate::meter;
 
-pub(crate) use message::Message;
+use deliver::UnderWay;
+pub(crate) use mail::address;
+pub(crate) use message::{Leak, Message};
+pub(crate) use outbox::{MOST_WAITING, Outbox};
 
-/// The most deliveries that wait for one receiver.
-const MOST_WAITING: u32 = 10_000;
 /// How often it is looked for what has become due.
 const LOOK: Duration = Duration::from_secs(60);
 /// The least time between two looks.
@@ -53,9 +53,9 @@ impl Notices {
         Ok(Self { days, webhooks: webhook::Sender::new(allow_networks), mail })
     }
 
-    /// Whether plain HTTP may be used at all: only within networks that were opened by name.
-    pub(crate) fn takes_plain_http(&self) -> bool {
-        self.webhooks.takes_plain_http()
+    /// A URL that notices may be sent to, or what is wrong with it.
+    pub(crate) fn target(&self, text: &str) -> Result<Url, &'static str> {
+        self.webhooks.target(text)
     }
 }
 
@@ -80,67 +80,24 @@ pub(crate) async fn look_out(app: Arc<App>) {
 /// Sends until the server stops.
 pub(crate) async fn keep_sending(app: Arc<App>) {
     let mut changes = app.store.changes();
+    let mut under_way = UnderWay::default();
     loop {
-        changes.next(POLL).await;
-        if let Err(error) = app.send_notices().await {
-            meter::DATABASE_ERRORS.increment();
-            tracing::warn!(%error, "the outbox of notices could not be worked off; it is tried again");
+        // Whatever ends makes room: the others do not wait for the slowest.
+        tokio::select! {
+            () = changes.next(POLL) => {}
+            Some(ended) = under_way.next() => trouble(ended.err()),
+        }
+        if let Err(error) = app.fill(&mut under_way).await {
+            trouble(Some(error));
             tokio::time::sleep(POLL).await;
         }
     }
 }
 
-impl App {
-    /// Notes a notice with its event, and puts it into the outbox for everybody who is to be told; `false` if it was
-    /// noted before.
-    async fn note(&self, tx: &mut Tx, message: &Message, bound: Option<(u16, Timestamp)>) -> Result<bool, StartError> {
-        let notice = &message.notice;
-        if !tx.insert_notice(notice, bound).await? {
-            return Ok(false);
-        }
-        for webhook in tx.list_webhooks().await?.iter().filter(|webhook| webhook.wants(notice.kind)) {
-            self.address(tx, notice, Channel::Webhook, webhook.id.to_string()).await?;
-        }
-        if let Some(mail) = &self.notices.mail {
-            for address in message.email.iter().map(String::as_str).chain(mail.team()) {
-                self.address(tx, notice, Channel::Mail, address.to_owned()).await?;
-            }
-        }
-        tx.record(Draft {
-            kind: "notice.due",
-            subject: notice.credential.map(|credential| credential.to_string()).unwrap_or_default(),
-            data: json!({
-                "notice": notice.id, "about": notice.kind, "client": message.client,
-                "deadline": notice.occasion.deadline, "rung": notice.occasion.rung,
-            }),
-        });
-        Ok(true)
-    }
-
-    /// Puts a notice into the outbox for one receiver.
-    pub(crate) async fn address(
-        &self,
-        tx: &mut Tx,
-        notice: &Notice,
-        channel: Channel,
-        target: String,
-    ) -> Result<Delivery, StartError> {
-        let mut delivery = Delivery {
-            id: DeliveryId::new(notice.created_at, &self.entropy)?,
-            notice: notice.id,
-            channel,
-            target,
-            state: DeliveryState::Waiting,
-            attempts: 0,
-            due_at: notice.created_at,
-            problem: String::new(),
-            ended_at: None,
-        };
-        if tx.insert_delivery(&delivery, notice, MOST_WAITING).await? == Some(DeliveryState::Dead) {
-            delivery.state = DeliveryState::Dead;
-            meter::count_delivery(channel, Fate::Dead);
-        }
-        Ok(delivery)
+fn trouble(error: Option<StartError>) {
+    if let Some(error) = error {
+        meter::DATABASE_ERRORS.increment();
+        tracing::warn!(%error, "the outbox of notices could not be worked off; it is tried again");
     }
 }
 

@@ -12,9 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use tokio::sync::OnceCell;
 
-use reach::{is_allowed, literal, may_reach};
-
-pub(crate) use reach::target_url;
+use reach::{is_allowed, literal, may_reach, target_url};
 
 /// How long a receiver may take for its whole answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -70,8 +68,18 @@ impl Outbound {
     }
 
     /// Whether plain HTTP may be used at all: only within networks that were opened by name.
-    pub(crate) fn takes_plain_http(&self) -> bool {
+    fn takes_plain_http(&self) -> bool {
         !self.allowed.is_empty()
+    }
+
+    /// A URL that requests may be sent to. An address in it is checked here, for it is never resolved; a name is when it is
+    /// resolved.
+    pub(crate) fn target(&self, text: &str) -> Result<Url, Failure> {
+        let url = target_url(text, self.takes_plain_http()).map_err(Failure::Url)?;
+        if literal(&url).is_some_and(|address| !self.may_reach(address, url.scheme() == "http")) {
+            return Err(Failure::ForbiddenAddress);
+        }
+        Ok(url)
     }
 
     /// Sends the request that `build` makes; any status is an answer.
@@ -80,12 +88,8 @@ impl Outbound {
         url: &str,
         build: impl FnOnce(&Client, Url) -> RequestBuilder,
     ) -> Result<Response, Failure> {
-        let url = target_url(url, self.takes_plain_http()).map_err(Failure::Url)?;
+        let url = self.target(url)?;
         let is_plain = url.scheme() == "http";
-        // A name is checked when it is resolved; an address is never resolved.
-        if literal(&url).is_some_and(|address| !self.may_reach(address, is_plain)) {
-            return Err(Failure::ForbiddenAddress);
-        }
         let clients = self.clients.get_or_try_init(|| async { self.clients() }).await?;
         let client = if is_plain { &clients.http } else { &clients.https };
         build(client, url).send().await.map_err(|error| Failure::of(&error))

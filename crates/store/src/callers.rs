@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-use keyward_model::caller::{Caller, MOST_CALLERS, OTHER, Outcome, Sightings};
+use keyward_model::caller::{Caller, MOST_CALLERS, MOST_NETWORKS, OTHER, Outcome, Sightings};
 use keyward_model::credential::StateName;
 use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::time::Timestamp;
@@ -24,7 +24,7 @@ const ADD: &str = "ON CONFLICT (credential, fingerprint) DO UPDATE SET \
      accepted = callers.accepted + excluded.accepted, refused = callers.refused + excluded.refused";
 
 /// A row in which the callers beyond [`MOST_CALLERS`] are counted together: whoever is told apart has a network.
-pub(crate) const TOGETHER: &str = "network = ''";
+const TOGETHER: &str = "network = ''";
 
 /// What was seen of one caller since the last count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -305,14 +305,15 @@ impl Store {
 
 impl Tx {
     /// Adds what was seen to what is known. Callers for whom their observer has no place left at a credential are counted
-    /// together; what was seen of credentials that are gone is gone with them.
+    /// together, but for the first of a network; what was seen of credentials that are gone is gone with them.
     pub async fn count_callers(&mut self, counts: &[CallerCount]) -> Result<(), StoreError> {
+        let told_apart = "(SELECT count(*) FROM callers WHERE credential = $1 AND reporter = $3 AND network <> '')";
         let sql = format!(
             "INSERT INTO callers ({COLUMNS}) SELECT id, $2, $3, $4, $5, $6, CAST($7 AS BIGINT), CAST($8 AS BIGINT), \
              CAST($9 AS BIGINT), CAST($10 AS BIGINT) FROM credentials WHERE id = $1 AND ($4 = '' \
              OR EXISTS (SELECT 1 FROM callers WHERE credential = $1 AND fingerprint = $2) \
-             OR (SELECT count(*) FROM callers WHERE credential = $1 AND reporter = $3 AND network <> '') < {MOST_CALLERS}) \
-             {ADD}"
+             OR {told_apart} < {MOST_CALLERS} OR ({told_apart} < {MOST_CALLERS} + {MOST_NETWORKS} AND NOT EXISTS \
+                 (SELECT 1 FROM callers WHERE credential = $1 AND reporter = $3 AND network = $4))) {ADD}"
         );
         let rows: Vec<_> = counts.iter().map(|count| values(count, &count.caller)).collect();
         let changed = self.tx.execute_each(&sql, &rows).await?;

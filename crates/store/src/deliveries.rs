@@ -1,7 +1,7 @@
 //! Deliveries: the outbox. Each change of state is one conditional statement, so that of several nodes one sends.
 
 use keyward_model::id::{DeliveryId, NoticeId};
-use keyward_model::notice::{Channel, Delivery, DeliveryState, Notice};
+use keyward_model::notice::{Channel, Delivery, DeliveryState};
 use keyward_model::time::Timestamp;
 
 use crate::engine::{Row, Value};
@@ -10,10 +10,48 @@ use crate::{Page, Store, StoreError, Tx, parsed};
 
 const COLUMNS: &str = "id, notice, channel, target, state, attempts, due_at, problem, ended_at";
 
+/// The most deliveries that one node sends at once.
+pub const AT_ONCE: usize = 32;
+/// The way a delivery takes: webhooks have one each, all mail goes through the one mail server.
+const WAY: &str = "CASE channel WHEN 'mail' THEN 'mail' ELSE target END";
+/// How many of those that wait longest are looked at to share out what is free.
+const LOOKED_AT: u16 = 1000;
+
+/// What a node that sends has room for.
+#[derive(Debug)]
+pub struct Room<'a> {
+    /// By which ways it is sending now, one entry a delivery; not more than [`AT_ONCE`].
+    pub under_way: &'a [&'a str],
+    /// The most it sends at once by one way.
+    pub each: u16,
+}
+
+/// In the statements below, `$1` is the instant, `$2` the share of each way, `$3…` the ways under way.
+impl Room<'_> {
+    fn under_way() -> String {
+        let ways: Vec<_> = (3..3 + AT_ONCE).map(|at| format!("(CAST(${at} AS TEXT))")).collect();
+        format!("WITH under_way (way) AS (VALUES {})", ways.join(", "))
+    }
+
+    /// What is due and not by a way whose share is used up.
+    fn due() -> String {
+        let full = "SELECT way FROM under_way GROUP BY way HAVING count(*) >= $2";
+        format!("state = 'waiting' AND due_at <= $1 AND {WAY} NOT IN ({full})")
+    }
+
+    fn args(&self, now: Timestamp) -> Vec<Value> {
+        let mut args: Vec<Value> = vec![now.as_millis().into(), i64::from(self.each).into()];
+        args.extend(self.under_way.iter().map(|way| (*way).into()));
+        // One statement, however many are under way: no way has an empty name.
+        args.resize_with(2 + AT_ONCE, || "".into());
+        args
+    }
+}
+
 /// Which deliveries to list.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
-    /// To this receiver: the id of a webhook, or an address.
+    /// To this receiver: the id of a webhook or of a user, or the address of the team.
     pub target: Option<String>,
     /// Where they stand.
     pub state: Option<DeliveryState>,
@@ -36,10 +74,10 @@ fn read(row: &Row) -> Result<Delivery, StoreError> {
 }
 
 impl Store {
-    /// Whether something waits to be sent.
-    pub async fn has_due_deliveries(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "SELECT 1 FROM deliveries WHERE state = 'waiting' AND due_at <= $1 LIMIT 1";
-        Ok(!self.query(sql, &[now.as_millis().into()]).await?.is_empty())
+    /// Whether something is due that there is room for.
+    pub async fn has_due_deliveries(&self, now: Timestamp, room: &Room<'_>) -> Result<bool, StoreError> {
+        let sql = format!("{} SELECT 1 FROM deliveries WHERE {} LIMIT 1", Room::under_way(), Room::due());
+        Ok(!self.query(&sql, &room.args(now)).await?.is_empty())
     }
 
     /// How many wait to be sent now, by channel; channels for which none does are left out.
@@ -73,50 +111,57 @@ impl Store {
 }
 
 impl Tx {
-    /// Puts a delivery into the outbox, once for each notice and receiver; gives its state, `None` if it was there before. A
-    /// receiver for whom `most` wait already gets a dead one: it can be sent by hand later, and the queue stays bounded.
-    pub async fn insert_delivery(
-        &mut self,
-        delivery: &Delivery,
-        notice: &Notice,
-        most: u32,
-    ) -> Result<Option<DeliveryState>, StoreError> {
-        let full = "(SELECT count(*) FROM deliveries WHERE target = $4 AND state = 'waiting') >= CAST($6 AS BIGINT)";
-        let sql = format!(
-            "INSERT INTO deliveries ({COLUMNS}) SELECT $1, $2, $3, $4, CASE WHEN {full} THEN 'dead' ELSE 'waiting' END, \
-             0, CAST($5 AS BIGINT), CASE WHEN {full} THEN 'too many wait for this receiver' ELSE '' END, \
-             CASE WHEN {full} THEN CAST($5 AS BIGINT) END WHERE TRUE ON CONFLICT (notice, target) DO NOTHING \
-             RETURNING state"
-        );
-        let args: [Value; 6] = [
-            delivery.id.to_string().into(),
-            notice.id.to_string().into(),
-            delivery.channel.as_str().into(),
-            delivery.target.as_str().into(),
-            delivery.due_at.as_millis().into(),
-            i64::from(most).into(),
-        ];
-        self.find(&sql, &args, |row| parsed(row.str(0)?, "deliveries.state")).await
+    /// How many deliveries to a receiver stand there.
+    pub async fn count_deliveries(&mut self, target: &str, state: DeliveryState) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM deliveries WHERE target = $1 AND state = $2";
+        let count = self.find(sql, &[target.into(), state.as_str().into()], |row| row.int(0)).await?;
+        Ok(count.and_then(|count| u64::try_from(count).ok()).unwrap_or(0))
     }
 
-    /// Takes deliveries that are due, not more than `each` for one receiver: until `leased_until` nobody else takes
-    /// them. Whoever fails to report by then has died.
+    /// Puts a delivery into the outbox, once for each notice and receiver.
+    pub async fn insert_delivery(&mut self, delivery: &Delivery) -> Result<bool, StoreError> {
+        let sql = format!(
+            "INSERT INTO deliveries ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (notice, target) DO NOTHING"
+        );
+        let args: [Value; 9] = [
+            delivery.id.to_string().into(),
+            delivery.notice.to_string().into(),
+            delivery.channel.as_str().into(),
+            delivery.target.as_str().into(),
+            delivery.state.as_str().into(),
+            i64::from(delivery.attempts).into(),
+            delivery.due_at.as_millis().into(),
+            delivery.problem.as_str().into(),
+            delivery.ended_at.map(Timestamp::as_millis).into(),
+        ];
+        Ok(self.execute(&sql, &args).await? == 1)
+    }
+
+    /// Takes deliveries that are due and for which there is room: until `leased_until` nobody else takes them. Whoever
+    /// fails to report by then has died.
     pub async fn claim_deliveries(
         &mut self,
         now: Timestamp,
         leased_until: Timestamp,
-        each: u16,
-        most: u16,
+        room: &Room<'_>,
     ) -> Result<Vec<Delivery>, StoreError> {
-        // A slow receiver with a long queue must not keep the others waiting.
+        let mut args = room.args(now);
+        let [lease, free] = [args.len() + 1, args.len() + 2];
+        args.push(leased_until.as_millis().into());
+        args.push(i64::try_from(AT_ONCE.saturating_sub(room.under_way.len())).unwrap_or(0).into());
+        // Of those that have room, the ones that wait longest are shared out: a slow receiver with a long queue neither
+        // keeps the others waiting nor is gone through again and again.
         let sql = format!(
-            "UPDATE deliveries SET due_at = $2, attempts = attempts + 1 WHERE id IN (SELECT id FROM \
-             (SELECT id, due_at, row_number() OVER (PARTITION BY target ORDER BY due_at, id) AS place FROM deliveries \
-              WHERE state = 'waiting' AND due_at <= $1) AS due WHERE place <= $3 ORDER BY due_at LIMIT $4) \
-             AND state = 'waiting' AND due_at <= $1 RETURNING {COLUMNS}"
+            "{} UPDATE deliveries SET due_at = ${lease}, attempts = attempts + 1 WHERE id IN \
+             (SELECT id FROM (SELECT id, due_at, row_number() OVER (PARTITION BY way ORDER BY due_at, id) \
+               + (SELECT count(*) FROM under_way u WHERE u.way = due.way) AS place FROM \
+               (SELECT id, due_at, {WAY} AS way FROM deliveries WHERE {} ORDER BY due_at LIMIT {LOOKED_AT}) AS due) \
+              AS placed WHERE place <= $2 ORDER BY due_at LIMIT ${free}) \
+             AND state = 'waiting' AND due_at <= $1 RETURNING {COLUMNS}",
+            Room::under_way(),
+            Room::due(),
         );
-        let args: [Value; 4] =
-            [now.as_millis().into(), leased_until.as_millis().into(), i64::from(each).into(), i64::from(most).into()];
         self.tx.query(&sql, &args).await?.iter().map(read).collect()
     }
 
@@ -154,6 +199,15 @@ impl Tx {
              WHERE id = $1 AND state IN ('sent', 'dead') RETURNING {COLUMNS}"
         );
         self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
+    }
+
+    /// Lets dead deliveries to a receiver begin anew, the oldest first and not more than `most`; gives how many.
+    pub async fn resend_dead_deliveries(&mut self, target: &str, now: Timestamp, most: u64) -> Result<u64, StoreError> {
+        let sql = "UPDATE deliveries SET state = 'waiting', attempts = 0, due_at = $2, problem = '', ended_at = NULL \
+                   WHERE id IN (SELECT id FROM deliveries WHERE target = $1 AND state = 'dead' ORDER BY id LIMIT $3) \
+                   AND state = 'dead'";
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.execute(sql, &[target.into(), now.as_millis().into(), most.into()]).await
     }
 }
 

@@ -35,7 +35,7 @@ use keyward_model::event::Draft;
 pub use callers::{CallerCount, CallerFilter, CallerKey, CallerPlace, CallerSummary, CountedCaller, SeenCaller};
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
-pub use deliveries::DeliveryFilter;
+pub use deliveries::{AT_ONCE, DeliveryFilter, Room};
 pub use device_sessions::{DeviceSessionFilter, FoundSession};
 pub use engine::{Changes, DatabaseUrl, Options};
 pub use error::StoreError;

@@ -1,12 +1,12 @@
 //! Notices: which are due, and which were given. What is due is found by reading; what counts is the insert, which of
 //! several nodes succeeds on one.
 
+use keyward_model::caller::MOST_NETWORKS;
 use keyward_model::credential::StateName;
 use keyward_model::id::{ClientId, CredentialId, UserId};
 use keyward_model::notice::{Notice, NoticeKind, Occasion, Rung};
 use keyward_model::time::Timestamp;
 
-use crate::callers::TOGETHER;
 use crate::engine::{Row, Value};
 use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
@@ -15,9 +15,8 @@ const COLUMNS: &str = "id, kind, credential, deadline, rung, body, created_at";
 /// What is read of a credential `c`, its client `k` and their owner `u`.
 const CONCERNED: &str = "c.id, c.label, c.state, k.id, k.name, u.id, u.name, u.email";
 const JOINED: &str = "credentials c JOIN clients k ON k.id = c.client JOIN users u ON u.id = k.owner";
-/// What nobody can use is told to nobody.
-const IN_FORCE: &str =
-    "c.ended_at IS NULL AND c.purpose = 'general' AND k.disabled_at IS NULL AND u.disabled_at IS NULL";
+/// What belongs to nobody who is at work is told to nobody.
+const ANSWERED_FOR: &str = "c.purpose = 'general' AND k.disabled_at IS NULL AND u.disabled_at IS NULL";
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A key that people are to be told of, and whom it concerns.
@@ -89,49 +88,54 @@ fn read_concerned(row: &Row, occasion: Occasion) -> Result<Concerned, StoreError
 
 impl Store {
     /// Keys in use whose deadline stands on this rung and that nobody was told of. A rung that lay behind when the key
-    /// was issued is none of it.
-    pub async fn list_ending(&self, rung: &Rung, used: Stretch, most: u16) -> Result<Vec<Concerned>, StoreError> {
+    /// was issued is none of it. In the order of their ids, those behind the id of the page before.
+    pub async fn list_ending(&self, rung: &Rung, used: Stretch, page: &Page) -> Result<Vec<Concerned>, StoreError> {
         let deadline = "CASE WHEN c.retire_at IS NOT NULL AND (c.expires_at IS NULL OR c.retire_at < c.expires_at) \
                         THEN c.retire_at ELSE c.expires_at END";
         let sql = format!(
             "SELECT {CONCERNED}, {deadline} FROM {JOINED} WHERE c.id IN \
-             (SELECT id FROM credentials WHERE ended_at IS NULL AND expires_at > $1 AND expires_at <= $2 \
-              UNION SELECT id FROM credentials WHERE ended_at IS NULL AND retire_at > $1 AND retire_at <= $2) \
-             AND {IN_FORCE} AND {deadline} > $1 AND {deadline} - CAST($3 AS BIGINT) >= c.created_at \
+             (SELECT id FROM credentials WHERE ended_at IS NULL AND expires_at > $1 AND expires_at <= $2 AND id > $8 \
+              UNION SELECT id FROM credentials WHERE ended_at IS NULL AND retire_at > $1 AND retire_at <= $2 AND id > $8) \
+             AND {ANSWERED_FOR} AND {deadline} > $1 AND {deadline} - CAST($3 AS BIGINT) >= c.created_at \
              AND EXISTS (SELECT 1 FROM callers s WHERE s.credential = c.id AND s.accepted > 0 AND s.last_seen_at > $4) \
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $5 \
                              AND n.deadline = {deadline} AND n.rung = $6) ORDER BY c.id LIMIT $7"
         );
-        let args: [Value; 7] = [
+        let args: [Value; 8] = [
             rung.after.as_millis().into(),
             rung.until.as_millis().into(),
             millis(rung.lead()).into(),
             used.after.as_millis().into(),
             NoticeKind::Ending.as_str().into(),
             rung.days.to_string().into(),
-            i64::from(most).into(),
+            i64::from(page.limit).into(),
+            page.after.clone().unwrap_or_default().into(),
         ];
         let occasion = |row: &Row| Ok(Occasion { deadline: row.int(8)?, rung: rung.days.to_string() });
         let rows = self.query(&sql, &args).await?;
         rows.iter().map(|row| read_concerned(row, occasion(row)?)).collect()
     }
 
-    /// Revoked keys that were tried with the right secret after their end, once for each day after it.
-    pub async fn list_revoked_in_use(&self, ended: Stretch, most: u16) -> Result<Vec<Concerned>, StoreError> {
+    /// Revoked keys that were tried with the right secret after their end, once for each day after it. In the order of
+    /// their ids, those behind the id of the page before.
+    pub async fn list_revoked_in_use(&self, ended: Stretch, page: &Page) -> Result<Vec<Concerned>, StoreError> {
         let day = format!("(s.last_seen_at - c.ended_at) / {DAY_MS}");
-        let revoked = "SELECT id FROM credentials WHERE ended_at > $1 AND ended_at <= $2 AND state = 'revoked'";
+        let revoked =
+            "SELECT id FROM credentials WHERE ended_at > $1 AND ended_at <= $2 AND state = 'revoked' AND id > $5";
         let sql = format!(
             "SELECT {CONCERNED}, c.ended_at, {day} FROM {JOINED} JOIN \
              (SELECT credential, max(last_seen_at) AS last_seen_at FROM callers \
               WHERE refused > 0 AND credential IN ({revoked}) GROUP BY credential) AS s ON s.credential = c.id \
-             WHERE s.last_seen_at >= c.ended_at AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id \
-             AND n.kind = $3 AND n.deadline = c.ended_at AND n.rung = CAST({day} AS TEXT)) ORDER BY c.id LIMIT $4"
+             WHERE s.last_seen_at >= c.ended_at AND {ANSWERED_FOR} \
+             AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $3 \
+                             AND n.deadline = c.ended_at AND n.rung = CAST({day} AS TEXT)) ORDER BY c.id LIMIT $4"
         );
-        let args: [Value; 4] = [
+        let args: [Value; 5] = [
             ended.after.as_millis().into(),
             ended.until.as_millis().into(),
             NoticeKind::RevokedInUse.as_str().into(),
-            i64::from(most).into(),
+            i64::from(page.limit).into(),
+            page.after.clone().unwrap_or_default().into(),
         ];
         let occasion = |row: &Row| Ok(Occasion { deadline: row.int(8)?, rung: row.int(9)?.to_string() });
         let rows = self.query(&sql, &args).await?;
@@ -141,7 +145,8 @@ impl Store {
     /// Keys that came, within this stretch, from a network they were never seen in, although they are older than
     /// `established` and others of their networks are known; none of a key of which so many were told since that instant.
     ///
-    /// Of a key with more callers than are told apart nobody knows all networks: it is left out.
+    /// A key whose observer saw it in as many networks as are told apart for certain is at home everywhere: it is left out.
+    /// What others report cannot make it so.
     pub async fn list_new_networks(
         &self,
         seen: Stretch,
@@ -151,12 +156,14 @@ impl Store {
     ) -> Result<Vec<Concerned>, StoreError> {
         let sql = format!(
             "SELECT {CONCERNED}, s.network FROM {JOINED} JOIN callers s ON s.credential = c.id \
-             WHERE s.first_seen_at > $1 AND s.first_seen_at <= $2 AND s.accepted > 0 AND s.network <> '' AND {IN_FORCE} \
-             AND s.first_seen_at >= c.created_at + CAST($3 AS BIGINT) \
+             WHERE s.first_seen_at > $1 AND s.first_seen_at <= $2 AND s.accepted > 0 AND s.network <> '' \
+             AND {ANSWERED_FOR} AND c.ended_at IS NULL AND s.first_seen_at >= c.created_at + CAST($3 AS BIGINT) \
              AND EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND o.network <> s.network \
                          AND o.accepted > 0 AND o.first_seen_at < s.first_seen_at) \
-             AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND (o.{TOGETHER} \
-                             OR (o.network = s.network AND o.first_seen_at < s.first_seen_at))) \
+             AND NOT EXISTS (SELECT 1 FROM callers o WHERE o.credential = c.id AND o.network = s.network \
+                             AND o.first_seen_at < s.first_seen_at) \
+             AND (SELECT count(DISTINCT o.network) FROM callers o WHERE o.credential = c.id \
+                  AND o.reporter = s.reporter AND o.network <> '' AND o.first_seen_at < s.first_seen_at) < {MOST_NETWORKS} \
              AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.rung = s.network) \
              AND (SELECT count(*) FROM notices n WHERE n.credential = c.id AND n.kind = $4 AND n.created_at > $5) < $6 \
              ORDER BY s.first_seen_at, c.id LIMIT $7"

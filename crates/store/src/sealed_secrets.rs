@@ -28,11 +28,6 @@ impl Tx {
         Ok(self.execute(sql, &[name.into(), sealed.into()]).await? == 1)
     }
 
-    /// The sealed bytes under this name, as this transaction sees them.
-    pub async fn find_sealed_secret(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.find("SELECT sealed FROM sealed_secrets WHERE name = $1", &[name.into()], |row| row.blob(0)).await
-    }
-
     /// Replaces one, when the master key changes.
     pub async fn reseal_secret(&mut self, name: &str, sealed: Vec<u8>) -> Result<bool, StoreError> {
         let sql = "UPDATE sealed_secrets SET sealed = $2 WHERE name = $1";

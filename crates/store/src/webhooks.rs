@@ -110,8 +110,8 @@ impl Tx {
         self.find(&sql, &args, read).await
     }
 
-    /// Gives a webhook another secret; the one before signs too until `before_until`. `None` if somebody changed the
-    /// webhook since `version` was read.
+    /// Gives a webhook another secret; the one before signs too until `before_until`. `None` if an earlier one does so
+    /// still, or if somebody changed the webhook since `version` was read.
     pub async fn replace_webhook_secret(
         &mut self,
         webhook: &Webhook,
@@ -120,7 +120,8 @@ impl Tx {
     ) -> Result<Option<Webhook>, StoreError> {
         let sql = format!(
             "UPDATE webhooks SET sealed_before = sealed, before_until = $3, sealed = $2, updated_at = $4, \
-             version = version + 1 WHERE id = $1 AND version = $5 RETURNING {COLUMNS}"
+             version = version + 1 WHERE id = $1 AND version = $5 AND (before_until IS NULL OR before_until <= $4) \
+             RETURNING {COLUMNS}"
         );
         let args: [Value; 5] = [
             webhook.id.to_string().into(),

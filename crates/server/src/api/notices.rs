@@ -13,12 +13,17 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::body::Json;
 use crate::api::call::{Call, Level};
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, id};
 use crate::app::App;
+use crate::notices::MOST_WAITING;
 use crate::respond::{ApiError, Problem, ProblemDetails};
+
+/// The most deliveries that one request lets begin anew.
+const MOST_RESENT: u64 = 1000;
 
 /// Something people are told.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -27,7 +32,8 @@ pub struct NoticeView {
     /// `notice_…`: the `webhook-id` of each of its deliveries.
     #[schema(value_type = String)]
     pub id: NoticeId,
-    /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network` or `webhook.test`.
+    /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network`, `credential.leak_reported` or
+    /// `webhook.test`.
     #[schema(value_type = String)]
     pub kind: NoticeKind,
     /// Which key it is about; none for a test.
@@ -54,7 +60,7 @@ pub struct DeliveryView {
     /// `webhook` or `mail`.
     #[schema(value_type = String)]
     pub channel: Channel,
-    /// To whom: the id of a webhook, or an address.
+    /// To whom: the id of a webhook or of a user, or the address of the team.
     pub target: String,
     /// `waiting`, `sent` or `dead`.
     #[schema(value_type = String)]
@@ -95,7 +101,7 @@ pub struct DeliveryQuery {
     pub limit: Option<u16>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
-    /// To this receiver: the id of a webhook, or an address.
+    /// To this receiver: the id of a webhook or of a user, or the address of the team.
     pub target: Option<String>,
     /// `waiting`, `sent` or `dead`.
     #[param(value_type = Option<String>)]
@@ -103,6 +109,23 @@ pub struct DeliveryQuery {
     /// Of this notice.
     #[param(value_type = Option<String>)]
     pub notice: Option<NoticeId>,
+}
+
+/// To whom everything that was given up is to be sent again.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resend {
+    /// The `target` of the deliveries.
+    pub target: String,
+}
+
+/// What is on its way again.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Resent {
+    /// How many wait again.
+    pub resent: u64,
+    /// How many are dead still: ask again for those.
+    pub left: u64,
 }
 
 impl From<Notice> for NoticeView {
@@ -134,7 +157,11 @@ impl From<Delivery> for DeliveryView {
 }
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(deliveries)).routes(routes!(resend))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(deliveries))
+        .routes(routes!(resend))
+        .routes(routes!(resend_dead))
 }
 
 /// List notices, the newest first
@@ -179,4 +206,27 @@ async fn resend(call: Call, Path(path): Path<String>) -> Result<axum::Json<Deliv
     tx.record(Draft { kind: "delivery.resent", subject: delivery.id.to_string(), data });
     call.commit(tx).await?;
     Ok(axum::Json(delivery.into()))
+}
+
+/// Send again what was given up to one receiver, the oldest first: at most 1000 by one request
+#[utoipa::path(post, path = "/api/v1/deliveries/resend", tag = "notices", request_body = Resend,
+    responses((status = 200, body = Resent), (status = "default", body = ProblemDetails)))]
+async fn resend_dead(call: Call, body: Json<Resend>) -> Result<axum::Json<Resent>, ApiError> {
+    call.require(Level::Admin)?;
+    let target = body.value.target;
+    let mut tx = call.begin().await?;
+    let waiting = tx.count_deliveries(&target, DeliveryState::Waiting).await?;
+    let most = MOST_RESENT.min(MOST_WAITING.saturating_sub(waiting));
+    if most == 0 {
+        return Err(
+            Problem::Conflict.because("too many wait for this receiver already; try again when some have arrived")
+        );
+    }
+    let resent = tx.resend_dead_deliveries(&target, call.now, most).await?;
+    let left = tx.count_deliveries(&target, DeliveryState::Dead).await?;
+    if resent > 0 {
+        tx.record(Draft { kind: "deliveries.resent", subject: target, data: json!({ "count": resent }) });
+    }
+    call.commit(tx).await?;
+    Ok(axum::Json(Resent { resent, left }))
 }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Done, Json, Tagged, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, stale};
 use crate::api::call::{Call, Level};
 use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
@@ -23,9 +23,7 @@ use crate::api::list::{List, Paging, page};
 use crate::api::notices::DeliveryView;
 use crate::api::{Query, id, name};
 use crate::app::{App, StartError};
-use crate::master_key::HASHING_KEY;
-use crate::notices::Message;
-use crate::outbound::target_url;
+use crate::notices::{Message, Outbox};
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The most webhooks there can be: each notice goes to all that want it.
@@ -42,7 +40,7 @@ pub struct WebhookView {
     pub id: WebhookId,
     /// What people call it.
     pub name: String,
-    /// Where notices are sent.
+    /// Where notices are sent. A query, which may be a secret, is shown as `?…`.
     pub url: String,
     /// What it is told; everything if empty.
     #[schema(value_type = Vec<String>)]
@@ -80,7 +78,8 @@ pub struct NewWebhook {
     pub name: String,
     /// Where notices are sent: https, at an address of the public internet unless the server's settings open others.
     pub url: String,
-    /// What it is told: `credential.ending`, `credential.revoked_in_use`, `credential.new_network`; everything if empty.
+    /// What it is told: `credential.ending`, `credential.revoked_in_use`, `credential.new_network`,
+    /// `credential.leak_reported`; everything if empty.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub kinds: Vec<NoticeKind>,
@@ -107,7 +106,7 @@ impl From<Webhook> for WebhookView {
         Self {
             id: webhook.id,
             name: webhook.name,
-            url: webhook.url,
+            url: without_query(webhook.url),
             kinds: webhook.kinds,
             created_at: Instant(webhook.created_at),
             updated_at: Instant(webhook.updated_at),
@@ -140,7 +139,7 @@ async fn list(call: Call, Query(query): Query<Paging>) -> Result<axum::Json<List
 async fn create(call: Call, body: Json<NewWebhook>) -> Result<Tagged<IssuedWebhook>, ApiError> {
     call.require(Level::Admin)?;
     if let Some(made) = body.made_before(&call).await? {
-        return Ok(issued(find(&call, &made).await?, None, true));
+        return again(&call, &made).await;
     }
     let new = body.value.clone();
     let webhook = Webhook {
@@ -152,7 +151,11 @@ async fn create(call: Call, body: Json<NewWebhook>) -> Result<Tagged<IssuedWebho
         updated_at: call.now,
         version: 1,
     };
-    let (secret, sealed, mut tx) = new_secret(&call, webhook.id).await?;
+    let mut tx = match body.begin(&call).await? {
+        Begun::First(tx) => tx,
+        Begun::Again(made) => return again(&call, &made).await,
+    };
+    let (secret, sealed) = new_secret(&call, &mut tx, webhook.id).await?;
     if !tx.insert_webhook(&webhook, sealed, MOST).await? {
         return Err(Problem::Conflict.because(format!("there are {MOST} webhooks already; delete one first")));
     }
@@ -160,6 +163,11 @@ async fn create(call: Call, body: Json<NewWebhook>) -> Result<Tagged<IssuedWebho
     tx.record(Draft { kind: "webhook.created", subject: webhook.id.to_string(), data: describe(&webhook) });
     call.commit(tx).await?;
     Ok(issued(webhook, Some(secret), true))
+}
+
+/// The answer to a repetition.
+async fn again(call: &Call, made: &str) -> Result<Tagged<IssuedWebhook>, ApiError> {
+    Ok(issued(find(call, made).await?, None, true))
 }
 
 /// Show a webhook
@@ -225,12 +233,26 @@ async fn rotate(call: Call, Path(path): Path<String>, if_match: IfMatch) -> Resu
     call.require(Level::Admin)?;
     let webhook = Webhook { updated_at: call.now, ..find(&call, &path).await? };
     if_match.require(webhook.version)?;
-    let (secret, sealed, mut tx) = new_secret(&call, webhook.id).await?;
+    let mut tx = call.begin().await?;
+    let (secret, sealed) = new_secret(&call, &mut tx, webhook.id).await?;
     let changed = tx.replace_webhook_secret(&webhook, sealed, call.now.plus(SIGNS_TOO)).await?;
-    let Some(webhook) = changed else { return Err(stale()) };
+    let Some(webhook) = changed else { return Err(not_rotated(&call, webhook.id).await?) };
     tx.record(Draft { kind: "webhook.rotated", subject: webhook.id.to_string(), data: describe(&webhook) });
     call.commit(tx).await?;
     Ok(issued(webhook, Some(secret), false))
+}
+
+/// Why a webhook got no other secret.
+async fn not_rotated(call: &Call, id: WebhookId) -> Result<ApiError, ApiError> {
+    let before = call.app.store.find_sealed_webhook(id).await?.and_then(|sealed| sealed.before);
+    // A receiver that has not changed yet would be cut off long before its day is over.
+    Ok(before.filter(|(_, until)| call.now < *until).map_or_else(stale, |(_, until)| {
+        Problem::Conflict.because(format!(
+            "the secret before signs too until {}: rotate again after that; if a secret leaked, delete the webhook and \
+             add it anew",
+            Instant(until)
+        ))
+    }))
 }
 
 /// Send a webhook a test notice, whatever kinds it wants; the delivery tells what became of it
@@ -242,7 +264,8 @@ async fn test(call: Call, Path(path): Path<String>) -> Result<axum::Json<Deliver
     let notice = Message::test(call.now, &call.app.entropy)?;
     let mut tx = call.begin().await?;
     tx.insert_notice(&notice, None).await?;
-    let delivery = call.app.address(&mut tx, &notice, Channel::Webhook, webhook.id.to_string()).await?;
+    let mut outbox = Outbox::open(&call.app, &mut tx).await?;
+    let delivery = outbox.address(&notice, Channel::Webhook, webhook.id.to_string()).await?;
     let data = json!({ "notice": notice.id });
     tx.record(Draft { kind: "webhook.tested", subject: webhook.id.to_string(), data });
     call.commit(tx).await?;
@@ -254,25 +277,30 @@ async fn find(call: &Call, path: &str) -> Result<Webhook, ApiError> {
     found.ok_or_else(|| Problem::NotFound.because("there is no such webhook"))
 }
 
-/// A secret, the same sealed, and the transaction in which it may be stored.
-async fn new_secret(call: &Call, id: WebhookId) -> Result<(WebhookSecret, Vec<u8>, Tx), ApiError> {
+/// A secret, and the same sealed under the master key that is in force as long as the transaction lasts.
+async fn new_secret(call: &Call, tx: &mut Tx, id: WebhookId) -> Result<(WebhookSecret, Vec<u8>), ApiError> {
     let secret = WebhookSecret::generate(&call.app.entropy)?;
-    let master = call.app.master().await?;
     let name = sealed_name(id);
-    let sealed = master.seal(&name, secret.expose()).map_err(|error| StartError::Sealed(name, error))?;
-    let mut tx = call.begin().await?;
-    // Sealed under a master key that was replaced meanwhile, nobody could open it again.
-    let hashing_key = tx.find_sealed_secret(HASHING_KEY).await?.unwrap_or_default();
-    if !hashing_key.starts_with(&master.fingerprint()) {
-        return Err(Problem::Conflict.because("the master key is being replaced; try again"));
+    let sealed = call.app.master_of(tx).await?.seal(&name, secret.expose());
+    Ok((secret, sealed.map_err(|error| StartError::Sealed(name, error))?))
+}
+
+/// What stands for a query where a URL is shown.
+const HIDDEN: &str = "?…";
+
+fn without_query(mut url: String) -> String {
+    if let Some(at) = url.find('?') {
+        url.replace_range(at.., HIDDEN);
     }
-    Ok((secret, sealed, tx))
+    url
 }
 
 fn url(call: &Call, text: String) -> Result<String, ApiError> {
-    let text = text.trim();
-    let url = target_url(text, call.app.notices.takes_plain_http()).map_err(|why| ApiError::field("url", why))?;
-    Ok(url.into())
+    if text.trim().ends_with(HIDDEN) {
+        return Err(ApiError::field("url", "must hold its query, which is not shown; leave the url out to keep it"));
+    }
+    let url = call.app.notices.target(text.trim());
+    Ok(url.map_err(|why| ApiError::field("url", why))?.into())
 }
 
 fn kinds(mut kinds: Vec<NoticeKind>) -> Result<Vec<NoticeKind>, ApiError> {

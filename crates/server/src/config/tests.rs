@@ -55,6 +55,9 @@ fn values_that_cannot_be_meant_are_refused() {
         "[notices]\ndays = [0]",
         "[notices]\nallow_networks = [\"everything\"]",
         "[mail]\nsmtp_url = \"smtp://user:hunter2@mail.example\"",
+        "[mail]\nsmtp_url = \"SMTP://user:hunter2@mail.example\"",
+        "[mail]\nsmtp_url = \"smtp://user:tls=required@mail.example\"",
+        "[mail]\nsmtp_url = \"smtp://user:hunter2@mail.example?tls=opportunistic&tls=required\"",
         "[leaks]\non_report = \"ignore\"",
         "[log]\nlevel = \"loud\"",
         "[rotation]\noverlap_days = 0",
@@ -66,6 +69,13 @@ fn values_that_cannot_be_meant_are_refused() {
         "[rotation]\ncontact_url = \"https://wiki.example/a b\"",
     ] {
         assert!(Config::load(Some(file), []).is_err(), "{file}");
+    }
+}
+
+#[test]
+fn a_password_for_a_mail_server_is_taken_where_it_is_encrypted() {
+    for url in ["smtps://user:p@mail.example", "smtp://user:p@mail.example:587?tls=required", "smtp://mail.example"] {
+        assert!(Config::load(None, variables(&[("KEYWARD_MAIL_SMTP_URL", url)])).is_ok(), "{url}");
     }
 }
 

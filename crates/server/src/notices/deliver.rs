@@ -4,22 +4,23 @@
 //! sends again, under the same `webhook-id`.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
-use keyward_model::event::Draft;
-use keyward_model::notice::{Channel, Delivery, LEASE, retry_at};
+use keyward_model::notice::{ATTEMPT, Channel, Delivery, LEASE, retry_at};
 use keyward_model::time::Timestamp;
+use keyward_model::user::User;
 use keyward_model::webhook::{WebhookSecret, sealed_name};
-use serde_json::json;
+use keyward_store::{AT_ONCE, Room, StoreError};
+use tokio::task::{Id, JoinError, JoinSet};
 
+use super::outbox::dead;
 use super::webhook::Post;
 use crate::app::{App, StartError};
 use crate::meter::{self, Fate};
 use crate::notices::origin;
 
-/// The most that is sent at once, and of that for one receiver.
-const AT_ONCE: u16 = 32;
+/// The most that is sent at once to one receiver; all mail goes to one, the mail server.
 const AT_ONCE_EACH: u16 = 4;
 
 /// Why an attempt failed. Says nothing of the receiver's URL or answer, which may hold secrets.
@@ -42,36 +43,74 @@ impl Problem {
     }
 }
 
+/// What this node is sending now. Ends with the value.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    attempts: JoinSet<Result<(), StartError>>,
+    ways: HashMap<Id, String>,
+}
+
+impl UnderWay {
+    fn start(&mut self, app: &Arc<App>, delivery: Delivery) {
+        let (app, way) = (Arc::clone(app), delivery.way().to_owned());
+        let attempt = self.attempts.spawn(async move { app.try_to_deliver(&delivery).await });
+        self.ways.insert(attempt.id(), way);
+    }
+
+    /// How the next attempt to end ended; `None` if nothing is under way.
+    pub(super) async fn next(&mut self) -> Option<Result<(), StartError>> {
+        let ended = self.attempts.join_next_with_id().await?;
+        self.ways.remove(&ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id));
+        Some(ended.map_or_else(
+            |error| Err(StoreError::Unavailable(format!("an attempt to send broke off: {error}")).into()),
+            |(_, outcome)| outcome,
+        ))
+    }
+}
+
 impl App {
-    /// Sends what is due now. Safe on many nodes at once.
-    pub async fn send_notices(&self) -> Result<(), StartError> {
-        while self.store.has_due_deliveries(self.clock.now()).await? {
+    /// Sends what is due, until nothing is. Safe on many nodes at once.
+    pub async fn send_notices(self: &Arc<Self>) -> Result<(), StartError> {
+        let mut under_way = UnderWay::default();
+        let mut outcome = Ok(());
+        loop {
+            outcome = outcome.and(self.fill(&mut under_way).await);
+            // One that cannot be noted must not keep the others from being noted.
+            let Some(ended) = under_way.next().await else { return outcome };
+            outcome = outcome.and(ended);
+        }
+    }
+
+    /// Begins to send what is due and has room.
+    pub(super) async fn fill(self: &Arc<Self>, under_way: &mut UnderWay) -> Result<(), StartError> {
+        while under_way.ways.len() < AT_ONCE {
             let now = self.clock.now();
+            let ways: Vec<_> = under_way.ways.values().map(String::as_str).collect();
+            let room = Room { under_way: &ways, each: AT_ONCE_EACH };
+            // Looked at by reading first, so that a look costs no writer anything.
+            if !self.store.has_due_deliveries(now, &room).await? {
+                break;
+            }
             let mut tx = self.store.begin().await?;
-            let claimed = tx.claim_deliveries(now, now.plus(LEASE), AT_ONCE_EACH, AT_ONCE).await?;
+            let claimed = tx.claim_deliveries(now, now.plus(LEASE), &room).await?;
             tx.commit(&origin(now)).await?;
             if claimed.is_empty() {
-                return Ok(());
+                break;
             }
-            let mut sending: FuturesUnordered<_> =
-                claimed.iter().map(|delivery| self.try_to_deliver(delivery)).collect();
-            // One that cannot be noted must not keep the others from being noted.
-            let mut outcome = Ok(());
-            while let Some(done) = sending.next().await {
-                outcome = outcome.and(done);
+            for delivery in claimed {
+                under_way.start(self, delivery);
             }
-            outcome?;
         }
         Ok(())
     }
 
     async fn try_to_deliver(&self, delivery: &Delivery) -> Result<(), StartError> {
         let now = self.clock.now();
-        let sent = match self.store.find_notice_body(delivery.notice).await? {
-            Some(body) => self.deliver(delivery, body, now).await?,
-            // Forgotten meanwhile, and the delivery with it.
-            None => return Ok(()),
-        };
+        // Forgotten meanwhile, and the delivery with it.
+        let Some(body) = self.store.find_notice_body(delivery.notice).await? else { return Ok(()) };
+        // A mail server that says a byte now and then would be listened to for ever.
+        let sent = tokio::time::timeout(ATTEMPT, self.deliver(delivery, body, now)).await;
+        let sent = sent.unwrap_or_else(|_| Ok(Err(Problem::passing("it did not answer in time"))))?;
         self.note_outcome(delivery, sent).await
     }
 
@@ -82,10 +121,23 @@ impl App {
         now: Timestamp,
     ) -> Result<Result<(), Problem>, StartError> {
         match (delivery.channel, &self.notices.mail) {
-            (Channel::Mail, Some(mail)) => Ok(mail.send(delivery, &body, now).await),
+            (Channel::Mail, Some(mail)) => match self.mail_address(delivery).await? {
+                Ok(to) => Ok(mail.send(delivery, &to, &body, now).await),
+                Err(problem) => Ok(Err(problem)),
+            },
             (Channel::Mail, None) => Ok(Err(Problem::passing("[mail] smtp_url names no mail server"))),
             (Channel::Webhook, _) => self.post(delivery, body, now).await,
         }
+    }
+
+    /// Where a user gets mail now; a target that is no user is an address already.
+    async fn mail_address(&self, delivery: &Delivery) -> Result<Result<String, Problem>, StartError> {
+        let Ok(user) = delivery.target.parse() else { return Ok(Ok(delivery.target.clone())) };
+        Ok(match self.store.find_user(user).await? {
+            Some(User { email: Some(email), disabled_at: None, .. }) => Ok(email),
+            Some(_) => Err(Problem::lasting("this user is disabled, or has no e-mail address any more")),
+            None => Err(Problem::lasting("this user was deleted")),
+        })
     }
 
     async fn post(&self, delivery: &Delivery, body: String, now: Timestamp) -> Result<Result<(), Problem>, StartError> {
@@ -121,11 +173,7 @@ impl App {
                     Some(at) => drop(tx.retry_delivery(delivery, at, &why).await?),
                     None if tx.give_up_delivery(delivery, now, &why).await? => {
                         fate = Fate::Dead;
-                        tx.record(Draft {
-                            kind: "delivery.dead",
-                            subject: delivery.id.to_string(),
-                            data: json!({ "notice": delivery.notice, "channel": delivery.channel, "problem": why }),
-                        });
+                        tx.record(dead(delivery, &why));
                     }
                     None => {}
                 }

@@ -4,6 +4,7 @@ use keyward_model::notice::NoticeKind;
 
 use super::message::{Body, Data, Named, NamedCaller};
 use crate::api::instant::Instant;
+use crate::config::OnReport;
 
 /// A subject and a text.
 pub(super) struct Letter {
@@ -33,8 +34,11 @@ pub(super) fn write(body: &Body) -> Letter {
             line(what, minute(at));
         }
     }
+    if let Some(place) = &body.data.place {
+        line("found", place.clone());
+    }
     if let Some(network) = &body.data.network {
-        line("network", network.clone());
+        line(if body.kind == NoticeKind::LeakReported { "reporter" } else { "network" }, network.clone());
     }
     if !callers.is_empty() {
         text.push_str("\nUsed from, the last first:\n");
@@ -57,6 +61,14 @@ fn subject(body: &Body) -> String {
         }
         NoticeKind::RevokedInUse => format!("A revoked key of {client} is still tried"),
         NoticeKind::NewNetwork => format!("A key of {client} is used from a new network"),
+        NoticeKind::LeakReported => {
+            let fate = match (body.data.on_report, body.data.ends_at) {
+                (Some(OnReport::Revoke), _) => "was revoked".to_owned(),
+                (_, Some(ends)) => format!("ends on {}", minute(ends)),
+                (_, None) => "still works".to_owned(),
+            };
+            format!("A key of {client} was reported as leaked, and {fate}")
+        }
         NoticeKind::Test => "Keyward can send you notices".to_owned(),
     }
 }

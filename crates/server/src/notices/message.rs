@@ -1,5 +1,7 @@
 //! What a notice says: JSON for programs, and a letter for people made of the same.
 
+use std::net::IpAddr;
+
 use keyward_model::credential::StateName;
 use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::{ClientId, CredentialId, NoticeId, UserId};
@@ -9,6 +11,10 @@ use keyward_store::{Concerned, SeenCaller};
 use serde::{Deserialize, Serialize};
 
 use crate::api::instant::Instant;
+use crate::config::OnReport;
+use crate::principals::Principal;
+
+const DAY_S: i64 = 24 * 3600;
 
 /// A notice, and to whom it goes.
 pub(crate) struct Message {
@@ -16,7 +22,9 @@ pub(crate) struct Message {
     pub(crate) notice: Notice,
     /// Whose key it is about, if it is about one.
     pub(crate) client: Option<ClientId>,
-    /// The owner's address, if they have one.
+    /// Who owns that key.
+    pub(crate) owner: UserId,
+    /// Their address now, if they have one and are to be told.
     pub(crate) email: Option<String>,
 }
 
@@ -46,6 +54,10 @@ pub(super) struct Data {
     pub(super) revoked_at: Option<Instant>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) network: Option<String>,
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub(super) place: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) on_report: Option<OnReport>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) callers: Vec<NamedCaller>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +77,18 @@ pub(super) struct NamedCaller {
     pub(super) user_agent: String,
     pub(super) network: String,
     pub(super) last_seen_at: Instant,
+}
+
+/// A report that a key has leaked.
+pub(crate) struct Leak<'a> {
+    /// Where it was found, as the reporter says.
+    pub(crate) place: &'a str,
+    /// From where it was reported.
+    pub(crate) source: Option<IpAddr>,
+    /// What happens to the key.
+    pub(crate) on_report: OnReport,
+    /// When it ends, if it is retired.
+    pub(crate) retire_at: Option<Timestamp>,
 }
 
 impl Message {
@@ -88,11 +112,47 @@ impl Message {
             network: (kind == NoticeKind::NewNetwork).then(|| occasion.rung.clone()),
             callers: callers.iter().map(named).collect(),
             next: Some(next(kind, concerned)),
+            ..Data::default()
         };
         let id = NoticeId::new(now, entropy)?;
         let body = body(&Body { kind, timestamp: Instant(now), data });
         let notice = Notice { id, kind, credential: Some(concerned.credential), occasion, body, created_at: now };
-        Ok(Self { notice, client: Some(concerned.client), email: concerned.email.clone() })
+        Ok(Self { notice, client: Some(concerned.client), owner: concerned.owner, email: concerned.email.clone() })
+    }
+
+    /// What is to be told of a key that somebody found, once a day while it goes on. Of a disabled owner's key too, but
+    /// not to them: enabled again, it would work.
+    pub(crate) fn leak(
+        holder: &Principal,
+        leak: &Leak<'_>,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<Self, EntropyError> {
+        let Principal { entry, client, owner } = holder;
+        let key = entry.credential.id;
+        let revoked_at = (leak.on_report == OnReport::Revoke).then_some(now);
+        let end = leak.retire_at.or(revoked_at).map_or(0, Timestamp::as_millis);
+        let occasion = Occasion { deadline: end, rung: (now.as_seconds() / DAY_S).to_string() };
+        let data = Data {
+            credential: Some(Named { id: key, name: entry.credential.label.clone() }),
+            client: Some(Named { id: client.id, name: client.name.clone() }),
+            owner: Some(Named { id: owner.id, name: owner.name.clone() }),
+            ends_at: leak.retire_at.map(Instant),
+            revoked_at: revoked_at.map(Instant),
+            network: leak.source.map(|source| source.to_string()),
+            place: Some(leak.place.to_owned()).filter(|place| !place.is_empty()),
+            on_report: Some(leak.on_report),
+            next: Some(match leak.on_report {
+                OnReport::Note => format!("keyward credential revoke {key}"),
+                OnReport::Revoke | OnReport::Retire => format!("keyward credential callers {key}"),
+            }),
+            ..Data::default()
+        };
+        let (id, kind) = (NoticeId::new(now, entropy)?, NoticeKind::LeakReported);
+        let body = body(&Body { kind, timestamp: Instant(now), data });
+        let notice = Notice { id, kind, credential: Some(key), occasion, body, created_at: now };
+        let email = owner.email.clone().filter(|_| owner.disabled_at.is_none());
+        Ok(Self { notice, client: Some(client.id), owner: owner.id, email })
     }
 
     /// What tells a webhook that it can be reached. Every test is an occasion of its own.
@@ -125,6 +185,8 @@ fn next(kind: NoticeKind, concerned: &Concerned) -> String {
         (NoticeKind::Ending, StateName::Active) => format!("keyward credential rotate {key}"),
         (NoticeKind::Ending, _) => format!("keyward credential watch {key}"),
         (NoticeKind::RevokedInUse, _) => format!("keyward credential callers {key} --outcome refused"),
-        (NoticeKind::NewNetwork | NoticeKind::Test, _) => format!("keyward credential callers {key}"),
+        (NoticeKind::NewNetwork | NoticeKind::LeakReported | NoticeKind::Test, _) => {
+            format!("keyward credential callers {key}")
+        }
     }
 }

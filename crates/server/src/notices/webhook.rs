@@ -5,6 +5,7 @@ use ipnet::IpNet;
 use keyward_model::id::NoticeId;
 use keyward_model::time::Timestamp;
 use keyward_model::webhook::{Webhook, WebhookSecret, sign};
+use reqwest::Url;
 
 use super::deliver::Problem;
 use crate::outbound::{Failure, Outbound};
@@ -25,8 +26,12 @@ impl Sender {
         Self(Outbound::new(allowed))
     }
 
-    pub(super) fn takes_plain_http(&self) -> bool {
-        self.0.takes_plain_http()
+    /// A URL that notices may be sent to, or what is wrong with it.
+    pub(super) fn target(&self, text: &str) -> Result<Url, &'static str> {
+        self.0.target(text).map_err(|failure| match failure {
+            Failure::Url(why) => why,
+            _ => FORBIDDEN,
+        })
     }
 
     /// Sends once; any answer of the 2xx kind means that the receiver has it.

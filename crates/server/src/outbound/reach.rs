@@ -24,6 +24,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || a >= 224 // multicast, reserved, broadcast
         || (a == 100 && (64..128).contains(&b)) // RFC 6598, behind carriers
         || (a == 192 && b == 0 && c == 0) // RFC 6890
+        || (a == 192 && b == 88 && c == 99) // RFC 7526, once the way to 6to4
         || (a == 198 && (b == 18 || b == 19)); // RFC 2544
     !(is_reserved
         || address.is_loopback()
@@ -43,6 +44,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         }
         (0x2002, _) => is_public_v4(embedded(b, c)),
         (0x2001, 0x0db8) => false,          // documentation
+        (0x3fff, b) if b < 0x1000 => false, // RFC 9637: documentation
         (0x2001, b) if b < 0x0200 => false, // RFC 6890: Teredo and other protocols
         _ => a & 0xe000 == 0x2000,          // global unicast; not loopback, unique local, link-local, multicast
     }
@@ -64,7 +66,7 @@ pub(super) fn literal(url: &Url) -> Option<IpAddr> {
 }
 
 /// A URL that requests may be sent to, or what is wrong with it.
-pub(crate) fn target_url(text: &str, takes_plain_http: bool) -> Result<Url, &'static str> {
+pub(super) fn target_url(text: &str, takes_plain_http: bool) -> Result<Url, &'static str> {
     let url: Url = text.parse().map_err(|_| "must be a URL such as https://hooks.example.org/keyward")?;
     if text.len() > MOST_URL {
         return Err("must not be longer than 1000 bytes");
@@ -87,9 +89,16 @@ mod tests {
 
     #[test]
     fn only_addresses_of_the_public_internet_are_public() {
-        for address in
-            ["1.1.1.1", "192.0.1.1", "100.63.255.255", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
-        {
+        for address in [
+            "1.1.1.1",
+            "192.0.1.1",
+            "192.88.98.1",
+            "3fff:1000::1",
+            "100.63.255.255",
+            "2606:4700::1111",
+            "::ffff:8.8.8.8",
+            "64:ff9b::808:808",
+        ] {
             assert!(is_public(address.parse().unwrap()), "{address}");
         }
         for address in [
@@ -120,6 +129,9 @@ mod tests {
             "2002:7f00:1::",
             "2001::1",
             "2001:db8::1",
+            "3fff::1",
+            "3fff:fff:ffff::1",
+            "192.88.99.1",
         ] {
             assert!(!is_public(address.parse().unwrap()), "{address}");
         }
