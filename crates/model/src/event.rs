@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{ClientId, CredentialId, UserId};
+use crate::id::{ClientId, CredentialId, LoginId, UserId};
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,13 @@ pub enum Actor {
         client: ClientId,
         /// With which credential.
         credential: CredentialId,
+    },
+    /// A person, signed in with a browser.
+    Login {
+        /// Who.
+        user: UserId,
+        /// In which login.
+        login: LoginId,
     },
     /// The server itself (`"start"`, `"schedule"`) or whoever holds its files (`"console"`).
     System {
