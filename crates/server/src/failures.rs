@@ -31,9 +31,17 @@ impl Failures {
     /// Charges one failure from an address and, if nothing proved that it was the client's own, to the client; the time
     /// to wait if either budget is used up.
     pub(crate) fn charge(&self, address: Option<IpAddr>, client: Option<ClientId>, now: Timestamp) -> Option<Duration> {
-        let network = Network::from(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
-        self.networks.charge(network, now).max(client.and_then(|client| self.clients.charge(client, now)))
+        self.networks.charge(network(address), now).max(client.and_then(|client| self.clients.charge(client, now)))
     }
+
+    /// The time to wait if the network of an address has failed too often, for what must not be tried at all then.
+    pub(crate) fn wait(&self, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
+        self.networks.wait(&network(address), now)
+    }
+}
+
+fn network(address: Option<IpAddr>) -> Network {
+    Network::from(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ routes! {
     Metadata = "metadata",
     StatusList = "status_list",
     Leaks = "leaks",
+    Pages = "pages",
     Api = "api",
     Health = "health",
     Other = "other",
@@ -82,10 +83,12 @@ impl Route {
             "/revoke" => Self::Revoke,
             "/jwks" => Self::Jwks,
             "/leaks" => Self::Leaks,
+            "/login" | "/logout" | "/signed-out" | "/account" => Self::Pages,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
             _ if path.starts_with("/api/") => Self::Api,
+            _ if ["/login/", "/account/", "/invitation"].iter().any(|under| path.starts_with(under)) => Self::Pages,
             _ => Self::Other,
         }
     }
@@ -100,7 +103,7 @@ impl Route {
             Self::Metadata => Some("/.well-known/{document}"),
             Self::StatusList => Some("/status-lists/{id}"),
             Self::Leaks => Some("/leaks"),
-            Self::Api | Self::Health | Self::Other => None,
+            Self::Pages | Self::Api | Self::Health | Self::Other => None,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, changes, id, name};
 use crate::app::App;
+use crate::login::session;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
 /// The calling user, wherever a path takes the id of a user.
@@ -292,6 +293,10 @@ async fn save(call: &Call, before: &User, user: User, kind: &'static str) -> Res
     let user = User { updated_at: call.now, ..user };
     let mut tx = call.begin().await?;
     let Some(user) = tx.update_user(&user, user.version).await.map_err(taken)? else { return Err(stale()) };
+    if user.disabled_at.is_some() {
+        // Enabled again, they sign in again: a browser left open meanwhile is not let in.
+        session::end_all(&mut tx, user.id, None, "user_disabled").await?;
+    }
     let data = changes::between(&describe(before), &describe(&user));
     tx.record(Draft { kind, subject: user.id.to_string(), data });
     call.commit(tx).await?;
