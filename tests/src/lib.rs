@@ -6,6 +6,7 @@
     reason = "a test kit reports a broken machine by failing the test"
 )]
 
+pub mod authenticator;
 pub mod clients;
 pub mod keyward;
 pub mod mail;
@@ -14,6 +15,7 @@ pub mod postgres;
 pub mod receiver;
 pub mod run;
 pub mod server;
+pub mod visitor;
 
 /// An HTTP client that follows no redirect.
 pub fn http() -> reqwest::Client {

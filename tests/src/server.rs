@@ -122,7 +122,7 @@ impl TestServer {
     /// One more node on the same database (PostgreSQL only), with the same clock and master key.
     pub async fn another_node(&self) -> Self {
         assert!(matches!(self.database, Database::Postgres(_)), "only PostgreSQL has several nodes");
-        let issuer = self.url();
+        let issuer = self.app.issuer.clone();
         let (database, directory) = (self.database.clone(), self.directory.clone());
         Self::launch(database, directory, self.clock.clone(), |config| config.server.issuer = issuer).await
     }
