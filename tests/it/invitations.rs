@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use keyward_tests::keyward::Process;
 use keyward_tests::on_both_databases;
+use keyward_tests::person::{Person, text};
 use keyward_tests::server::TestServer;
 use keyward_tests::visitor::{LOGIN_COOKIE, PASSWORD, Visitor, invitation, new_user};
 use reqwest::StatusCode;
@@ -98,4 +100,20 @@ on_both_databases! {
         assert!(olga.is_signed_in().await && !lost.is_signed_in().await);
         lost.sign_in("olga", PASSWORD).await.is_refused(StatusCode::FORBIDDEN, "Name or password is wrong.");
     }
+}
+
+#[tokio::test]
+async fn the_command_line_shows_a_link_that_works_once() {
+    let process = Process::serve(&[]).await;
+    let admin = Person::administrator(&process);
+    admin.does(&["user", "create", "olga"]);
+    let said = admin.tries(&["user", "invite", "olga"]);
+    assert!(said.out.contains("/invitation/") && said.err.contains("works once"), "{}{}", said.out, said.err);
+    let invited = admin.json(&["user", "invite", "olga"]);
+    let http = keyward_tests::http();
+    let page = http.get(text(&invited["link"])).send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::OK);
+    assert!(page.text().await.unwrap().contains("Welcome, olga"));
+    let unknown = admin.tries(&["user", "invite", "nobody"]);
+    assert_eq!(unknown.code, 1, "{}", unknown.err);
 }

@@ -7,10 +7,10 @@ use passkey::authenticator::{
 };
 use passkey::client::{Client, DefaultClientData};
 use passkey::crypto::aws_lc_rs::AwsLcRsBackend;
+use passkey::types::Passkey;
 use passkey::types::ctap2::make_credential::{Options, PublicKeyCredentialRpEntity, PublicKeyCredentialUserEntity};
 use passkey::types::ctap2::{Aaguid, Ctap2Error, StatusCode};
 use passkey::types::webauthn::PublicKeyCredentialDescriptor;
-use passkey::types::Passkey;
 use reqwest::Url;
 use serde_json::{Value, json};
 
@@ -100,8 +100,7 @@ impl CredentialStore for Keeper {
     ) -> Result<Vec<Passkey>, StatusCode> {
         let passkeys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = |passkey: &&Passkey| {
-            passkey.rp_id == rp_id
-                && ids.is_none_or(|ids| ids.iter().any(|id| id.id == passkey.credential_id))
+            passkey.rp_id == rp_id && ids.is_none_or(|ids| ids.iter().any(|id| id.id == passkey.credential_id))
         };
         // The newest first, as people expect.
         let found: Vec<Passkey> = passkeys.iter().rev().filter(wanted).cloned().collect();

@@ -7,6 +7,7 @@
 )]
 
 pub mod authenticator;
+pub mod browser;
 pub mod clients;
 pub mod keyward;
 pub mod mail;

@@ -19,6 +19,11 @@ async function offered(form) {
   } catch {
     throw new Unreachable();
   }
+  if (answer.redirected) {
+    // To sign in once more first.
+    location.assign(answer.url);
+    return new Promise(() => {});
+  }
   if (!answer.ok || !answer.headers.get("content-type")?.startsWith("application/json")) {
     throw new Unreachable();
   }

@@ -20,6 +20,11 @@ use passwords::Passwords;
 use sealed::Seal;
 use throttle::Throttle;
 
+/// Whether browsers offer passkeys to a server at this public URL.
+pub fn offers_passkeys(issuer: &str) -> bool {
+    Passkeys::new(issuer).is_some()
+}
+
 /// All that signing in needs beside the database.
 pub struct SignIn {
     /// Hashes passwords, a few at once.
