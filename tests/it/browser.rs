@@ -135,35 +135,75 @@ async fn without_scripts_everything_works_but_passkeys() {
     browser.until_at("/account?done=recovered").await;
 }
 
+/// Looks at a page as people do who read this language, in light or dark, in a window of this width.
+struct Reader<'a> {
+    browser: &'a Browser,
+    language: &'static str,
+    scheme: &'static str,
+    width: u32,
+}
+
+const READERS: [(&str, &str, u32); 3] = [("en", "light", 1440), ("de", "dark", 768), ("fr", "light", 320)];
+
+impl<'a> Reader<'a> {
+    async fn new(browser: &'a Browser, (language, scheme, width): (&'static str, &'static str, u32)) -> Self {
+        browser.speak(language).await;
+        browser.look(width, 900, scheme).await;
+        Self { browser, language, scheme, width }
+    }
+
+    /// Finds nothing in the way on the page that is open. Keeps a picture where `KEYWARD_TEST_PICTURES` says.
+    async fn looks(&self, name: &str) {
+        let Self { browser, language, scheme, width } = self;
+        assert_eq!(browser.script("return document.documentElement.lang").await, *language, "{name}");
+        assert_eq!(browser.barriers().await, json!([]), "{name} in {language}, {scheme}");
+        let wider = browser.script("return document.documentElement.scrollWidth - innerWidth").await;
+        assert!(wider.as_i64().unwrap() <= 0, "{name} in {language} is {wider} px wider than {width}");
+        if let Some(pictures) = std::env::var_os("KEYWARD_TEST_PICTURES").map(std::path::PathBuf::from) {
+            browser.picture(&pictures.join(format!("{name}-{language}-{width}-{scheme}.png"))).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_page_has_barriers_in_any_language() {
     let server = TestServer::start_for_browsers(Db::Sqlite).await;
     let (admin, browser) = (server.admin().await, Browser::start().await);
     let device = browser.authenticator().await;
+    let issuer = &server.app.issuer;
+    for reader in READERS {
+        let reader = Reader::new(&browser, reader).await;
+        browser.open(&format!("{issuer}/login")).await;
+        reader.looks("login").await;
+        browser.write("#name", "nobody").await;
+        browser.write("#password", "wrong").await;
+        browser.press("form[action='/login'] button").await;
+        reader.looks("wrong").await;
+    }
+    browser.speak("en").await;
     joins(&browser, &device, &admin, "olga").await;
     let link = invitation(&admin, &new_user(&admin, "sam").await).await;
-    let issuer = &server.app.issuer;
-    let pages = [
-        ("login", format!("{issuer}/login?again=1")),
-        ("recovery", format!("{issuer}/login/recovery")),
-        ("invitation", link),
-        ("ended", format!("{issuer}/invitation/x")),
-        ("account", format!("{issuer}/account?done=invited")),
-        ("signed-out", format!("{issuer}/signed-out")),
-    ];
-    let pictures = std::env::var_os("KEYWARD_TEST_PICTURES").map(std::path::PathBuf::from);
-    for (language, scheme, width) in [("en", "light", 1440), ("de", "dark", 768), ("fr", "light", 320)] {
-        browser.speak(language).await;
-        browser.look(width, 900, scheme).await;
-        for (name, url) in &pages {
-            browser.open(url).await;
-            assert_eq!(browser.script("return document.documentElement.lang").await, language, "{name}");
-            assert_eq!(browser.barriers().await, json!([]), "{name} in {language}, {scheme}");
-            let wider = browser.script("return document.documentElement.scrollWidth - innerWidth").await;
-            assert!(wider.as_i64().unwrap() <= 0, "{name} in {language} is {wider} px wider than {width}");
-            if let Some(pictures) = &pictures {
-                browser.picture(&pictures.join(format!("{name}-{language}-{width}-{scheme}.png"))).await;
-            }
+    for reader in READERS {
+        let reader = Reader::new(&browser, reader).await;
+        for (name, path) in [
+            ("again", "/login?again=1"),
+            ("recovery", "/login/recovery"),
+            ("ended", "/invitation/x"),
+            ("account", "/account?done=invited"),
+            ("signed-out", "/signed-out"),
+        ] {
+            browser.open(&format!("{issuer}{path}")).await;
+            reader.looks(name).await;
         }
+        browser.open(&link).await;
+        reader.looks("invitation").await;
+        browser.open(&format!("{issuer}/account")).await;
+        browser.press("form[action='/account/recovery-codes'] button").await;
+        reader.looks("codes").await;
     }
+    // And for whoever signed in long ago.
+    server.clock.advance(std::time::Duration::from_secs(16 * 60));
+    let reader = Reader::new(&browser, READERS[0]).await;
+    browser.open(&format!("{issuer}/account")).await;
+    reader.looks("stale").await;
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use keyward_tests::keyward::Process;
 use keyward_tests::on_both_databases;
+use keyward_tests::person::{Person, text};
 use keyward_tests::server::{Api, Db, TestServer};
 use keyward_tests::visitor::{DEVICE_COOKIE, LOGIN_COOKIE, PASSWORD, Visitor, new_user};
 use reqwest::StatusCode;
@@ -337,4 +339,41 @@ async fn an_administrator_of_a_part_invites_nobody_greater_than_themselves() {
     assert_eq!(partial.act(&path).await.status, StatusCode::FORBIDDEN);
     let within = new_user(&admin, "olga").await;
     partial.act(&format!("/api/v1/users/{within}/invitation")).await.created();
+}
+
+#[tokio::test]
+async fn no_line_of_the_log_holds_what_people_sign_in_with() {
+    let process = Process::serve(&[("KEYWARD_LOG_LEVEL", "trace")]).await;
+    let admin = Person::administrator(&process);
+    admin.does(&["user", "create", "olga"]);
+    let link = text(&admin.json(&["user", "invite", "olga"])["link"]);
+    let token = link.rsplit('/').next().unwrap();
+    let http = keyward_tests::http();
+    let post = async |path: &str, cookies: &str, form: &[(&str, &str)]| {
+        let request = http.post(format!("{}{path}", process.url())).header("sec-fetch-site", "same-origin");
+        request.header("cookie", cookies).form(form).send().await.unwrap()
+    };
+    http.get(&link).send().await.unwrap();
+    let wrong = "lamps that are not green";
+    post("/login", "", &[("name", "olga"), ("password", wrong)]).await;
+    let accepted = post("/invitation", "", &[("token", token), ("password", PASSWORD)]).await;
+    assert_eq!(accepted.status(), StatusCode::SEE_OTHER);
+    let cookies = accepted.headers().get_all(SET_COOKIE).iter().map(|c| c.to_str().unwrap().split(';').next().unwrap());
+    let cookies: Vec<_> = cookies.map(str::to_owned).collect();
+    let account = http.get(format!("{}/account", process.url())).header("cookie", cookies.join("; "));
+    let account = account.send().await.unwrap().text().await.unwrap();
+    let form_token = account.split("name=\"form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let codes = post("/account/recovery-codes", &cookies.join("; "), &[("form_token", form_token)]).await;
+    let codes = codes.text().await.unwrap();
+    let code = codes.split("<code>").nth(1).unwrap().split('<').next().unwrap();
+    let used = post("/login/recovery", "", &[("name", "olga"), ("code", code)]).await;
+    assert_eq!(used.status(), StatusCode::SEE_OTHER);
+
+    let log = process.log();
+    assert!(log.contains("/invitation/{token}") && log.contains("a sign-in failed"), "{log}");
+    let values = cookies.iter().map(|cookie| cookie.split_once('=').unwrap().1);
+    for secret in values.chain([token, PASSWORD, wrong, form_token, code]) {
+        assert!(!log.contains(secret), "{secret}");
+        assert!(!log.contains(&secret.replace(' ', "+")), "{secret}");
+    }
 }

@@ -18,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What WebDriver calls an element in its JSON.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// As root there is no sandbox to be had, and nothing is to be asked of the internet.
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 10] = [
     "--headless=new",
+    "--hide-scrollbars",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

@@ -100,7 +100,7 @@ texts! {
     lines: weak_short weak_long weak_plain weak_named passkeys_full passkey_known;
     pairs: ;
 
-    lines: account_title account_of account_invited passkeys_none passkey_name passkey_rename passkey_remove passkey_added passkey_used
+    lines: account_title account_of account_invited passkeys_title passkeys_none passkey_name passkey_rename passkey_remove passkey_added passkey_used
         passkey_unused passkey_add passkey_last password_none password_since password_change recovery_count recovery_none
         recovery_new recovery_new_text logins_title logins_text login_current login_since login_seen login_end logins_end
         sign_out method_password method_passkey method_recovery_code;

@@ -73,6 +73,7 @@ pub(super) const TEXTS: Texts = Texts {
     account_title: "Ihr Konto",
     account_of: "Angemeldet als",
     account_invited: "Von nun an können Sie sich anmelden. Legen Sie auch Wiederherstellungscodes an, für den Tag, an dem Sie verlieren, womit Sie sich anmelden.",
+    passkeys_title: "Ihre Passkeys",
     passkeys_none: "Sie haben noch keinen Passkey.",
     passkey_name: "Name des Passkeys",
     passkey_rename: "Umbenennen",

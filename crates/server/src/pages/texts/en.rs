@@ -73,6 +73,7 @@ pub(super) const TEXTS: Texts = Texts {
     account_title: "Your account",
     account_of: "Signed in as",
     account_invited: "You can sign in from now on. Make recovery codes too, for the day on which you lose what you sign in with.",
+    passkeys_title: "Your passkeys",
     passkeys_none: "You have no passkey yet.",
     passkey_name: "Name of the passkey",
     passkey_rename: "Rename",

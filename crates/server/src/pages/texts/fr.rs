@@ -73,6 +73,7 @@ pub(super) const TEXTS: Texts = Texts {
     account_title: "Votre compte",
     account_of: "Connecté en tant que",
     account_invited: "Vous pouvez désormais vous connecter. Créez aussi des codes de secours, pour le jour où vous perdrez votre moyen de connexion.",
+    passkeys_title: "Vos clés d’accès",
     passkeys_none: "Vous n’avez pas encore de clé d’accès.",
     passkey_name: "Nom de la clé d’accès",
     passkey_rename: "Renommer",
