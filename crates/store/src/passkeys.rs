@@ -50,7 +50,7 @@ impl Tx {
     /// Adds a passkey; `false` if its user has as many as one may have, `Conflict` if the authenticator's name is taken.
     pub async fn insert_passkey(&mut self, passkey: &Passkey) -> Result<bool, StoreError> {
         let user: Value = passkey.user.to_string().into();
-        let count = self.count("SELECT COUNT(*) FROM passkeys WHERE user_id = $1", &[user.clone()]).await?;
+        let count = self.count("SELECT COUNT(*) FROM passkeys WHERE user_id = $1", std::slice::from_ref(&user)).await?;
         if count >= MOST_PASSKEYS as u64 {
             return Ok(false);
         }

@@ -130,7 +130,7 @@ impl Passkeys {
         known: &[Passkey],
         now: Timestamp,
     ) -> Result<Offer, PasskeyError> {
-        let known = known.iter().map(|passkey| passkey.credential_id.clone().into()).collect();
+        let known = known.iter().map(|passkey| passkey.credential_id.clone()).collect();
         let id = user.id.as_uuid();
         let (options, state) = self.webauthn.start_passkey_registration(id, &user.name, &user.name, Some(known))?;
         let mut options = serde_json::to_value(options.public_key)?;
