@@ -1,4 +1,4 @@
-//! Passkeys, made and used by an implementation of WebAuthn that is not the server's.
+//! Passkeys, made and used by a software authenticator that shares nothing with the server.
 
 use futures_util::future::join_all;
 use keyward_tests::authenticator::Device;
@@ -27,7 +27,7 @@ async fn offered(visitor: &Visitor<'_>, path: &str, form: &[(&str, &str)]) -> (V
 /// Answers the challenge of a sign-in.
 async fn answered(visitor: &Visitor<'_>, device: &Device) -> Result<[(&'static str, String); 2], String> {
     let (options, ceremony) = offered(visitor, "/login/passkey/options", &[]).await;
-    Ok([("ceremony", ceremony), ("credential", device.answer(&options).await?)])
+    Ok([("ceremony", ceremony), ("credential", device.answer(&options)?)])
 }
 
 async fn send(visitor: &Visitor<'_>, answer: &[(&str, String); 2]) -> PageSeen {
@@ -43,7 +43,7 @@ async fn sign_in(visitor: &Visitor<'_>, device: &Device) -> PageSeen {
 async fn accept(visitor: &Visitor<'_>, link: &str, device: &Device) -> PageSeen {
     let token = link.rsplit('/').next().unwrap();
     let (options, ceremony) = offered(visitor, "/invitation/passkey/options", &[("token", token)]).await;
-    let made = device.make(&options).await.unwrap();
+    let made = device.make(&options).unwrap();
     let form = [("token", token), ("ceremony", ceremony.as_str()), ("credential", made.as_str())];
     visitor.post("/invitation/passkey", &form).await
 }
@@ -52,10 +52,7 @@ async fn accept(visitor: &Visitor<'_>, link: &str, device: &Device) -> PageSeen 
 async fn add(visitor: &Visitor<'_>, device: &Device) -> PageSeen {
     let token = visitor.get("/account").await.form_token();
     let (options, ceremony) = offered(visitor, "/account/passkeys/options", &[("form_token", token.as_str())]).await;
-    let made = match device.make(&options).await {
-        Ok(made) => made,
-        Err(refused) => panic!("{refused}"),
-    };
+    let made = device.make(&options).unwrap();
     visitor.submit("/account/passkeys", &[("ceremony", &ceremony), ("credential", &made)]).await
 }
 
@@ -166,7 +163,7 @@ async fn an_answer_from_another_site_or_by_a_locked_device_is_refused() {
     phone.unlock(false);
     let (mut options, ceremony) = offered(&visitor, "/login/passkey/options", &[]).await;
     options["userVerification"] = json!("discouraged");
-    let unverified = phone.answer(&options).await.unwrap();
+    let unverified = phone.answer(&options).unwrap();
     let answer = [("ceremony", ceremony), ("credential", unverified)];
     send(&visitor, &answer).await.is_refused(StatusCode::FORBIDDEN, REFUSED);
     phone.unlock(true);

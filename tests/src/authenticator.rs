@@ -1,150 +1,162 @@
-//! A software authenticator, and what a browser does with it: WebAuthn by another implementation than the server's.
+//! A software authenticator and the browser in front of it: WebAuthn as the other side of the server's does it, with
+//! nothing of the library that the server verifies it by.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use passkey::authenticator::{
-    Authenticator, CredentialStore, DiscoverabilitySupport, StoreInfo, UiHint, UserCheck, UserValidationMethod,
-};
-use passkey::client::{Client, DefaultClientData};
-use passkey::crypto::aws_lc_rs::AwsLcRsBackend;
-use passkey::types::Passkey;
-use passkey::types::ctap2::make_credential::{Options, PublicKeyCredentialRpEntity, PublicKeyCredentialUserEntity};
-use passkey::types::ctap2::{Aaguid, Ctap2Error, StatusCode};
-use passkey::types::webauthn::PublicKeyCredentialDescriptor;
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Url;
 use serde_json::{Value, json};
 
-/// Keeps passkeys, and finds them by the site alone.
-#[derive(Clone, Default)]
-struct Keeper(Arc<Mutex<Vec<Passkey>>>);
+use crate::run;
 
-/// Somebody who unlocks the authenticator, or does not.
-struct Somebody {
-    unlocks: Arc<Mutex<bool>>,
+/// Flags of the authenticator data (WebAuthn §6.1): somebody was there, and showed finger, face or PIN; the passkey may be
+/// in several places, and is; it was made just now.
+const PRESENT: u8 = 0x01;
+const VERIFIED: u8 = 0x04;
+const SYNCHRONISED: u8 = 0x18;
+const MADE: u8 = 0x40;
+
+/// A passkey.
+#[derive(Clone)]
+struct Held {
+    rp_id: String,
+    id: Vec<u8>,
+    user: String,
+    key: Arc<EcdsaKeyPair>,
+    count: u32,
 }
 
 /// A device with passkeys, and the browser in front of it.
 pub struct Device {
     origin: Url,
-    keeper: Keeper,
-    unlocks: Arc<Mutex<bool>>,
-    /// Counts signatures, as hardware does; 0 as synchronised passkeys do.
+    held: Mutex<Vec<Held>>,
+    unlocks: AtomicBool,
+    /// Counts signatures, as hardware does; without, it is a synchronised one, whose count is always 0.
     counts: bool,
 }
 
 impl Device {
-    /// A device whose browser visits this origin. Passkeys that count are refused when the count goes back.
+    /// A device whose browser visits this origin.
     pub fn at(origin: &str, counts: bool) -> Self {
         let origin = origin.parse().expect("a URL");
-        Self { origin, keeper: Keeper::default(), unlocks: Arc::new(Mutex::new(true)), counts }
+        Self { origin, held: Mutex::default(), unlocks: AtomicBool::new(true), counts }
     }
 
     /// Whether whoever holds the device shows finger, face or PIN.
     pub fn unlock(&self, unlocks: bool) {
-        *self.unlocks.lock().unwrap_or_else(PoisonError::into_inner) = unlocks;
+        self.unlocks.store(unlocks, Ordering::Relaxed);
     }
 
     /// The same device as it is now: what happens to one from now on, the other does not know.
     pub fn clone_of(&self) -> Self {
-        let passkeys = self.keeper.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Self {
-            origin: self.origin.clone(),
-            keeper: Keeper(Arc::new(Mutex::new(passkeys))),
-            unlocks: Arc::clone(&self.unlocks),
-            counts: self.counts,
-        }
+        self.visiting(self.origin.as_str())
     }
 
     /// The same device, visiting another site.
     pub fn visiting(&self, origin: &str) -> Self {
-        Self { origin: origin.parse().expect("a URL"), ..self.clone_of() }
+        let device = Self::at(origin, self.counts);
+        device.unlock(self.unlocks.load(Ordering::Relaxed));
+        device.held().extend(self.held().iter().cloned());
+        device
     }
 
-    fn authenticator(&self) -> Authenticator<Keeper, Somebody, AwsLcRsBackend> {
-        let somebody = Somebody { unlocks: Arc::clone(&self.unlocks) };
-        let mut authenticator = Authenticator::new(Aaguid::new_empty(), self.keeper.clone(), somebody, AwsLcRsBackend);
-        authenticator.set_make_credentials_with_signature_counter(self.counts);
-        authenticator
+    fn held(&self) -> std::sync::MutexGuard<'_, Vec<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a passkey as the server's options say; the answer as a browser sends it.
-    pub async fn make(&self, options: &Value) -> Result<String, String> {
-        let request = serde_json::from_value(json!({ "publicKey": options })).map_err(|e| e.to_string())?;
-        let made = Client::new(self.authenticator()).register(&self.origin, request, DefaultClientData).await;
-        let made = made.map_err(|error| format!("{error:?}"))?;
-        serde_json::to_string(&made).map_err(|e| e.to_string())
+    pub fn make(&self, options: &Value) -> Result<String, String> {
+        let rp_id = self.rp_id(&options["rp"]["id"])?;
+        let known = options["excludeCredentials"].as_array().into_iter().flatten();
+        let known: Vec<_> = known.map(|known| bytes(&known["id"])).collect();
+        if self.held().iter().any(|held| known.contains(&held.id)) {
+            return Err("there is a passkey of this account on the device".to_owned());
+        }
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|error| error.to_string())?;
+        let id = run::random::<16>().to_vec();
+        let user = options["user"]["id"].as_str().unwrap_or_default().to_owned();
+        let held = Held { rp_id: rp_id.clone(), id: id.clone(), user, key: Arc::new(key), count: 0 };
+        let mut data = self.data(&rp_id, &options["authenticatorSelection"]["userVerification"], &held, MADE)?;
+        data.extend_from_slice(&[0; 16]);
+        data.extend_from_slice(&[0, 16]);
+        data.extend_from_slice(&id);
+        data.extend_from_slice(&cose(held.key.public_key().as_ref()));
+        // {"fmt": "none", "attStmt": {}, "authData": data} in CBOR.
+        let mut attestation = b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData\x58".to_vec();
+        attestation.push(u8::try_from(data.len()).map_err(|error| error.to_string())?);
+        attestation.extend_from_slice(&data);
+        let client = self.client_data("webauthn.create", &options["challenge"]);
+        self.held().push(held);
+        let response = json!({
+            "clientDataJSON": text(&client), "attestationObject": text(&attestation), "transports": ["internal"],
+        });
+        Ok(sent(&id, response))
     }
 
-    /// Uses a passkey as the server's options say; the answer as a browser sends it.
-    pub async fn answer(&self, options: &Value) -> Result<String, String> {
-        let mut options = options.clone();
-        if options["allowCredentials"].as_array().is_some_and(Vec::is_empty) {
-            options.as_object_mut().map(|options| options.remove("allowCredentials"));
+    /// Uses the newest passkey for this site as the server's options say; the answer as a browser sends it.
+    pub fn answer(&self, options: &Value) -> Result<String, String> {
+        let rp_id = self.rp_id(&options["rpId"])?;
+        let mut all = self.held();
+        let held = all.iter_mut().rev().find(|held| held.rp_id == rp_id).ok_or("no passkey for this site")?;
+        held.count += u32::from(self.counts);
+        let data = self.data(&rp_id, &options["userVerification"], held, 0)?;
+        let client = self.client_data("webauthn.get", &options["challenge"]);
+        let signed = [data.as_slice(), digest(&SHA256, &client).as_ref()].concat();
+        let signature = held.key.sign(&SystemRandom::new(), &signed).map_err(|error| error.to_string())?;
+        let response = json!({
+            "clientDataJSON": text(&client), "authenticatorData": text(&data), "signature": text(signature.as_ref()),
+            "userHandle": held.user,
+        });
+        Ok(sent(&held.id, response))
+    }
+
+    /// A browser asks for passkeys only of the site it visits, or of one above it.
+    fn rp_id(&self, asked: &Value) -> Result<String, String> {
+        let (host, asked) = (self.origin.domain().unwrap_or_default(), asked.as_str().unwrap_or_default());
+        let is_own = host == asked || host.ends_with(&format!(".{asked}"));
+        if is_own && !asked.is_empty() { Ok(asked.to_owned()) } else { Err(format!("{host} is not {asked}")) }
+    }
+
+    fn data(&self, rp_id: &str, verification: &Value, held: &Held, flags: u8) -> Result<Vec<u8>, String> {
+        let unlocked = self.unlocks.load(Ordering::Relaxed);
+        if !unlocked && verification == "required" {
+            return Err("the device stays locked".to_owned());
         }
-        let request = serde_json::from_value(json!({ "publicKey": options })).map_err(|e| e.to_string())?;
-        let answer = Client::new(self.authenticator()).authenticate(&self.origin, request, DefaultClientData).await;
-        let answer = answer.map_err(|error| format!("{error:?}"))?;
-        serde_json::to_string(&answer).map_err(|e| e.to_string())
+        let verified = if unlocked { VERIFIED } else { 0 };
+        let synchronised = if self.counts { 0 } else { SYNCHRONISED };
+        let mut data = digest(&SHA256, rp_id.as_bytes()).as_ref().to_vec();
+        data.push(PRESENT | verified | synchronised | flags);
+        data.extend_from_slice(&held.count.to_be_bytes());
+        Ok(data)
+    }
+
+    fn client_data(&self, way: &str, challenge: &Value) -> Vec<u8> {
+        let origin = self.origin.origin().ascii_serialization();
+        json!({ "type": way, "challenge": challenge, "origin": origin, "crossOrigin": false }).to_string().into_bytes()
     }
 }
 
-#[async_trait::async_trait]
-impl CredentialStore for Keeper {
-    type PasskeyItem = Passkey;
-
-    async fn find_credentials(
-        &self,
-        ids: Option<&[PublicKeyCredentialDescriptor]>,
-        rp_id: &str,
-        _: Option<&[u8]>,
-    ) -> Result<Vec<Passkey>, StatusCode> {
-        let passkeys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = |passkey: &&Passkey| {
-            passkey.rp_id == rp_id && ids.is_none_or(|ids| ids.iter().any(|id| id.id == passkey.credential_id))
-        };
-        // The newest first, as people expect.
-        let found: Vec<Passkey> = passkeys.iter().rev().filter(wanted).cloned().collect();
-        if found.is_empty() { Err(Ctap2Error::NoCredentials.into()) } else { Ok(found) }
-    }
-
-    async fn save_credential(
-        &mut self,
-        passkey: Passkey,
-        _: PublicKeyCredentialUserEntity,
-        _: PublicKeyCredentialRpEntity,
-        _: Options,
-    ) -> Result<(), StatusCode> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(passkey);
-        Ok(())
-    }
-
-    async fn update_credential(&mut self, passkey: &Passkey) -> Result<(), StatusCode> {
-        let mut passkeys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for known in passkeys.iter_mut().filter(|known| known.credential_id == passkey.credential_id) {
-            *known = passkey.clone();
-        }
-        Ok(())
-    }
-
-    async fn get_info(&self) -> StoreInfo {
-        StoreInfo { discoverability: DiscoverabilitySupport::Full }
-    }
+/// A public key on P-256, as COSE writes it: {1: 2, 3: -7, -1: 1, -2: x, -3: y} in CBOR (RFC 9053 §7.1.1).
+fn cose(point: &[u8]) -> Vec<u8> {
+    let (x, y) = point[1..].split_at(32);
+    [b"\xa5\x01\x02\x03\x26\x20\x01\x21\x58\x20", x, b"\x22\x58\x20", y].concat()
 }
 
-#[async_trait::async_trait]
-impl UserValidationMethod for Somebody {
-    type PasskeyItem = Passkey;
+fn sent(id: &[u8], response: Value) -> String {
+    let id = text(id);
+    json!({ "id": id, "rawId": id, "type": "public-key", "response": response, "clientExtensionResults": {} })
+        .to_string()
+}
 
-    async fn check_user<'a>(&self, _: UiHint<'a, Passkey>, _: bool, _: bool) -> Result<UserCheck, Ctap2Error> {
-        let verification = *self.unlocks.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(UserCheck { presence: true, verification })
-    }
+fn text(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
 
-    fn is_presence_enabled(&self) -> bool {
-        true
-    }
-
-    fn is_verification_enabled(&self) -> Option<bool> {
-        Some(true)
-    }
+fn bytes(text: &Value) -> Vec<u8> {
+    URL_SAFE_NO_PAD.decode(text.as_str().unwrap_or_default()).unwrap_or_default()
 }

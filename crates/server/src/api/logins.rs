@@ -77,7 +77,7 @@ impl From<Login> for LoginView {
 }
 
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(invite)).routes(routes!(list, end_all)).routes(routes!(end))
+    OpenApiRouter::new().routes(routes!(invite)).routes(routes!(list_logins, end_logins)).routes(routes!(end_login))
 }
 
 /// Invite a user to sign in: with the link they set a password or passkey, once
@@ -110,7 +110,7 @@ async fn invite(call: Call, Path(path): Path<String>) -> Result<Tagged<Invitatio
 #[utoipa::path(get, path = "/api/v1/users/{id}/logins", tag = "users",
     params(("id" = String, Path, description = "`user_…`, or `me` for the calling user"), Paging),
     responses((status = 200, body = List<LoginView>), (status = "default", body = ProblemDetails)))]
-async fn list(
+async fn list_logins(
     call: Call,
     Path(path): Path<String>,
     Query(query): Query<Paging>,
@@ -125,7 +125,7 @@ async fn list(
 #[utoipa::path(delete, path = "/api/v1/users/{id}/logins", tag = "users",
     params(("id" = String, Path, description = "`user_…`, or `me` for the calling user")),
     responses((status = 204), (status = "default", body = ProblemDetails)))]
-async fn end_all(call: Call, Path(path): Path<String>) -> Result<Done, ApiError> {
+async fn end_logins(call: Call, Path(path): Path<String>) -> Result<Done, ApiError> {
     let user = find(&call, &path).await?;
     let mut tx = call.begin().await?;
     session::end_all(&mut tx, user.id, None, "revoked").await?;
@@ -137,7 +137,7 @@ async fn end_all(call: Call, Path(path): Path<String>) -> Result<Done, ApiError>
 #[utoipa::path(delete, path = "/api/v1/users/{id}/logins/{login}", tag = "users",
     params(("id" = String, Path, description = "`user_…`, or `me` for the calling user"), ("login" = String, Path)),
     responses((status = 204), (status = "default", body = ProblemDetails)))]
-async fn end(call: Call, Path((path, login)): Path<(String, String)>) -> Result<Done, ApiError> {
+async fn end_login(call: Call, Path((path, login)): Path<(String, String)>) -> Result<Done, ApiError> {
     let user = find(&call, &path).await?;
     let login = id(&login)?;
     let mut tx = call.begin().await?;
