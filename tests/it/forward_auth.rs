@@ -200,6 +200,9 @@ on_both_databases! {
         admin.patch(&client, &json!({ "res": ["plant/8"] })).await.ok();
         assert_eq!(Ask::with(&server, &token).status().await, 401, "its client may less");
         admin.patch(&client, &json!({ "res": ["plant/7"] })).await.ok();
+        assert_eq!(Ask::with(&server, &token).status().await, 401, "what was ended stays ended");
+        let token = server.token(&key, &[]).await;
+        assert_eq!(Ask::with(&server, &token).status().await, 200);
         admin.act(&format!("{client}/disable")).await.ok();
         assert_eq!(Ask::with(&server, &token).status().await, 401, "its client is disabled");
         admin.act(&format!("{client}/enable")).await.ok();

@@ -285,7 +285,7 @@ async fn a_network_that_hammers_does_not_fill_the_log() {
     }
     let log = lines(&process.log());
     let told = |message: &str| log.iter().filter(|line| line["message"] == message).collect::<Vec<_>>();
-    let refused = told("too many reports of what is no key").len() + told("too many failed authentications").len();
+    let refused = told("too many reports from one network").len() + told("too many failed authentications").len();
     assert!(log.len() - before < 20 && (1..=2).contains(&refused), "{log:?}");
     assert!(told("answered").iter().all(|line| line["status"] != 429), "{log:?}");
 }

@@ -125,6 +125,24 @@ const FIXTURES: &[Fixture] = &[
                    WHERE d.target = 'webhook_01h455vb4pex5vsknk084sn02q' AND d.state = 'dead'",
         answer: "it answered 410 webhook.test",
     },
+    Fixture {
+        version: 10,
+        rows: &[
+            "INSERT INTO passwords VALUES ('user_01h455vb4pex5vsknk084sn02q', '$argon2id$', 1)",
+            "INSERT INTO passkeys VALUES ('passkey_01h455vb4pex5vsknk084sn02q', 'user_01h455vb4pex5vsknk084sn02q', 'phone', \
+             'c', '{}', 1, NULL)",
+            "INSERT INTO spent_challenges VALUES ('x', 9)",
+            "INSERT INTO recovery_codes VALUES ('user_01h455vb4pex5vsknk084sn02q', 'x')",
+            "INSERT INTO invitations VALUES ('user_01h455vb4pex5vsknk084sn02r', 'x', 1, 9, NULL)",
+            "INSERT INTO login_sessions VALUES ('login_01h455vb4pex5vsknk084sn02q', 'x', 'user_01h455vb4pex5vsknk084sn02q', \
+             'password', '192.0.2.1', 'Firefox', 1, 2, 9)",
+        ],
+        question: "SELECT u.name || ' ' || w.hash || ' ' || k.name || ' ' || l.user_agent || ' ' || g.name FROM users u \
+                   JOIN passwords w ON w.user_id = u.id JOIN passkeys k ON k.user_id = u.id \
+                   JOIN recovery_codes r ON r.user_id = u.id JOIN login_sessions l ON l.user_id = u.id \
+                   CROSS JOIN invitations i JOIN users g ON g.id = i.user_id",
+        answer: "olga $argon2id$ phone Firefox sam",
+    },
 ];
 
 async fn step_by_step(url: &str) {

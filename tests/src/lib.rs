@@ -6,6 +6,8 @@
     reason = "a test kit reports a broken machine by failing the test"
 )]
 
+pub mod authenticator;
+pub mod browser;
 pub mod clients;
 pub mod echo;
 pub mod feed;
@@ -19,6 +21,7 @@ pub mod receiver;
 pub mod run;
 pub mod server;
 pub mod tokens;
+pub mod visitor;
 
 /// An HTTP client that follows no redirect.
 pub fn http() -> reqwest::Client {

@@ -138,6 +138,16 @@ impl TestServer {
         Self::launch(database, run::subdirectory("server"), Clock::frozen(START), |_| {}).await
     }
 
+    /// A new server that browsers find by a name, so that they offer passkeys: `http://localhost:PORT`.
+    pub async fn start_for_browsers(db: Db) -> Self {
+        let port = run::free_port();
+        Self::start_with(db, |config| {
+            config.server.listen = ([127, 0, 0, 1], port).into();
+            config.server.issuer = format!("http://localhost:{port}");
+        })
+        .await
+    }
+
     /// Two nodes that find the same PostgreSQL database empty at the same moment, with the master key in their settings.
     pub async fn start_two_at_once() -> (Self, Self) {
         let database = Database::Postgres(Arc::new(postgres::database().await));
@@ -156,7 +166,7 @@ impl TestServer {
     /// One more node on the same database (PostgreSQL only), with the same clock and master key.
     pub async fn another_node(&self) -> Self {
         assert!(matches!(self.database, Database::Postgres(_)), "only PostgreSQL has several nodes");
-        let issuer = self.url();
+        let issuer = self.app.issuer.clone();
         let (database, directory) = (self.database.clone(), self.directory.clone());
         Self::launch(database, directory, self.clock.clone(), |config| config.server.issuer = issuer).await
     }

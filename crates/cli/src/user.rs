@@ -1,6 +1,7 @@
 //! `keyward user`: people, whose rights bound every key they own.
 
 mod disable;
+mod invite;
 
 use clap::{Args, Subcommand};
 use keyward_server::api::list::List;
@@ -21,6 +22,7 @@ use crate::when;
 #[command(after_help = "\
 Examples:
   keyward user create alice --email alice@plant.example --scope 'Supervisor keyward:self' --res plant/7
+  keyward user invite alice
   keyward user change alice --scope Worker
   keyward user disable alice --transfer-to bob")]
 pub(crate) enum User {
@@ -39,6 +41,7 @@ pub(crate) enum User {
         #[command(flatten)]
         options: CallerOptions,
     },
+    Invite(invite::Invite),
     Disable(disable::Disable),
     /// Let a disabled user's clients work again
     Enable {
@@ -115,6 +118,7 @@ impl User {
                 let user = remote.user(&user).await?;
                 options.list(global, &remote, &format!("users/{}", user.id)).await
             }
+            Self::Invite(invite) => invite.run(global, &remote).await,
             Self::Disable(disable) => disable.run(global, &remote).await,
             Self::Enable { user } => act(global, &remote, &user, "enable").await,
             Self::Delete { user, sure } => {

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{ClientId, CredentialId, UserId};
+use crate::id::{ClientId, CredentialId, LoginId, UserId};
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,13 @@ pub enum Actor {
         client: ClientId,
         /// With which credential.
         credential: CredentialId,
+    },
+    /// A person, signed in with a browser.
+    Login {
+        /// Who.
+        user: UserId,
+        /// In which login.
+        login: LoginId,
     },
     /// The server itself (`"start"`, `"schedule"`) or whoever holds its files (`"console"`).
     System {
@@ -207,6 +214,16 @@ mod tests {
         };
         assert_eq!(verify(&log[1].hash), Ok(5));
         assert_eq!(verify(&log[0].hash), Err(Broken::Unlinked(3)));
+    }
+
+    #[test]
+    fn the_hash_does_not_depend_on_the_order_of_members() {
+        // serde_json sorts them, unless some crate in the build turns on its `preserve_order`.
+        let [one, other] = [r#"{"a":1,"b":{"c":2,"d":3}}"#, r#"{"b":{"d":3,"c":2},"a":1}"#].map(|data| {
+            let data = serde_json::from_str(data).unwrap();
+            Event { data, ..log(1).remove(0) }.expected_hash()
+        });
+        assert_eq!(one, other);
     }
 
     #[test]

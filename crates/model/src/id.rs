@@ -148,6 +148,14 @@ identifier!(
     DeviceSessionId, "session"
 );
 identifier!(
+    /// A user signed in with a browser.
+    LoginId, "login"
+);
+identifier!(
+    /// A passkey a user signs in with.
+    PasskeyId, "passkey"
+);
+identifier!(
     /// A registered resource server.
     ApiId, "api"
 );

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use aws_lc_rs::{constant_time, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
 /// 256 secret bits. `Debug` prints `[redacted]`; the memory is wiped on drop.
@@ -18,6 +20,17 @@ impl Secret {
     /// The bytes themselves, for hashing and sealing only.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Reads the text form that [`reveal`](Self::reveal) gives; `None` if it is not one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).ok()?);
+        bytes.as_slice().try_into().ok().map(Self::new)
+    }
+
+    /// The text form of a secret that travels bare, in a cookie or a link: 43 characters of base64url.
+    pub fn reveal(&self) -> Zeroizing<String> {
+        Zeroizing::new(URL_SAFE_NO_PAD.encode(self.expose()))
     }
 }
 
@@ -72,6 +85,19 @@ impl HashingKey {
         SecretHash(out)
     }
 
+    /// A key for one other purpose: whoever learns it learns nothing of this one, nor of those for other purposes.
+    pub fn derive(&self, purpose: &str) -> Secret {
+        // Longer than any secret that is hashed, so that no hash is ever such a key.
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(b"keyward: a key derived for the purpose of ");
+        context.update(purpose.as_bytes());
+        let mut out = [0; 32];
+        for (to, from) in out.iter_mut().zip(context.sign().as_ref()) {
+            *to = *from;
+        }
+        Secret::new(out)
+    }
+
     /// Whether the secret has this hash, in constant time.
     pub fn matches(&self, secret: &Secret, stored: &SecretHash) -> bool {
         constant_time::verify_slices_are_equal(self.hash(secret).as_bytes(), stored.as_bytes()).is_ok()
@@ -95,6 +121,23 @@ mod tests {
         assert!(key.matches(&Secret::new([1; 32]), &stored));
         assert!(!key.matches(&Secret::new([2; 32]), &stored));
         assert!(!HashingKey::new(&Secret::new([8; 32])).matches(&Secret::new([1; 32]), &stored));
+    }
+
+    #[test]
+    fn a_secret_survives_the_round_trip_through_its_text() {
+        let secret = Secret::new([0xfb; 32]);
+        assert_eq!(Secret::parse(&secret.reveal()).unwrap().expose(), secret.expose());
+        for text in ["", "AAAA", &secret.reveal()[1..], &format!("{}=", *secret.reveal()), "\u{e4}"] {
+            assert!(Secret::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_purpose_has_a_key_of_its_own() {
+        let derive = |key: u8, purpose| *HashingKey::new(&Secret::new([key; 32])).derive(purpose).expose();
+        assert_eq!(derive(1, "a"), derive(1, "a"));
+        assert_ne!(derive(1, "a"), derive(1, "b"));
+        assert_ne!(derive(1, "a"), derive(2, "a"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod events;
 pub mod impact;
 pub mod instant;
 pub mod list;
+pub mod logins;
 pub mod notices;
 pub mod reports;
 pub mod rotation;
@@ -42,6 +43,7 @@ use crate::respond::{ApiError, Problem};
 pub fn router() -> (Router<Arc<App>>, OpenApi) {
     let (router, mut document) = OpenApiRouter::new()
         .merge(users::router())
+        .merge(logins::router())
         .merge(clients::router())
         .merge(credentials::router())
         .merge(rotation::router())

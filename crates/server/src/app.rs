@@ -22,6 +22,7 @@ use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::foreign_keys::ForeignKeys;
 use crate::key_ring::KeyRing;
+use crate::login::SignIn;
 use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource, hashing_key};
 use crate::notices::Notices;
 use crate::oauth::revocations::Readers;
@@ -91,6 +92,8 @@ pub struct App {
     pub(crate) leaks: LeaksConfig,
     /// How many failures are borne.
     pub(crate) failures: Failures,
+    /// How people sign in.
+    pub sign_in: SignIn,
     /// How much one client may change.
     pub(crate) changes: Budget<ClientId>,
     /// How much one user may have.
@@ -156,6 +159,7 @@ impl App {
             notices,
             leaks: config.leaks.clone(),
             failures: Failures::new(&config.limits),
+            sign_in: SignIn::new(config, &issuer, &hashing_key, &entropy)?,
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),
             metrics_networks: config.server.metrics_networks.clone(),

@@ -32,6 +32,12 @@ impl<K: Hash + Eq + Send + Sync + 'static> Budget<K> {
         Self { forgotten_at: Cache::new(most), weight, burst: weight * burst }
     }
 
+    /// The time to wait if the budget is used up; charges nothing.
+    pub(crate) fn wait(&self, who: &K, now: Timestamp) -> Option<Duration> {
+        let weight = self.forgotten_at.get(who)?.plus(self.weight).since(now);
+        weight.checked_sub(self.burst).filter(|wait| !wait.is_zero())
+    }
+
     /// Charges one; the time to wait if the budget is used up.
     pub(crate) fn charge(&self, who: K, now: Timestamp) -> Option<Duration> {
         let mut wait = None;
@@ -66,6 +72,8 @@ mod tests {
             assert_eq!(budget.charge("one", at(0)), None);
         }
         assert_eq!(budget.charge("one", at(0)), Some(Duration::from_secs(10)));
+        assert_eq!((budget.wait(&"one", at(0)), budget.wait(&"one", at(10))), (Some(Duration::from_secs(10)), None));
+        assert_eq!(budget.wait(&"another", at(0)), None);
         assert_eq!(budget.charge("another", at(0)), None);
         assert_eq!(budget.charge("one", at(4)), Some(Duration::from_secs(6)));
         assert_eq!(budget.charge("one", at(10)), None);

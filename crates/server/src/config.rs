@@ -43,6 +43,8 @@ pub struct Config {
     pub notices: NoticesConfig,
     /// How they are told by mail.
     pub mail: MailConfig,
+    /// How people sign in.
+    pub login: LoginConfig,
     /// How much to bear.
     pub limits: LimitsConfig,
     /// What to log.
@@ -220,6 +222,19 @@ pub enum OnReport {
     Note,
 }
 
+/// `[login]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct LoginConfig {
+    pub idle_hours: u32,
+    pub max_days: u32,
+    pub fresh_minutes: u32,
+    pub invitation_hours: u32,
+    pub attempts_burst: u32,
+    pub attempts_per_minute: u32,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -361,6 +376,16 @@ impl Config {
         }
         if is_password_in_the_open(&self.mail.smtp_url) {
             return refuse("[mail] smtp_url would send its password unencrypted; write smtps:// or add ?tls=required");
+        }
+        let LoginConfig { idle_hours, max_days, fresh_minutes, invitation_hours, .. } = self.login;
+        let LoginConfig { attempts_burst, attempts_per_minute, .. } = self.login;
+        if [idle_hours, max_days, fresh_minutes, invitation_hours, attempts_burst, attempts_per_minute].contains(&0) {
+            return refuse("[login] no setting may be 0");
+        }
+        if max_days > 366 || u64::from(idle_hours) > u64::from(max_days) * 24 || invitation_hours > 31 * 24 {
+            return refuse(
+                "[login] max_days is at most 366, idle_hours no more than that, invitation_hours at most 744",
+            );
         }
         let LimitsConfig { failures_burst, failures_per_minute, changes_burst, changes_per_minute, .. } = self.limits;
         if [failures_burst, failures_per_minute, changes_burst, changes_per_minute].contains(&0) {

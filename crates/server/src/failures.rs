@@ -69,6 +69,11 @@ impl Failures {
         });
         due
     }
+
+    /// The time to wait if the network of an address has failed too often, for what must not be tried at all then.
+    pub(crate) fn wait(&self, address: Option<IpAddr>, now: Timestamp) -> Option<Duration> {
+        self.networks.wait(&network(address), now)
+    }
 }
 
 fn network(address: Option<IpAddr>) -> Network {

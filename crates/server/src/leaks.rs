@@ -30,7 +30,7 @@ use crate::notices::{Leak, Message, Outbox};
 use crate::principals::Principal;
 use crate::proof::prove;
 use crate::request::Arrival;
-use crate::respond::{ApiError, Problem, json_response};
+use crate::respond::{ApiError, Problem, Told, json_response};
 
 /// The largest report, in bytes.
 const MAX_BODY: usize = 4 * 1024;
@@ -104,10 +104,11 @@ pub(crate) async fn report(State(app): State<Arc<App>>, report: Report) -> Resul
             let source = report.source.map(tracing::field::display);
             tracing::warn!(source, refused, "too many reports from one network");
         }
-        return Err(ApiError {
-            retry_after: Some(wait),
-            ..Problem::TooMany.because("too many reports; wait as long as Retry-After says, then send this one again")
-        });
+        let why = "too many reports; wait as long as Retry-After says, then send this one again";
+        let refusal = ApiError { retry_after: Some(wait), ..Problem::TooMany.because(why) };
+        let mut response = refusal.into_response();
+        response.extensions_mut().insert(Told);
+        return Ok(response);
     }
     let answer = json!({ "status": "received", "detail": "if this is a key that works, its owner is told" });
     let mut response = json_response(StatusCode::ACCEPTED, &answer);

@@ -8,6 +8,7 @@ pub mod callers;
 pub mod clock;
 pub mod config;
 pub mod first_start;
+pub mod login;
 pub mod master_key;
 pub mod oauth;
 pub mod private_file;

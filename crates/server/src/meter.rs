@@ -108,6 +108,7 @@ routes! {
     Leaks = "leaks",
     ForwardAuth = "forward_auth",
     ExtAuthz = "ext_authz",
+    Pages = "pages",
     Api = "api",
     Health = "health",
     Other = "other",
@@ -125,10 +126,12 @@ impl Route {
             "/leaks" => Self::Leaks,
             "/forward-auth" => Self::ForwardAuth,
             ext_authz::CHECK => Self::ExtAuthz,
+            "/login" | "/logout" | "/signed-out" | "/account" => Self::Pages,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
             _ if path.starts_with("/api/") => Self::Api,
+            _ if ["/login/", "/account/", "/invitation"].iter().any(|under| path.starts_with(under)) => Self::Pages,
             _ => Self::Other,
         }
     }
@@ -146,7 +149,7 @@ impl Route {
             Self::Leaks => Some("/leaks"),
             Self::ForwardAuth => Some("/forward-auth"),
             Self::ExtAuthz => Some(ext_authz::CHECK),
-            Self::Api | Self::Health | Self::Other => None,
+            Self::Pages | Self::Api | Self::Health | Self::Other => None,
         }
     }
 

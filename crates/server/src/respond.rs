@@ -381,6 +381,107 @@ impl From<crate::app::StartError> for ApiError {
     }
 }
 
+/// What kind of refusal a page shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PageProblem {
+    /// The request cannot be read.
+    Unreadable,
+    /// A form of another site, of another login or of none.
+    Foreign,
+    /// Not the right name, password, code or passkey.
+    Wrong,
+    /// There is no such page.
+    NotFound,
+    /// A link that worked once.
+    Ended,
+    /// Something that may not be chosen.
+    Invalid,
+    /// Tried too often.
+    TooMany,
+    /// Too much to do at this moment.
+    Busy,
+    /// A fault of our own.
+    Unavailable,
+}
+
+impl PageProblem {
+    /// The HTTP status it comes with.
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::Foreign | Self::Wrong => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Ended => StatusCode::GONE,
+            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// A refusal that a page shows. `pages/frame.rs` writes the page, in the language of whoever asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PageError {
+    /// Which kind.
+    pub(crate) problem: PageProblem,
+    /// When trying again makes sense.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl PageError {
+    /// Tried too often: when to try again.
+    pub(crate) fn too_many(wait: Duration) -> Self {
+        Self { problem: PageProblem::TooMany, retry_after: Some(wait) }
+    }
+
+    /// A fault of our own: the log says which.
+    pub(crate) fn fault(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %error, "a page could not be given");
+        PageProblem::Unavailable.into()
+    }
+}
+
+impl From<PageProblem> for PageError {
+    fn from(problem: PageProblem) -> Self {
+        let soon = problem.status() == StatusCode::SERVICE_UNAVAILABLE;
+        Self { problem, retry_after: soon.then_some(Duration::from_secs(1)) }
+    }
+}
+
+impl From<StoreError> for PageError {
+    fn from(error: StoreError) -> Self {
+        meter::DATABASE_ERRORS.increment();
+        Self::fault(&error)
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let mut response = html_response(String::new(), Some(self.problem), self.retry_after);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// A page; with a problem, one that says so.
+pub(crate) fn html_response(html: String, problem: Option<PageProblem>, wait: Option<Duration>) -> Response {
+    let mut response = Response::new(Body::from(html));
+    *response.status_mut() = problem.map_or(StatusCode::OK, PageProblem::status);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    retry_after(&mut response, wait);
+    response
+}
+
+/// Leads a browser on to another page of ours, with `GET` whatever it came with (RFC 9110 §15.4.4).
+pub(crate) fn see_other(path: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    if let Ok(place) = HeaderValue::try_from(path) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
+}
+
 /// A JSON answer.
 pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     let mut json = Vec::with_capacity(USUAL_BODY);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
+use http::{HeaderMap, header};
 
 use crate::app::App;
 use crate::oauth::{introspect, jwks, metadata, revocations, revoke, status_list, token};
@@ -29,6 +31,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/forward-auth", any(forward_auth::forward_auth)) //                        for nginx, Caddy, Traefik
         .route(ext_authz::CHECK, for_envoy) //                                             for Envoy
         .merge(rest.route_layer(from_fn(name_route))) //                                   /api/v1/…
+        .merge(pages::routes(&app)) //                                                     /login, /account, …
         .merge(reference.routes()) //                                                      /openapi.json, /docs
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -41,6 +44,10 @@ async fn post_only() -> respond::OAuthError {
     respond::ErrorCode::InvalidRequest.because("this endpoint takes POST only")
 }
 
-async fn nothing_here() -> respond::ApiError {
-    respond::Problem::NotFound.because("the paths of this server are listed at /docs")
+async fn nothing_here(headers: HeaderMap) -> Response {
+    let is_browser = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"));
+    if is_browser {
+        return pages::frame::nothing_here(&headers);
+    }
+    respond::Problem::NotFound.because("the paths of this server are listed at /docs").into_response()
 }

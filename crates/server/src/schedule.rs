@@ -45,6 +45,7 @@ impl App {
         self.forget(now).await?;
         while self.expire_transfers(now).await? {}
         self.forget_callers(now).await?;
+        while self.forget_logins(now).await? {}
         for algorithm in SigningAlgorithm::ALL {
             self.rotate_when_due(algorithm, now).await?;
         }
@@ -83,6 +84,8 @@ impl App {
         tx.forget_dead_tokens(now).await?;
         tx.forget_status_indices(now).await?;
         tx.forget_idempotency_keys(now.minus(REPEATABLE)).await?;
+        tx.forget_challenges(now).await?;
+        tx.forget_invitations(now).await?;
         signing_keys::remove_dead(&mut tx, now).await?;
         tx.commit(&origin(now)).await?;
         Ok(())
@@ -104,6 +107,14 @@ impl App {
         tx.make_place_for_callers(now.minus(PLACE_KEPT)).await?;
         tx.commit(&origin(now)).await?;
         Ok(())
+    }
+
+    /// One batch of logins that ended by themselves; true if there may be more. Their end was told when they began.
+    async fn forget_logins(&self, now: Timestamp) -> Result<bool, StartError> {
+        let mut tx = self.store.begin().await?;
+        let forgotten = tx.forget_logins(self.sign_in.standing(now), BATCH).await?;
+        tx.commit(&origin(now)).await?;
+        Ok(forgotten == u64::from(BATCH))
     }
 
     /// One batch of offers that nobody accepted in time; true if there may be more.

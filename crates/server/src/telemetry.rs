@@ -36,6 +36,8 @@ pub fn start(config: &Config) -> Result<Telemetry, TraceError> {
     };
     // Libraries speak up only when something is wrong: at finer levels some print what they send.
     let targets = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OURS, level);
+    // What it refuses is said by us, with whose it was: by itself it calls a stranger's mistake an error.
+    let targets = targets.with_target("webauthn_rs", LevelFilter::OFF);
     let events = FilterFn::new(|metadata: &Metadata<'_>| metadata.is_event()).with_max_level_hint(level);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(Line(config.log.format));
     let exporter = traces::Exporter::start(&config.telemetry)?;

@@ -13,4 +13,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "device sessions", sql: include_str!("../migrations/0007_device_sessions.sql") },
     Migration { version: 8, name: "identities", sql: include_str!("../migrations/0008_identities.sql") },
     Migration { version: 9, name: "outbox", sql: include_str!("../migrations/0009_outbox.sql") },
+    Migration { version: 10, name: "logins", sql: include_str!("../migrations/0010_logins.sql") },
 ];

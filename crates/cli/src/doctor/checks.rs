@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::header;
 use keyward_model::time::Timestamp;
 use keyward_server::config::{Config, OnReport};
+use keyward_server::login;
 use keyward_server::master_key::MasterKeySource;
 use serde::Serialize;
 use serde_json::Value;
@@ -55,6 +56,7 @@ pub(crate) fn settings(config: &Config, files: &Settings) -> Vec<Finding> {
     [
         Some(transport(config)),
         Some(issuer(config)),
+        passkeys(config),
         secrets_in_the_file(config, files),
         database(config),
         leaks(config),
@@ -71,6 +73,23 @@ fn gateways(config: &Config) -> Option<Finding> {
         note(
             "gateways are not believed when they say for whom they ask: all failures are charged to the gateway",
             "name the addresses of the gateways in [server] trusted_proxies",
+        )
+    })
+}
+
+fn passkeys(config: &Config) -> Option<Finding> {
+    let issuer = &config.server.issuer;
+    let host_and_path = issuer.split_once("://").map(|(_, rest)| rest)?;
+    if host_and_path.contains('/') {
+        return Some(note(
+            format!("the issuer {issuer} is below a path, and the pages on which people sign in are not"),
+            "give Keyward a host of its own if people are to sign in",
+        ));
+    }
+    (!login::offers_passkeys(issuer)).then(|| {
+        note(
+            format!("people cannot sign in by passkey: browsers offer none for {issuer}"),
+            "set [server] issuer to an https URL with a name, not an address; its host is part of every passkey, for ever",
         )
     })
 }
@@ -325,6 +344,19 @@ mod tests {
         assert_eq!(noted("[gateway]\nbasic = true"), Some(Level::Note));
         assert_eq!(noted("[gateway]\nbasic = true\n[server]\ntrusted_proxies = [\"10.0.0.0/8\"]"), None);
         assert_eq!(noted(""), None);
+    }
+
+    #[test]
+    fn an_issuer_for_which_browsers_offer_no_passkeys_is_found() {
+        let is_noted = |issuer: &str| {
+            let config = config(&format!("[server]\nissuer = \"{issuer}\""));
+            passkeys(&config).is_some_and(|finding| finding.level == Level::Note)
+        };
+        assert!(
+            is_noted("https://192.0.2.1") && is_noted("http://127.0.0.1:8080") && is_noted("https://a.example/iam")
+        );
+        assert!(!is_noted("https://iam.example") && !is_noted("http://localhost:8080"));
+        assert!(passkeys(&config("")).is_none(), "without an issuer, that is what is said");
     }
 
     #[test]

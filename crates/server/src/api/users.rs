@@ -21,6 +21,7 @@ use crate::api::instant::Instant;
 use crate::api::list::{List, page};
 use crate::api::{Query, changes, id, name, transfers};
 use crate::app::App;
+use crate::login::session;
 use crate::notices;
 use crate::oauth::status_list::last_token_dead;
 use crate::respond::{ApiError, Problem, ProblemDetails};
@@ -302,6 +303,10 @@ async fn save(call: &Call, before: &User, user: User, kind: &'static str) -> Res
     let mut data = changes::between(&describe(before), &describe(&user));
     if before.rights.is_lowered_to(&user.rights, &call.app.registry.load().catalogue) {
         changes::end_tokens(call, &mut tx, TokensOf::User(user.id), &mut data).await?;
+    }
+    if user.disabled_at.is_some() {
+        // Enabled again, they sign in again: a browser left open meanwhile is not let in.
+        session::end_all(&mut tx, user.id, None, "user_disabled").await?;
     }
     tx.record(Draft { kind, subject: user.id.to_string(), data });
     call.commit(tx).await?;

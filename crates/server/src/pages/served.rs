@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
 use crate::oauth::jwks::matches;
 
@@ -26,6 +26,13 @@ impl Served {
     /// Names this very content.
     pub(crate) fn version(&self) -> &str {
         self.etag.trim_matches('"')
+    }
+
+    /// The content, for good if it is asked for by its version. While nodes are replaced one by one, a page of one may ask
+    /// another for a version that this one does not have.
+    pub(crate) fn answer_at(&self, uri: &Uri, request: &HeaderMap) -> Response {
+        let is_exact = uri.query() == Some(self.version());
+        self.answer(request, if is_exact { "public, max-age=31536000, immutable" } else { "no-cache" })
     }
 
     /// The content, or word that it is the one the client has (RFC 9110 §13.1.2).

@@ -12,8 +12,13 @@ use crate::pages::served::Served;
 
 const PATH: &str = "/assets/style.css";
 
-static STYLE: LazyLock<Served> =
-    LazyLock::new(|| Served::new(include_bytes!("../../assets/style.css").to_vec(), "text/css; charset=utf-8"));
+const SHEETS: [&str; 3] = [
+    include_str!("../../assets/style.css"),
+    include_str!("../../assets/reference.css"),
+    include_str!("../../assets/account.css"),
+];
+
+static STYLE: LazyLock<Served> = LazyLock::new(|| Served::new(SHEETS.concat().into_bytes(), "text/css; charset=utf-8"));
 
 /// The URL by which pages name it.
 pub(crate) fn url() -> String {
@@ -26,7 +31,5 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 }
 
 async fn style(uri: Uri, headers: HeaderMap) -> Response {
-    // While nodes are replaced one by one, a page of one may ask another for a style that this one does not have.
-    let is_exact = uri.query() == Some(STYLE.version());
-    STYLE.answer(&headers, if is_exact { "public, max-age=31536000, immutable" } else { "no-cache" })
+    STYLE.answer_at(&uri, &headers)
 }
