@@ -46,6 +46,11 @@ impl Rendered {
         Self::new(address, &format!("POST {path}"), &headers, form)
     }
 
+    /// A GET with a bearer token.
+    pub fn bearing(address: SocketAddr, path: &str, token: &str) -> Self {
+        Self::new(address, &format!("GET {path}"), &format!("Authorization: Bearer {token}\r\n"), "")
+    }
+
     /// A GET without credentials.
     pub fn get(address: SocketAddr, path: &str) -> Self {
         Self::new(address, &format!("GET {path}"), "", "")

@@ -1,6 +1,7 @@
 //! The questions that can be asked, one file each. A new one = one file, one variant, one line in `run`.
 
 pub mod calibrate;
+pub mod forward_auth;
 pub mod introspect;
 pub mod jwks;
 pub mod million;
@@ -31,6 +32,8 @@ pub enum Scenario {
     Introspect,
     /// The key set, against the limit server.
     Jwks,
+    /// `/forward-auth` for one token, against a limit server that answers 200.
+    ForwardAuth,
     /// Token requests with 1,000,000 credentials in the database, against Keyward with one.
     Million,
 }
@@ -44,6 +47,7 @@ impl Scenario {
             Self::Start => start::run(bench),
             Self::Introspect => introspect::run(bench),
             Self::Jwks => jwks::run(bench),
+            Self::ForwardAuth => forward_auth::run(bench),
             Self::Million => million::run(bench),
         }
     }

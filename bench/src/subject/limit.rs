@@ -26,7 +26,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Starts it with one client. `serve` is `token`, `introspect` or `jwks`.
+    /// Starts it with one client. `serve` is `token`, `introspect`, `jwks` or `nothing`.
     pub fn start(bench: &Bench, cpus: Cpus, serve: &str, client: &Credentials) -> anyhow::Result<Self> {
         let mut command = bench.placement.command(cpus, &bench.limit);
         command

@@ -2,7 +2,6 @@
 
 mod asked;
 mod builder;
-mod cache;
 pub(crate) mod event;
 mod fetch;
 mod follower;

@@ -131,6 +131,8 @@ mod answer;
 #[cfg(feature = "axum")]
 mod axum;
 mod bearer;
+#[cfg(feature = "memory")]
+mod cache;
 mod caller;
 #[cfg(test)]
 mod fixture;
@@ -142,6 +144,8 @@ mod guard;
 mod keys;
 #[cfg(feature = "tower")]
 mod layer;
+#[cfg(feature = "memory")]
+mod memory;
 mod presented;
 mod refusal;
 mod two_token;
@@ -158,6 +162,8 @@ pub use guard::{Builder, Guard, Measures, StartError, Unreachable};
 pub use keys::KeySet;
 #[cfg(feature = "tower")]
 pub use layer::{GuardLayer, Guarded};
+#[cfg(feature = "memory")]
+pub use memory::{Given, Memory};
 pub use presented::{IDENTITY_TOKEN, Presented};
 pub use refusal::{ErrorCode, Refusal};
 pub use two_token::{Keys, Policy};

@@ -80,6 +80,8 @@ pub struct App {
     pub(crate) gateway: GatewayConfig,
     /// Who is behind a key.
     pub(crate) principals: Principals,
+    /// Tokens that a gateway has asked about before.
+    pub(crate) verified: keyward_guard::Memory,
     /// From where credentials are used.
     pub callers: Callers,
     /// Up to where those not seen for long are forgotten.
@@ -154,6 +156,9 @@ impl App {
             foreign_keys: ForeignKeys::new(config.gateway.allow_networks.clone()),
             gateway: config.gateway.clone(),
             principals: Principals::new(config.cache.entries),
+            verified: keyward_guard::Memory::of_many_policies(
+                usize::try_from(config.cache.entries).unwrap_or(usize::MAX),
+            ),
             callers: Callers::new(store.clone(), &config.callers),
             forgotten_up_to: Mutex::default(),
             notices,

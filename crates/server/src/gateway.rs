@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
-use keyward_guard::{Caller, Policy, Presented, Refusal};
+use keyward_guard::{Caller, Given, Keys, Policy, Presented, Refusal};
 use keyward_model::api::Api;
 use keyward_model::time::Timestamp;
 use keyward_model::token::AccessTokenClaims;
@@ -92,14 +92,14 @@ async fn admit(app: &Arc<App>, api: &Arc<Api>, policy: &Policy, knock: &Knock<'_
     if app.gateway.basic && carries_basic(knock.headers) {
         let identity = Presented::identity_of(knock.headers)?;
         let (claims, key_expires) = by_key(app, api, knock).await?;
-        let caller = with_foreign_keys(app, policy, identity.is_some(), knock.now, |keys| {
-            policy.check_beside(claims.clone(), identity, keys, knock.now)
+        let caller = with_foreign_keys(app, policy, identity.is_some(), knock.now, |given| {
+            policy.check_beside(claims.clone(), identity, given.keys, given.now)
         });
         return Ok(Admission { caller: caller.await?, key_expires });
     }
     let presented = Presented::of(knock.headers)?;
-    let caller = with_foreign_keys(app, policy, presented.identity.is_some(), knock.now, |keys| {
-        policy.check(&presented, keys, knock.now)
+    let caller = with_foreign_keys(app, policy, presented.identity.is_some(), knock.now, |given| {
+        app.verified.check(policy, &presented, given)
     });
     Ok(Admission { caller: caller.await?, key_expires: None })
 }
@@ -135,16 +135,17 @@ async fn with_foreign_keys(
     policy: &Policy,
     has_identity: bool,
     now: Timestamp,
-    check: impl Fn(&keyward_guard::Keys) -> Result<Caller, Refusal>,
+    check: impl Fn(Given<'_>) -> Result<Caller, Refusal>,
 ) -> Result<Caller, Refusal> {
-    let own = Arc::clone(&app.key_ring.load().key_set);
+    let ring = app.key_ring.load_full();
+    let (own, epoch) = (&ring.key_set, ring.epoch);
     if !has_identity || policy.trusted().is_empty() {
-        return check(&keyward_guard::Keys::new(own));
+        return check(Given { keys: &Keys::new(Arc::clone(own)), epoch, now });
     }
-    let mut verdict = check(&app.foreign_keys.beside(&own, policy, now));
+    let mut verdict = check(Given { keys: &app.foreign_keys.beside(own, policy, now), epoch, now });
     if lacks_key(&verdict) {
         app.foreign_keys.until_asked(policy).await;
-        verdict = check(&app.foreign_keys.beside(&own, policy, now));
+        verdict = check(Given { keys: &app.foreign_keys.beside(own, policy, now), epoch, now });
     }
     if lacks_key(&verdict) && !app.foreign_keys.miss(policy, now) {
         let unknowable = Refusal::Unknowable("the keys of an issuer that this API trusts are not known");

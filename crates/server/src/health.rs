@@ -63,11 +63,13 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>, request: Request) -> Re
 
 fn measure_cache(app: &App, text: &mut Text) {
     let families = [
-        ("keyward_cache_entries", "gauge", "Credentials, clients and users in memory"),
+        ("keyward_cache_entries", "gauge", "Credentials, clients, users and verified tokens in memory"),
         ("keyward_cache_hits_total", "counter", "How often one that was needed was in memory"),
-        ("keyward_cache_misses_total", "counter", "How often one had to be read from the database"),
+        ("keyward_cache_misses_total", "counter", "How often one had to be read from the database, or verified"),
     ];
-    let measures = app.principals.measures();
+    let (entries, [hits, misses]) = app.verified.measures();
+    let tokens = ("tokens", [entries as u64, hits, misses]);
+    let measures = app.principals.measures().into_iter().chain([tokens]).collect::<Vec<_>>();
     for (n, (name, kind, help)) in families.into_iter().enumerate() {
         text.family(name, kind, help);
         for (cache, values) in &measures {

@@ -1,6 +1,7 @@
 //! The signing keys in memory: who signs now, and what verifiers see.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use keyward_guard::KeySet;
 use keyward_model::id::KeyId;
@@ -21,7 +22,11 @@ pub(crate) struct KeyRing {
     pub etag: String,
     /// The same keys for verifying.
     pub key_set: Arc<KeySet>,
+    /// Tells one reading from another: what was verified with another is verified anew.
+    pub(crate) epoch: u64,
 }
+
+static READINGS: AtomicU64 = AtomicU64::new(0);
 
 struct Signer {
     key: Arc<SigningKey>,
@@ -54,7 +59,7 @@ impl KeyRing {
         let jwks = Jwks { keys };
         let key_set = Arc::new(KeySet::from_jwks(&jwks));
         let jwks = serde_json::to_string(&jwks).map_err(|_| StartError::KeySet)?.into();
-        Ok(Self { signers, jwks, etag, key_set })
+        Ok(Self { signers, jwks, etag, key_set, epoch: READINGS.fetch_add(1, Ordering::Relaxed) })
     }
 
     /// The key that signs with this algorithm at this instant.

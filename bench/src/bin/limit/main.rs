@@ -59,6 +59,8 @@ enum Serve {
     Introspect,
     /// The key set.
     Jwks,
+    /// Nothing but 200.
+    Nothing,
 }
 
 /// What one process answers with; chosen once, so there is no routing.
@@ -66,6 +68,7 @@ enum Endpoint {
     Token(token::TokenEndpoint),
     Introspect(introspect::IntrospectEndpoint),
     Jwks(jwks::JwksEndpoint),
+    Nothing,
 }
 
 impl Endpoint {
@@ -74,6 +77,7 @@ impl Endpoint {
             Self::Token(endpoint) => endpoint.answer(request.headers(), body),
             Self::Introspect(endpoint) => endpoint.answer(request.headers(), body),
             Self::Jwks(endpoint) => endpoint.answer(),
+            Self::Nothing => Response::new(Full::default()),
         }
     }
 }
@@ -97,6 +101,7 @@ async fn serve(arguments: Arguments) -> anyhow::Result<()> {
             Endpoint::Introspect(endpoint)
         }
         Serve::Jwks => Endpoint::Jwks(jwks::JwksEndpoint::new(&key)),
+        Serve::Nothing => Endpoint::Nothing,
     };
     println!("ready");
     let endpoint = Arc::new(endpoint);

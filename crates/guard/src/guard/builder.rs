@@ -12,14 +12,13 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::asked::Asked;
-use super::cache::Cache;
 use super::fetch::{Fault, Http};
 use super::follower::Follower;
 use super::issuer::Issuer;
 use super::pace::Pace;
 use super::state::{Clock, State};
 use super::{Guard, Inner};
-use crate::{DEFAULT_REALM, Expect, MAX_LEEWAY, Policy, TrustedIssuer};
+use crate::{DEFAULT_REALM, Expect, MAX_LEEWAY, Memory, Policy, TrustedIssuer};
 
 /// How long the first fetches may take together.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -185,7 +184,7 @@ impl Builder {
             keys: Default::default(),
             keys_asked: issuers.iter().map(|_| Arc::new(Asked::default())).collect(),
             list_asked: Asked::default(),
-            cache: Cache::new(self.cached_tokens),
+            memory: Memory::of_one_policy(self.cached_tokens),
             revocations: Default::default(),
             meter: Default::default(),
         });

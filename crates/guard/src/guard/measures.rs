@@ -15,8 +15,6 @@ pub(super) struct Meter {
     accepted: AtomicU64,
     on_trust: AtomicU64,
     refused: [AtomicU64; Kind::ALL.len()],
-    cache_hits: AtomicU64,
-    cache_misses: AtomicU64,
     fetches: AtomicU64,
     fetches_failed: AtomicU64,
     last_fault: ArcSwapOption<Fault>,
@@ -72,10 +70,6 @@ impl Meter {
         }
     }
 
-    pub(super) fn looked_up(&self, hit: bool) {
-        if hit { &self.cache_hits } else { &self.cache_misses }.fetch_add(1, Relaxed);
-    }
-
     pub(super) fn fetched(&self, fault: Option<&Fault>) {
         self.fetches.fetch_add(1, Relaxed);
         if let Some(fault) = fault {
@@ -92,8 +86,8 @@ impl Meter {
             accepted: count(&self.accepted),
             accepted_on_trust: count(&self.on_trust),
             refused: Kind::ALL.map(|kind| (kind.as_str(), self.refused.get(kind as usize).map_or(0, count))),
-            cache_hits: count(&self.cache_hits),
-            cache_misses: count(&self.cache_misses),
+            cache_hits: now.cache_hits,
+            cache_misses: now.cache_misses,
             cache_entries: now.cache_entries,
             revoked_tokens: now.revoked_tokens,
             fetches: count(&self.fetches),
@@ -104,9 +98,12 @@ impl Meter {
 }
 
 /// What is not counted but looked at.
+#[derive(Clone)]
 pub(super) struct Now {
     pub(super) feed_connected: bool,
     pub(super) uncertain_for: Option<Duration>,
+    pub(super) cache_hits: u64,
+    pub(super) cache_misses: u64,
     pub(super) cache_entries: usize,
     pub(super) revoked_tokens: usize,
 }
@@ -177,13 +174,19 @@ mod tests {
     fn a_guard_is_seen_as_open_metrics() {
         let meter = Meter::default();
         meter.accepted();
-        meter.looked_up(true);
         meter.refused(&Refusal::Missing);
         meter.refused(&Refusal::Identity(Box::new(Refusal::Unknowable("x"))));
         meter.fetched(Some(&Fault("away".into())));
         let uncertain_for = Some(Duration::from_millis(1500));
-        let now = Now { feed_connected: true, uncertain_for, cache_entries: 2, revoked_tokens: 3 };
-        let measures = meter.measures(now);
+        let now = Now {
+            feed_connected: true,
+            uncertain_for,
+            cache_hits: 1,
+            cache_misses: 4,
+            cache_entries: 2,
+            revoked_tokens: 3,
+        };
+        let measures = meter.measures(now.clone());
         assert_eq!(measures.last_fault.as_deref(), Some("away"));
         let text = measures.to_string();
         for line in [
@@ -200,7 +203,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|had| had == line), "{line} in\n{text}");
         }
-        let unknown = Now { feed_connected: false, uncertain_for: None, cache_entries: 0, revoked_tokens: 0 };
+        let unknown = Now { feed_connected: false, uncertain_for: None, ..now };
         assert!(meter.measures(unknown).to_string().contains("keyward_guard_uncertain_seconds +Inf\n"));
     }
 }

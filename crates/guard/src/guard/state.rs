@@ -7,13 +7,11 @@ use keyward_model::time::Timestamp;
 use keyward_model::token::AccessTokenClaims;
 
 use super::asked::Asked;
-use super::cache::{Cache, Looked};
 use super::measures::{Measures, Meter, Now};
 use super::pace::Pace;
 use super::revocations::{Revocations, Standing};
 use crate::two_token::of_identity;
-use crate::verify::verify;
-use crate::{Caller, Identity, KeySet, Keys, Policy, Presented, Refusal, Unreachable};
+use crate::{Caller, Given, KeySet, Keys, Memory, Policy, Presented, Refusal, Unreachable};
 
 /// Where a guard reads the time.
 pub(super) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -29,7 +27,7 @@ pub(crate) struct State {
     /// The keys of Keyward, then those of each trusted issuer.
     pub(super) keys_asked: Vec<Arc<Asked>>,
     pub(super) list_asked: Asked,
-    pub(super) cache: Cache,
+    pub(super) memory: Memory,
     pub(super) revocations: Revocations,
     pub(super) meter: Meter,
 }
@@ -54,45 +52,16 @@ impl State {
         if keys.keys.own().is_empty() {
             return Err(Refusal::Unknowable("the issuer's keys could not be read yet"));
         }
-        let looked = |token| Looked { token, epoch: keys.epoch, now };
-        let client = self.client(looked(presented.authorization), &keys.keys)?;
-        let identity = presented.identity.map(|token| self.identity(looked(token), &keys.keys)).transpose();
-        let identity = identity.map_err(|refusal| of_identity(self.excused(refusal, &keys.keys)))?;
-        let caller = self.policy.combine(client, identity)?;
+        let given = Given { keys: &keys.keys, epoch: keys.epoch, now };
+        let caller = self.memory.check(&self.policy, presented, given).map_err(|refusal| match refusal {
+            Refusal::Identity(cause) => of_identity(self.excused(*cause, &keys.keys)),
+            refusal => refusal,
+        })?;
         for (at, claims) in caller.keyward_tokens().enumerate() {
             let standing = self.check_standing(claims, now);
             standing.map_err(|refusal| if at == 0 { refusal } else { of_identity(refusal) })?;
         }
         Ok(caller)
-    }
-
-    fn client(&self, looked: Looked<'_>, keys: &Keys) -> Result<Arc<AccessTokenClaims>, Refusal> {
-        // A token of another issuer was verified as an identity: here it is none that is known.
-        if let Some(Identity::Keyward(claims)) = self.remembered(looked) {
-            self.policy.expect().check(&claims, looked.now)?;
-            return Ok(claims);
-        }
-        let claims = Arc::new(verify(looked.token, keys.own(), self.policy.expect(), looked.now)?);
-        self.cache.insert(looked, Identity::Keyward(Arc::clone(&claims)), claims.exp);
-        Ok(claims)
-    }
-
-    fn identity(&self, looked: Looked<'_>, keys: &Keys) -> Result<Identity, Refusal> {
-        let expect = self.policy.expect();
-        if let Some(identity) = self.remembered(looked) {
-            match &identity {
-                Identity::Keyward(claims) => expect.check(claims, looked.now)?,
-                Identity::Foreign(foreign) => foreign.check(expect, looked.now)?,
-            }
-            return Ok(identity);
-        }
-        let identity = self.policy.verify_identity(looked.token, keys, looked.now)?;
-        let exp = match &identity {
-            Identity::Keyward(claims) => claims.exp,
-            Identity::Foreign(foreign) => foreign.expires_at(),
-        };
-        self.cache.insert(looked, identity.clone(), exp);
-        Ok(identity)
     }
 
     /// Whose token it is cannot be told before the keys of all trusted issuers are there.
@@ -104,12 +73,6 @@ impl State {
             }
             refusal => refusal,
         }
-    }
-
-    fn remembered(&self, looked: Looked<'_>) -> Option<Identity> {
-        let found = self.cache.find(looked);
-        self.meter.looked_up(found.is_some());
-        found
     }
 
     fn check_standing(&self, claims: &AccessTokenClaims, now: Timestamp) -> Result<(), Refusal> {
@@ -151,7 +114,7 @@ impl State {
             KeyState { keys, epoch: state.epoch + u64::from(withdrawn) }
         });
         if withdrawn {
-            self.cache.clear();
+            self.memory.clear();
         }
     }
 
@@ -160,10 +123,13 @@ impl State {
     }
 
     pub(super) fn measures(&self) -> Measures {
+        let (cache_entries, [cache_hits, cache_misses]) = self.memory.measures();
         self.meter.measures(Now {
             feed_connected: self.revocations.is_live(),
             uncertain_for: self.revocations.uncertain_for(self.now()),
-            cache_entries: self.cache.entries(),
+            cache_hits,
+            cache_misses,
+            cache_entries,
             revoked_tokens: self.revocations.tokens(),
         })
     }

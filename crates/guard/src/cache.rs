@@ -15,7 +15,7 @@ use crate::Identity;
 /// How many places a token may be in: one that is looked for is compared with no more than these.
 const WAYS: usize = 8;
 
-pub(super) struct Cache {
+pub(crate) struct Cache {
     sets: Box<[[ArcSwapOption<Entry>; WAYS]]>,
     hasher: RandomState,
 }
@@ -32,21 +32,21 @@ struct Entry {
 
 /// A token with what it is looked for by.
 #[derive(Clone, Copy)]
-pub(super) struct Looked<'a> {
-    pub(super) token: &'a str,
+pub(crate) struct Looked<'a> {
+    pub(crate) token: &'a str,
     /// Which key set counts.
-    pub(super) epoch: u64,
-    pub(super) now: Timestamp,
+    pub(crate) epoch: u64,
+    pub(crate) now: Timestamp,
 }
 
 impl Cache {
     /// For about so many tokens.
-    pub(super) fn new(tokens: usize) -> Self {
+    pub(crate) fn new(tokens: usize) -> Self {
         let set = || std::array::from_fn(|_| ArcSwapOption::empty());
         Self { sets: std::iter::repeat_with(set).take(tokens.div_ceil(WAYS)).collect(), hasher: RandomState::new() }
     }
 
-    pub(super) fn find(&self, looked: Looked<'_>) -> Option<Identity> {
+    pub(crate) fn find(&self, looked: Looked<'_>) -> Option<Identity> {
         let hash = self.hasher.hash_one(looked.token);
         self.set(hash)?.iter().find_map(|way| {
             let entry = way.load();
@@ -60,7 +60,7 @@ impl Cache {
         })
     }
 
-    pub(super) fn insert(&self, looked: Looked<'_>, identity: Identity, exp: Timestamp) {
+    pub(crate) fn insert(&self, looked: Looked<'_>, identity: Identity, exp: Timestamp) {
         let hash = self.hasher.hash_one(looked.token);
         let Some(set) = self.set(hash) else { return };
         // The same token first, then one of no more use, then the one that was not used for longest.
@@ -76,13 +76,13 @@ impl Cache {
     }
 
     /// Forgets all tokens.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for way in self.sets.iter().flatten() {
             way.store(None);
         }
     }
 
-    pub(super) fn entries(&self) -> usize {
+    pub(crate) fn entries(&self) -> usize {
         self.sets.iter().flatten().filter(|way| way.load().is_some()).count()
     }
 
