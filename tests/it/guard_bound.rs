@@ -1,6 +1,7 @@
 //! The bound that is stated: with the feed, no guard accepts a token more than a second after its revocation was answered.
+#![expect(clippy::print_stdout, reason = "the figures are what docs/revocation.md speaks of")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyward_guard::Guard;
@@ -8,6 +9,7 @@ use keyward_tests::on_both_databases;
 use keyward_tests::server::{Db, Secrets, TestServer};
 use reqwest::header::HeaderMap;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::guard::{bearing, guard, until};
 

@@ -124,6 +124,8 @@ fn by_envoy(answer: &Value) -> Verdict {
             "BadRequest" => (400, &denied["headers"]),
             "Unauthorized" => (401, &denied["headers"]),
             "Forbidden" => (403, &denied["headers"]),
+            "InternalServerError" => (500, &denied["headers"]),
+            "ServiceUnavailable" => (503, &denied["headers"]),
             other => panic!("{other}"),
         },
     };
