@@ -80,8 +80,9 @@ async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<Adm
     };
     demand.require_known_scopes(api)?;
     let admission = admit(app, api, policy, knock).await?;
-    for claims in admission.caller.keyward_tokens() {
-        still_counts(app, claims, knock.now).await?;
+    for (at, claims) in admission.caller.keyward_tokens().enumerate() {
+        let counts = still_counts(app, claims, knock.now).await;
+        counts.map_err(|refusal| if at == 0 { refusal } else { Refusal::Identity(Box::new(refusal)) })?;
     }
     demand.satisfied_by(&admission.caller, knock.target)?;
     Ok(admission)
