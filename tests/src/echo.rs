@@ -71,8 +71,10 @@ async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>) -> std::io::Resu
     let mut body = read.split_off(head_end + 4);
     while body.len() < length && stream.read_buf(&mut body).await? > 0 {}
     asked.fetch_add(1, Ordering::SeqCst);
-    let names = |name: &str, what: &str| headers.get(name).is_some_and(|values| values[0].as_str() == Some(what));
-    if names("connection", "Upgrade") && names("upgrade", "websocket") {
+    let says = |name: &str, what: &str| {
+        headers.get(name).and_then(|values| values[0].as_str()).is_some_and(|value| value.eq_ignore_ascii_case(what))
+    };
+    if says("connection", "upgrade") && says("upgrade", "websocket") {
         stream
             .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")
             .await?;
