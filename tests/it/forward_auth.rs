@@ -158,6 +158,29 @@ on_both_databases! {
         assert_eq!(Ask::with(&server, &token).asking("res_after", "/api").status().await, 500);
     }
 
+    async fn a_path_that_servers_read_differently_is_refused_on_every_route_unless_it_allows_it(server: TestServer) {
+        let (_, token) = orders(&server).await;
+        let to = |uri: &str| Ask::with(&server, &token).asking("scope", "Worker").header("x-forwarded-uri", uri);
+        for uri in ["/", "/reports/today", "/reports/a%20b/", "/reports/v1.2?next=/../;%2f//"] {
+            assert_eq!(to(uri).status().await, 200, "{uri}");
+        }
+        for uri in [
+            "/reports/..;/api/plant/8", "/reports/today;x=1", "/reports/..\\api", "/reports/..%2fapi", "/reports/%2e%2e/api",
+            "/reports/..%5Capi", "/reports//api", "/reports/../api", "/reports/%252e%252e/api", "//reports", "reports",
+        ] {
+            let answer = to(uri).answer().await;
+            assert_eq!((answer.status.as_u16(), answer.header("www-authenticate")), (403, ""), "{uri}");
+            assert!(answer.body["error_description"].as_str().unwrap().starts_with("servers read this path"), "{}", answer.body);
+            assert_eq!((answer.header("cache-control"), answer.header("keyward-client")), ("no-store", ""));
+            let allowed = || to(uri).asking("ambiguous_paths", "allow");
+            assert_eq!(allowed().status().await, 200, "{uri}");
+            assert_eq!(allowed().asking("res_after", "/reports").status().await, 403, "{uri} is still no resource");
+        }
+        let stranger = Ask { headers: vec![("x-forwarded-uri", "/a;b".to_owned())], ..Ask::with(&server, "") };
+        assert_eq!(stranger.status().await, 401, "who calls is asked first");
+        assert_eq!(to("/reports").header("x-forwarded-uri", "/api").status().await, 500);
+    }
+
     async fn a_gateway_that_is_not_set_up_rightly_lets_nobody_in(server: TestServer) {
         let (_, token) = orders(&server).await;
         for query in [
@@ -170,6 +193,7 @@ on_both_databases! {
             &[("audience", ORDERS), ("scope", "keyward:admin")],
             &[("audience", ORDERS), ("res", "plant//7")],
             &[("audience", ORDERS), ("res_after", "api")],
+            &[("audience", ORDERS), ("ambiguous_paths", "yes")],
         ] {
             for token in [token.as_str(), "none"] {
                 let answer = Ask { query: query.to_vec(), ..Ask::with(&server, token) }.answer().await;

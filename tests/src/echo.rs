@@ -1,4 +1,4 @@
-//! An API that answers with what it was asked, to see what a gateway lets through.
+//! An API that answers with what it was asked, to see what a gateway lets through. A WebSocket gets back what it sends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +71,17 @@ async fn answer(mut stream: TcpStream, asked: Arc<AtomicUsize>) -> std::io::Resu
     let mut body = read.split_off(head_end + 4);
     while body.len() < length && stream.read_buf(&mut body).await? > 0 {}
     asked.fetch_add(1, Ordering::SeqCst);
+    let says = |name: &str, what: &str| {
+        headers.get(name).and_then(|values| values[0].as_str()).is_some_and(|value| value.eq_ignore_ascii_case(what))
+    };
+    if says("connection", "upgrade") && says("upgrade", "websocket") {
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")
+            .await?;
+        let (mut from, mut to) = stream.split();
+        tokio::io::copy(&mut from, &mut to).await?;
+        return Ok(());
+    }
     let told = json!({ "method": method, "path": path, "headers": headers, "body": String::from_utf8_lossy(&body) });
     let text = Value::to_string(&told);
     let head = format!(

@@ -19,21 +19,22 @@ const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 /// `/forward-auth`
 pub(crate) async fn forward_auth(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let knock = Knock {
-        headers: &parts.headers,
-        target: original_target(&parts.headers),
-        address: Arrival::address(&parts.extensions),
-        now: app.clock.now(),
+    let Ok(target) = original_target(&parts.headers) else {
+        return misconfigured("X-Forwarded-Uri stands twice: the gateway must replace what came in under that name");
     };
+    let knock =
+        Knock { headers: &parts.headers, target, address: Arrival::address(&parts.extensions), now: app.clock.now() };
     match Form::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
         Ok(form) => answer(&app, form.pairs(), &knock).await,
         Err(why) => misconfigured(format!("the query cannot be read: {why}")),
     }
 }
 
-/// Of two, nobody knows which one the gateway has written.
-fn original_target(headers: &HeaderMap) -> Option<&[u8]> {
+/// There are two: nobody knows which one the gateway has written.
+struct Twice;
+
+fn original_target(headers: &HeaderMap) -> Result<Option<&[u8]>, Twice> {
     let mut values = headers.get_all(FORWARDED_URI).iter();
     let first = values.next().map(HeaderValue::as_bytes);
-    first.filter(|_| values.next().is_none())
+    if values.next().is_some() { Err(Twice) } else { Ok(first) }
 }

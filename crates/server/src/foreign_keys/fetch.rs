@@ -2,6 +2,7 @@
 
 use keyward_guard::KeySet;
 use keyward_model::jws::Jwks;
+use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -45,13 +46,18 @@ pub(super) async fn keys(outbound: &Outbound, issuer: &str) -> Result<KeySet, Pr
     if configuration.issuer != issuer {
         return Err(Problem::OtherIssuer(configuration.issuer));
     }
-    if issuer.starts_with("https:") && !configuration.jwks_uri.starts_with("https:") {
+    if is_https(issuer) && !is_https(&configuration.jwks_uri) {
         return Err(Problem::Unprotected);
     }
     let mut jwks: Jwks = document(outbound, &configuration.jwks_uri).await?;
     jwks.keys.truncate(MAX_KEYS);
     let keys = KeySet::from_jwks(&jwks);
     if keys.is_empty() { Err(Problem::NoKeys) } else { Ok(keys) }
+}
+
+/// Schemes are the same in upper case (RFC 3986 §3.1), and `HTTPS://…` is an issuer that an API may trust.
+fn is_https(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.scheme() == "https")
 }
 
 async fn document<T: DeserializeOwned>(outbound: &Outbound, url: &str) -> Result<T, Problem> {
@@ -67,4 +73,19 @@ async fn document<T: DeserializeOwned>(outbound: &Outbound, url: &str) -> Result
         bytes.extend_from_slice(&chunk);
     }
     Ok(serde_json::from_slice(&bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_is_https_however_it_is_written() {
+        for url in ["https://login.example", "HTTPS://login.example", "hTTps://login.example/keys"] {
+            assert!(is_https(url), "{url}");
+        }
+        for url in ["http://login.example", "HTTP://login.example", "httpss://login.example", "/keys", ""] {
+            assert!(!is_https(url), "{url}");
+        }
+    }
 }

@@ -5,9 +5,11 @@
 //! `res`        all of these resources, separated by spaces; may be repeated
 //! `res_after`  the resource is what follows this prefix in the path of the request: after `/api`, the path
 //!              `/api/plant/7/line/3?x=1` is `plant/7/line/3`
+//! `ambiguous_paths`  `allow` for an API that needs paths which servers read in different ways; else they are refused
 //!
 //! A path is read as it came from the network and nothing in it is decoded. The characters of resources leave no room for
-//! a `%`, an empty segment or a dot segment, so no path names one thing here and another one at the API.
+//! a `%`, an empty segment or a dot segment, so no path names one resource here and another one at the API. On a route
+//! without `res_after` the gateway decides by the path which route that is, and the API must not take it for another.
 
 use std::borrow::Cow;
 
@@ -28,6 +30,7 @@ pub(super) struct Demand {
     res: Vec<Res>,
     /// Without a slash at its end.
     res_after: Option<String>,
+    takes_ambiguous_paths: bool,
 }
 
 impl Demand {
@@ -53,8 +56,10 @@ impl Demand {
                 "res_after" if demand.res_after.is_none() => {
                     demand.res_after = Some(prefix(value).map_err(|why| wrong(&why))?);
                 }
+                "ambiguous_paths" if value != "allow" => return Err(wrong(&"its only value is allow")),
+                "ambiguous_paths" => demand.takes_ambiguous_paths = true,
                 "audience" | "res_after" => return Err(wrong(&"it stands twice")),
-                _ => return Err(wrong(&"there are audience, scope, res and res_after")),
+                _ => return Err(wrong(&"there are audience, scope, res, res_after and ambiguous_paths")),
             }
         }
         if demand.audience.is_empty() {
@@ -82,6 +87,9 @@ impl Demand {
         for res in &self.res {
             caller.require_res(res.as_str())?;
         }
+        if let Some(target) = target.filter(|target| !self.takes_ambiguous_paths && !has_one_reading(target)) {
+            return Err(GatewayError::Ambiguous(told_of(target)));
+        }
         let Some(prefix) = &self.res_after else { return Ok(()) };
         let target = target.ok_or_else(|| {
             let what = "res_after needs the path of the request, in one X-Forwarded-Uri header";
@@ -89,7 +97,7 @@ impl Demand {
         })?;
         match res_in(target, prefix) {
             Some(res) => Ok(caller.require_res(res.as_str())?),
-            None => Err(Refusal::Res(path_of(target).chars().take(MOST_TOLD).collect()).into()),
+            None => Err(Refusal::Res(told_of(target)).into()),
         }
     }
 }
@@ -114,9 +122,55 @@ fn res_in(target: &[u8], prefix: &str) -> Option<Res> {
     if rest.is_empty() { Some(Res::all()) } else { rest.parse().ok() }
 }
 
+/// Whether gateways and APIs of all makes find the same segments in a path. Some cut off what follows a `;`, some take `\`
+/// for `/`, some decode before they split, some twice: to Tomcat `/reports/..;/api/plant/8` is `/api/plant/8`.
+fn has_one_reading(target: &[u8]) -> bool {
+    let path = raw_path_of(target);
+    let Some(path) = path.strip_prefix(b"/") else { return path.is_empty() };
+    let mut segments = path.split(|b| *b == b'/');
+    // Only the last one may be empty: a slash at the end.
+    let last = segments.next_back().unwrap_or_default();
+    segments.all(|segment| !segment.is_empty() && is_plain(segment)) && is_plain(last)
+}
+
+fn is_plain(segment: &[u8]) -> bool {
+    let mut rest = segment;
+    loop {
+        rest = match rest {
+            [] => return !matches!(segment, b"." | b".."),
+            [b'%', high, low, after @ ..] => match encoded(*high, *low) {
+                Some(byte) if !divides(byte) && !matches!(byte, b'/' | b'.' | b'%') => after,
+                _ => return false,
+            },
+            [byte, after @ ..] if !divides(*byte) && *byte != b'%' => after,
+            _ => return false,
+        };
+    }
+}
+
+/// What some servers end a segment or a path at, besides the slash.
+fn divides(byte: u8) -> bool {
+    matches!(byte, b';' | b'\\' | b'#') || byte.is_ascii_control()
+}
+
+/// The byte that `%` and these two digits stand for.
+fn encoded(high: u8, low: u8) -> Option<u8> {
+    let (high, low) = (char::from(high).to_digit(16)?, char::from(low).to_digit(16)?);
+    u8::try_from(high * 16 + low).ok()
+}
+
 /// Without the query, which may hold what is not for the log. What is not UTF-8 becomes a character no resource has.
 fn path_of(target: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(target.split(|b| *b == b'?').next().unwrap_or_default())
+    String::from_utf8_lossy(raw_path_of(target))
+}
+
+fn raw_path_of(target: &[u8]) -> &[u8] {
+    target.split(|b| *b == b'?').next().unwrap_or_default()
+}
+
+/// What the log tells of a path.
+fn told_of(target: &[u8]) -> String {
+    path_of(target).chars().take(MOST_TOLD).collect()
 }
 
 #[cfg(test)]
@@ -163,6 +217,8 @@ mod tests {
             &[audience, ("res_after", "/a//")],
             &[audience, ("res_after", "/../a")],
             &[audience, ("res_after", "/a"), ("res_after", "/a")],
+            &[audience, ("ambiguous_paths", "")],
+            &[audience, ("ambiguous_paths", "refuse")],
             &[audience, ("Scope", "Worker")],
             &[audience, ("scopes", "Worker")],
         ] {
@@ -186,7 +242,72 @@ mod tests {
         }
     }
 
+    #[test]
+    fn all_servers_find_the_same_segments_in_a_plain_path() {
+        for target in [
+            "",
+            "/",
+            "/api",
+            "/api/plant/7/",
+            "/api/v1.2/...",
+            "/a/.well-known/x",
+            "/a%20b/%C3%A4?x=/../8;%2f",
+            "/a:b@c,d=e~f/*",
+        ] {
+            assert!(has_one_reading(target.as_bytes()), "{target}");
+        }
+        for target in [
+            "api",
+            "http://plant.example/api",
+            "*",
+            "//",
+            "//api",
+            "/a//b",
+            "/a//",
+            "/.",
+            "/..",
+            "/a/./b",
+            "/a/../b",
+            "/a/..",
+            "/a;x=1/b",
+            "/reports/..;/api",
+            "/a;",
+            "/a\\b",
+            "/a#b",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5Cb",
+            "/a/%2e%2e/b",
+            "/a/.%2E/b",
+            "/a%2ejs",
+            "/a%3Bx/b",
+            "/a%252fb",
+            "/a%00",
+            "/a%0a",
+            "/a\tb",
+            "/a%23b",
+            "/a%",
+            "/a%2",
+            "/a%u002e/b",
+            "/a%+2",
+            "/%",
+        ] {
+            assert!(!has_one_reading(target.as_bytes()), "{target}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_path_with_one_reading_has_the_same_segments_decoded_or_not(target in "(/([ab.;%\\\\]|\\.\\.|%2[ef]|%5c|%25){0,4}){1,4}") {
+            if has_one_reading(target.as_bytes()) {
+                let decoded = target.replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\").replace("%25", "%");
+                prop_assert_eq!(&decoded, &target);
+                let path = decoded.strip_suffix('/').unwrap_or(&decoded);
+                let bad = |segment: &str| matches!(segment, "" | "." | "..") || segment.contains([';', '\\']);
+                prop_assert!(path.is_empty() || !path.split('/').skip(1).any(bad), "{}", target);
+            }
+        }
+
         #[test]
         fn only_one_spelling_of_a_path_names_a_resource(target in "/api(/([a-z0-9.%2f;~:_-]{0,6}|\\.\\.|%2e)){0,5}(\\?[!-~]{0,9})?") {
             if let Some(res) = res_in(target.as_bytes(), "/api").filter(|res| res.as_str() != "*") {

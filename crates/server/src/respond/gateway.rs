@@ -18,6 +18,8 @@ pub(crate) enum GatewayError {
     Refused(Refusal),
     /// Its key does not do.
     Client(OAuthError),
+    /// Its path, which is told, may be another one to the API than to the gateway. No token would help.
+    Ambiguous(String),
     /// The gateway asks what cannot be answered. Whoever sent the request can do nothing about it.
     Misconfigured(String),
 }
@@ -62,6 +64,18 @@ pub(crate) fn turn_away(error: GatewayError, realm: &Realm<'_>) -> Response {
     let refusal = match error {
         GatewayError::Refused(refusal) => refusal,
         GatewayError::Client(error) => return error.into_response(),
+        GatewayError::Ambiguous(path) => {
+            tracing::info!(
+                path,
+                audience = realm.audience,
+                "a path was refused at the gateway: servers read it differently"
+            );
+            let error_description = "servers read this path in different ways; send it without empty and dot segments, and \
+                without ; \\ # and encoded . / \\ ; # %";
+            let mut response = json_response(StatusCode::FORBIDDEN, &Refused { error: None, error_description });
+            no_store(response.headers_mut());
+            return response;
+        }
         GatewayError::Misconfigured(why) => {
             meter::MISCONFIGURED_GATEWAYS.increment();
             tracing::error!(%why, "a gateway asks what cannot be answered: no request of this route is let in");

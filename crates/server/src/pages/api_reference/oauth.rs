@@ -256,9 +256,12 @@ struct FeedEvent {
         ("scope" = Option<String>, Query, description = "All of these scopes are needed; may be repeated"),
         ("res" = Option<String>, Query, description = "All of these resources are needed; may be repeated"),
         ("res_after" = Option<String>, Query, description = "The resource is what follows this prefix in the path"),
+        ("ambiguous_paths" = Option<String>, Query,
+            description = "`allow` lets paths through that servers read in different ways; else they are refused"),
         ("Authorization" = Option<String>, Header, description = "`Bearer` and the client token"),
         ("Identity-Token" = Option<String>, Header, description = "The token of the user who is present"),
-        ("X-Forwarded-Uri" = Option<String>, Header, description = "The original path, for `res_after`")),
+        ("X-Forwarded-Uri" = Option<String>, Header,
+            description = "The path and query as they came from the network; needed for `res_after`")),
     responses(
         (status = 200, headers(
             ("Keyward-Client" = String, description = "The application"),
