@@ -222,11 +222,16 @@ impl Follower {
             }
             Event::Tokens(tokens) => revocations.revoke(&tokens, self.state.now()).map_err(too_much)?,
             // Told again if it fails: the place in the log moves on only with what it stands for.
-            Event::Keys => self.fetch_keys().await?,
+            Event::Keys => self.fetch_keys_as_of(told.id).await?,
             Event::Alive | Event::Unknown => {}
         }
         self.last = Some(told.id);
         Ok(())
+    }
+
+    async fn fetch_keys_as_of(&self, id: u64) -> Result<(), Fault> {
+        self.state.want_keys_as_of(Some(id));
+        self.fetch_keys().await
     }
 
     async fn fetch_keys(&self) -> Result<(), Fault> {
@@ -249,7 +254,7 @@ impl Follower {
         }
         self.list = Endpoint::parse(list)?;
         (self.last, self.known) = (None, None);
-        self.fetch_keys().await?;
+        self.fetch_keys_as_of(id).await?;
         let mut pauses = Backoff::new(self.state.pace.pause);
         let mut attempt = 1;
         loop {
@@ -299,6 +304,10 @@ impl Follower {
         let mut headers = vec![(ACCEPT, "application/statuslist+jwt")];
         headers.extend(known.as_ref().map(|known| (IF_NONE_MATCH, known.etag.as_str())));
         let answer = self.http.get(&from, &headers).await?;
+        if applied.is_none() && self.failures >= ATTEMPTS && answer.status == StatusCode::OK {
+            // Its keys are another database's too.
+            state.want_keys_as_of(None);
+        }
         let ttl = match (answer.status, known) {
             (StatusCode::NOT_MODIFIED, Some(known)) => self.known.insert(known).ttl,
             (StatusCode::OK, _) => self.take_list(&from, answer).await?,

@@ -57,7 +57,8 @@ impl Issuer {
         let mut backoff = Backoff::new(pace.pause);
         loop {
             asked.begin();
-            let read = self.read().await;
+            let as_of = if self.issuer == state.issuer { state.keys_as_of() } else { None };
+            let read = self.read(as_of).await;
             let (next, fault) = match read {
                 Ok(keys) => {
                     state.set_keys(&self.issuer, keys);
@@ -75,12 +76,18 @@ impl Issuer {
         }
     }
 
-    async fn read(&mut self) -> Result<KeySet, Fault> {
+    /// The keys, never those from before this place in the issuer's log: of several nodes one may be behind, and still
+    /// publish what another has withdrawn.
+    async fn read(&mut self, as_of: Option<u64>) -> Result<KeySet, Fault> {
         let jwks = match &self.jwks {
             Some(jwks) => jwks.clone(),
             None => self.discover().await?,
         };
-        let document = self.http.get_whole(&jwks, "application/jwk-set+json, application/json", MAX_JWKS).await?;
+        let from = match as_of {
+            Some(id) => jwks.with_query(&format!("applied={id}"))?,
+            None => jwks.clone(),
+        };
+        let document = self.http.get_whole(&from, "application/jwk-set+json, application/json", MAX_JWKS).await?;
         let document: Jwks = serde_json::from_slice(&document).map_err(|err| fault(&jwks, err))?;
         let keys = KeySet::from_jwks(&document);
         // An issuer that issues has a key: what says otherwise is some other page.

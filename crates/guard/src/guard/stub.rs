@@ -40,6 +40,8 @@ pub(super) struct Script {
     pub(super) polls: bool,
     pub(super) issuer: Option<String>,
     pub(super) jwks: Jwks,
+    /// What a node that is behind answers to whoever does not say as of when.
+    pub(super) jwks_behind: Option<Jwks>,
     /// Answers to `/jwks` and to the list that take their place.
     pub(super) jwks_answer: Option<String>,
     pub(super) list_answer: Option<String>,
@@ -85,6 +87,7 @@ impl Stub {
             polls: true,
             issuer: None,
             jwks: published(KEYS.iter()),
+            jwks_behind: None,
             jwks_answer: None,
             list_answer: None,
             bits: vec![0; 16],
@@ -149,12 +152,14 @@ impl Inner {
         }
         let path = request.split(' ').nth(1).unwrap_or_default();
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let applied: Option<usize> = query.strip_prefix("applied=").map(|id| id.parse().unwrap());
         let answer = match path {
+            _ if applied.is_some_and(|id| id > script.log.len()) => status("503 Not Yet"),
             "/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration" => {
                 let issuer = script.issuer.unwrap_or_else(|| self.url.clone());
                 ok(&json!({ "issuer": issuer, "jwks_uri": format!("{}/jwks", self.url) }).to_string(), "")
             }
-            "/jwks" => script.jwks_answer.unwrap_or_else(|| ok(&serde_json::to_string(&script.jwks).unwrap(), "")),
+            "/jwks" => script.jwks_answer.clone().unwrap_or_else(|| key_set(&script, applied.is_some())),
             "/status-lists/1" => script.list_answer.clone().unwrap_or_else(|| self.list(&script, &request)),
             "/revocations" if request.contains("accept: application/json") && script.polls => self.poll(query).await,
             "/revocations" => return self.stream(stream, &request).await,
@@ -251,6 +256,11 @@ impl Inner {
     }
 }
 
+fn key_set(script: &Script, is_as_of: bool) -> String {
+    let keys = script.jwks_behind.as_ref().filter(|_| !is_as_of).unwrap_or(&script.jwks);
+    ok(&serde_json::to_string(keys).unwrap(), "")
+}
+
 pub(super) fn list_jwt(issuer: &str, bits: &[u8], revoked: &[String]) -> String {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bits).unwrap();
@@ -260,7 +270,7 @@ pub(super) fn list_jwt(issuer: &str, bits: &[u8], revoked: &[String]) -> String 
         "exp": NOW.as_seconds() + 100_000, "ttl": 60, "status_list": { "bits": 1, "lst": lst },
         "revoked_tokens": revoked,
     });
-    KEYS[0].sign("statuslist+jwt", claims.to_string().as_bytes()).unwrap()
+    KEYS[1].sign("statuslist+jwt", claims.to_string().as_bytes()).unwrap()
 }
 
 pub(super) fn ok(body: &str, headers: &str) -> String {
