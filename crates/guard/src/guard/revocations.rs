@@ -117,10 +117,10 @@ impl Revocations {
         self.remembered.load(Ordering::Relaxed)
     }
 
-    /// What is known was everything at `now`, and may be taken for that for a while.
-    pub(crate) fn certain(&self, now: Timestamp, good_for: Duration) {
-        self.certain_at.store(now.as_millis(), Ordering::Release);
-        self.certain_until.store(now.plus(good_for).as_millis(), Ordering::Release);
+    /// What is known was everything at one instant, and may be taken for that until another.
+    pub(crate) fn certain(&self, at: Timestamp, until: Timestamp) {
+        self.certain_at.store(at.as_millis(), Ordering::Release);
+        self.certain_until.store(until.as_millis(), Ordering::Release);
     }
 
     pub(crate) fn set_live(&self, live: bool) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyward_model::jws::Jwks;
+use keyward_model::time::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +46,8 @@ pub(super) struct Script {
     /// Answers to `/jwks` and to the list that take their place.
     pub(super) jwks_answer: Option<String>,
     pub(super) list_answer: Option<String>,
+    /// What the feed says of the time.
+    pub(super) now: Option<Timestamp>,
     pub(super) bits: Vec<u8>,
     pub(super) revoked: Vec<String>,
     /// Event and data; the place in the log is the place here, from 1.
@@ -90,6 +93,7 @@ impl Stub {
             jwks_behind: None,
             jwks_answer: None,
             list_answer: None,
+            now: Some(NOW),
             bits: vec![0; 16],
             revoked: vec![],
             log: vec![("keys", json!({}))],
@@ -180,20 +184,21 @@ impl Inner {
         let number = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.parse::<usize>().ok());
         let mut changed = self.changed.subscribe();
         let Some(after) = number("after=") else {
-            let last = self.script().log.len();
+            let Script { log, now, .. } = self.script().clone();
+            let last = log.len();
             let reset =
                 json!({ "id": last, "event": "reset", "data": { "list": format!("{}/status-lists/1", self.url) } });
-            return ok(&json!({ "last": last, "events": [reset] }).to_string(), "");
+            return ok(&json!({ "last": last, "now": now, "events": [reset] }).to_string(), "");
         };
         let wait = sleep(Duration::from_secs(number("wait=").unwrap_or(20) as u64));
         tokio::pin!(wait);
         loop {
-            let log = self.script().log.clone();
+            let Script { log, now, .. } = self.script().clone();
             let new = log.iter().enumerate().skip(after);
             let events: Vec<_> =
                 new.map(|(at, (event, data))| json!({ "id": at + 1, "event": event, "data": data })).collect();
             if !events.is_empty() || wait.is_elapsed() {
-                return ok(&json!({ "last": log.len(), "events": events }).to_string(), "");
+                return ok(&json!({ "last": log.len(), "now": now, "events": events }).to_string(), "");
             }
             tokio::select! {
                 _ = changed.changed() => {}
@@ -205,11 +210,15 @@ impl Inner {
     async fn stream(&self, mut to: TcpStream, request: &str) -> std::io::Result<()> {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
         let resumed = request.split("last-event-id: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-        let reset = |list: &str, id: usize| format!("event: reset\nid: {id}\ndata: {{\"list\":\"{list}\"}}\n\n");
         let mut changed = self.changed.subscribe();
         let mut told: Option<usize> = None;
         loop {
-            let Script { feed, log, away, .. } = self.script().clone();
+            let Script { feed, log, away, now, .. } = self.script().clone();
+            let say = |event: &str, id: usize, mut data: Value| {
+                data["now"] = json!(now);
+                format!("event: {event}\nid: {id}\ndata: {data}\n\n")
+            };
+            let reset = |list: &str| say("reset", log.len(), json!({ "list": list }));
             let begins = told.is_none();
             let text = match feed {
                 _ if away => return Ok(()),
@@ -221,20 +230,19 @@ impl Inner {
                 Feed::Endless => "data: ".to_owned() + &"x".repeat(20_000),
                 Feed::Cut => head.to_owned(),
                 Feed::NoReset => "id: 1\nevent: places\ndata: {\"ended\":[1]}\n\n".to_owned(),
-                Feed::Foreign => reset("https://other.example/status-lists/1", log.len()),
+                Feed::Foreign => reset("https://other.example/status-lists/1"),
                 Feed::Well => match told.or(resumed.filter(|last| *last <= log.len())) {
                     None => {
                         told = Some(log.len());
-                        reset(&format!("{}/status-lists/1", self.url), log.len())
+                        reset(&format!("{}/status-lists/1", self.url))
                     }
                     Some(last) => {
                         told = Some(log.len());
                         let new = log.iter().enumerate().skip(last);
-                        let mut text: String = new
-                            .map(|(at, (event, data))| format!("event: {event}\nid: {}\ndata: {data}\n\n", at + 1))
-                            .collect();
+                        let mut text: String =
+                            new.map(|(at, (event, data))| say(event, at + 1, data.clone())).collect();
                         if text.is_empty() {
-                            text = format!("event: alive\nid: {last}\ndata: {{}}\n\n");
+                            text = say("alive", last, json!({}));
                         }
                         text
                     }

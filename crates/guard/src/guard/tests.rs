@@ -1,5 +1,5 @@
 use super::pace::Pace;
-use super::stub::{Feed, Stub, ok, status};
+use super::stub::{Feed, Script, Stub, ok, status};
 use super::*;
 use crate::fixture::{KEYS, NOW, PLANT, claims, published, signing_key};
 use crate::{TrustedIssuer, User};
@@ -221,7 +221,7 @@ async fn a_withdrawn_key_does_not_come_back_from_a_node_that_is_behind() {
     let door = Door::open(&stub).await;
     let old = token(&stub, 1);
     assert!(door.check(&old).is_ok());
-    let withdraw = |script: &mut super::stub::Script| {
+    let withdraw = |script: &mut Script| {
         script.jwks = published([&KEYS[1]]);
         script.jwks_behind = Some(published(KEYS.iter()));
     };

@@ -24,7 +24,7 @@ fn token(number: u128, seconds: i64) -> Revoked {
 fn known(bits: &[u8]) -> Revocations {
     let revocations = Revocations::default();
     revocations.replace(URI, &list(bits), NOW).unwrap();
-    revocations.certain(NOW, Duration::from_secs(60));
+    revocations.certain(NOW, after(60));
     revocations
 }
 
@@ -54,7 +54,7 @@ fn what_nobody_can_tell_is_decided_by_the_api() {
     assert_eq!(ask(Unreachable::AcceptUntilExpiry, after(9999)), Standing::OnTrust);
     // A clock that was set back by an hour does not make certainty of it.
     let back = NOW.minus(Duration::from_secs(3600));
-    revocations.certain(NOW, Duration::ZERO);
+    revocations.certain(NOW, NOW);
     revocations.certain_until.store(i64::MIN, Ordering::Release);
     assert!(matches!(ask(STRICT, back), Standing::Unknowable(_)));
 }
