@@ -217,6 +217,28 @@ fn an_issuer_may_be_trusted_for_two_audiences_and_share_the_name_of_a_key() {
     }
 }
 
+#[test]
+fn issuers_that_share_keys_are_told_apart_by_their_names() {
+    let others = ["https://a.example", "https://z.example"];
+    let set = || KeySet::from_jwks(&published([&*PROVIDER_KEY]));
+    let keys = others.into_iter().fold(keys(), |keys, other| keys.with(other, set()));
+    let trust = |policy: Policy, issuer: &str| policy.trust(TrustedIssuer { issuer: issuer.into(), ..provider(None) });
+    let all = [others[0], PROVIDER, others[1]].into_iter().fold(policy(), trust);
+    let client = signed(&claims());
+    let check = |policy: &Policy, identity: &str| {
+        policy.check(&Presented { authorization: &client, identity: Some(identity) }, &keys, NOW)
+    };
+    for issuer in [others[0], PROVIDER, others[1]] {
+        let caller = check(&all, &of_provider(&[("iss", json!(issuer))])).unwrap();
+        assert_eq!(caller.user(), Some(User::Foreign { issuer, subject: "anna@login" }));
+    }
+    let nobody = "https://b.example";
+    let verdict = check(&all, &of_provider(&[("iss", json!(nobody))]));
+    assert_eq!(refused(verdict), of_identity(Refusal::Issuer(nobody.into())));
+    let verdict = check(&all, &of_provider(&[("aud", json!("store-web"))]));
+    assert_eq!(refused(verdict), of_identity(Refusal::Audience(Audience::one("store-web"))));
+}
+
 fn some_rights() -> impl Strategy<Value = Rights> {
     let scope = prop::sample::subsequence(vec!["Admin", "Supervisor", "Worker"], 0..=3);
     let res = prop::sample::subsequence(vec!["plant", "plant/7", "plant/7/line/3", "plant/70", "store"], 0..=5);
