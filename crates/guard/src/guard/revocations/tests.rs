@@ -101,6 +101,39 @@ fn a_revoked_token_is_remembered_until_it_is_dead_and_its_neighbours_count() {
 }
 
 #[test]
+fn a_token_that_only_a_former_list_named_is_forgotten() {
+    let revocations = known(&[0]);
+    let id = |number| TokenId::from_uuid(Uuid::from_u128(number));
+    let naming = |numbers: std::ops::Range<u128>| StatusList { revoked: numbers.map(id).collect(), ..list(&[0]) };
+    let ended = |number, now| {
+        let claims = AccessTokenClaims { jti: id(number), ..at(1) };
+        matches!(revocations.ask(&claims, Unreachable::AcceptUntilExpiry, now), Standing::Ended(_))
+    };
+    revocations.replace(URI, &naming(0..3), NOW).unwrap();
+    revocations.revoke(&[token(2, 9999)], NOW).unwrap();
+    // Not at once: the next list may be one from before, and the token not dead by this clock.
+    revocations.replace(URI, &naming(1..2), after(60)).unwrap();
+    assert!(ended(0, after(60)) && ended(1, after(60)) && ended(2, after(60)));
+    let later = after(60).plus(MAX_LEEWAY);
+    revocations.replace(URI, &naming(1..2), later).unwrap();
+    assert_eq!((ended(0, later), ended(1, later), ended(2, later), revocations.tokens()), (false, true, true, 2));
+}
+
+#[test]
+fn lists_whose_tokens_change_go_on_being_taken_however_many_there_were() {
+    let revocations = known(&[0]);
+    for turn in 0..9 {
+        let numbers = turn * 30_000..(turn + 1) * 30_000;
+        let revoked = numbers.map(|number| TokenId::from_uuid(Uuid::from_u128(number))).collect();
+        let taken = revocations.replace(URI, &StatusList { revoked, ..list(&[0]) }, after(150 * turn as u64));
+        assert_eq!(taken, Ok(()), "turn {turn}");
+    }
+    assert!(revocations.tokens() < MAX_TOKENS);
+    let revoked = (0..=MAX_TOKENS as u128).map(|number| TokenId::from_uuid(Uuid::from_u128(number))).collect();
+    assert_eq!(revocations.replace(URI, &StatusList { revoked, ..list(&[0]) }, after(3600)), Err(TooMuch));
+}
+
+#[test]
 fn more_tokens_than_a_guard_holds_are_not_forgotten_in_silence() {
     let revocations = Revocations::default();
     let many: Vec<Revoked> = (0..MAX_TOKENS as u128).map(|number| token(number, 600)).collect();
