@@ -98,8 +98,10 @@ impl Revocations {
                 None => known = false,
             }
         }
+        let certain =
+            now.as_millis() <= self.certain_until.load(Ordering::Acquire) && self.uncertain_for(now).is_some();
         match unreachable {
-            _ if known && now.as_millis() <= self.certain_until.load(Ordering::Acquire) => Standing::Counts,
+            _ if known && certain => Standing::Counts,
             Unreachable::AcceptUntilExpiry => Standing::OnTrust,
             Unreachable::RefuseAfter(_) if !known => {
                 Standing::Unknowable("its place is in no status list that is here")
