@@ -47,6 +47,13 @@ impl Keys {
         self
     }
 
+    /// Without those of an issuer that are not to be trusted any more.
+    #[must_use]
+    pub fn without(mut self, issuer: &str) -> Self {
+        self.others.remove(issuer);
+        self
+    }
+
     /// Keyward's.
     pub fn own(&self) -> &KeySet {
         &self.own

@@ -54,19 +54,26 @@ impl Issuer {
     /// Keeps the keys of this issuer up to date.
     pub(super) async fn run(mut self, state: Arc<State>, asked: Arc<Asked>) {
         let pace = state.pace;
+        let is_own = self.issuer == state.issuer;
         let mut backoff = Backoff::new(pace.pause);
+        let mut read_at = None;
         loop {
             asked.begin();
-            let as_of = if self.issuer == state.issuer { state.keys_as_of() } else { None };
-            let read = self.read(as_of).await;
+            let asked_at = state.now();
+            let read = self.read(state.keys_as_of().filter(|_| is_own)).await;
             let (next, fault) = match read {
                 Ok(keys) => {
                     state.set_keys(&self.issuer, keys);
+                    read_at = Some(asked_at);
                     backoff.reset();
                     (spread(pace.keys), None)
                 }
                 Err(fault) => {
                     self.jwks = None;
+                    let is_over = |at| state.now().since(at) >= pace.foreign_keys;
+                    if !is_own && read_at.take_if(|at| is_over(*at)).is_some() {
+                        state.forget_keys(&self.issuer);
+                    }
                     (backoff.next(), Some(fault))
                 }
             };

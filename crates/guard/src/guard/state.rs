@@ -120,6 +120,12 @@ impl State {
         }
     }
 
+    /// The keys of a trusted issuer are not known any more, and with them nothing that they signed.
+    pub(super) fn forget_keys(&self, issuer: &str) {
+        self.keys.rcu(|state| KeyState { keys: state.keys.clone().without(issuer), epoch: state.epoch + 1 });
+        self.memory.clear();
+    }
+
     pub(super) fn keys_as_of(&self) -> Option<u64> {
         *self.keys_as_of.lock().unwrap_or_else(PoisonError::into_inner)
     }

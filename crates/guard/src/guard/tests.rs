@@ -307,6 +307,33 @@ async fn a_user_of_a_trusted_issuer_is_present_beside_a_client() {
 }
 
 #[tokio::test]
+async fn a_trusted_issuer_that_is_away_for_a_day_is_not_trusted_any_more() {
+    let (stub, login) = (Stub::start().await, Stub::start().await);
+    let key = signing_key(70, SigningAlgorithm::EdDsa);
+    login.set(|script| script.jwks = published([&key]));
+    let issuer = TrustedIssuer { issuer: login.url.clone(), audience: "plant-web".into(), rights: None };
+    let lenient = |builder: Builder| builder.trust(issuer).unreachable(Unreachable::AcceptUntilExpiry);
+    let door = Door::with(&stub, lenient).await.unwrap();
+    let day = 24 * 3600;
+    let long = AccessTokenClaims { exp: NOW.plus(Duration::from_secs(2 * day)), ..at(&stub, 1) };
+    let (client, exp) = (long.sign(&KEYS[0]).unwrap(), long.exp.as_seconds());
+    let identity = json!({ "iss": login.url, "aud": "plant-web", "sub": "anna", "iat": NOW.as_seconds(), "exp": exp });
+    let both = headers(&client, Some(&key.sign("JWT", identity.to_string().as_bytes()).unwrap()));
+    assert!(door.guard.check(&both).is_ok());
+    login.set(|script| script.away = true);
+    door.advance(day as i64 - 1);
+    assert!(door.guard.refresh().await.is_err());
+    assert!(door.guard.check(&both).is_ok(), "not for a day yet");
+    door.advance(1);
+    until("it is not trusted", || door.guard.check(&both).is_err()).await;
+    let refusal = door.guard.check(&both).unwrap_err();
+    assert_eq!(refusal.status(), 503, "whether it was withdrawn cannot be told: {refusal}");
+    assert!(door.check(&client).is_ok(), "Keyward's own are another matter");
+    login.set(|script| script.away = false);
+    until("it is trusted again", || door.guard.check(&both).is_ok()).await;
+}
+
+#[tokio::test]
 async fn an_identity_token_whose_session_ended_is_refused_as_such() {
     let stub = Stub::start().await;
     let door = Door::open(&stub).await;
