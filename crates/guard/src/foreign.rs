@@ -106,15 +106,13 @@ impl ForeignIdentity {
     }
 }
 
-/// An identifier of Keyward's in another issuer's token would be taken for the user it names.
+/// An identifier of Keyward's in another issuer's token would be taken for the user it names, and so would one that becomes
+/// it on the way: spaces at the ends get lost in headers, and databases compare names in any case.
 fn subject(sub: String) -> Result<String, Refusal> {
     let legible = !sub.is_empty() && sub.len() <= MAX_SUBJECT && sub.bytes().all(|b| matches!(b, b' '..=b'~'));
-    let ours = serde_json::from_value::<Subject>(sub.as_str().into()).is_ok();
-    if legible && !ours {
-        Ok(sub)
-    } else {
-        Err(Refusal::Claims("sub is not a name that another issuer may give".into()))
-    }
+    let whole = sub.trim() == sub;
+    let ours = serde_json::from_value::<Subject>(sub.to_ascii_lowercase().into()).is_ok();
+    if legible && whole && !ours { Ok(sub) } else { Err(Refusal::Subject) }
 }
 
 /// Absent means nothing; another form than Keyward's is an error rather than nothing, so that it is noticed.

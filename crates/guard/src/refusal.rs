@@ -32,6 +32,12 @@ pub enum Refusal {
     /// The payload lacks a required claim or has one of the wrong type.
     #[error("the token's claims are not those of an access token: {0}")]
     Claims(String),
+    /// Another issuer's token, for a user whose name is not one: an identifier of Keyward's, too long, or not legible.
+    #[error(
+        "the token's sub is not a name that another issuer may give: it is empty, has spaces at its ends, is longer than \
+             255 visible ASCII characters, or is an identifier of Keyward's"
+    )]
+    Subject,
     /// From another issuer.
     #[error("the token was issued by {0:?}")]
     Issuer(String),
@@ -149,6 +155,7 @@ impl Refusal {
             Self::Jws(JwsError::Algorithm | JwsError::AlgorithmMismatch) => "the token's algorithm is not accepted",
             Self::Jws(JwsError::Signature | JwsError::Signing) => "the token's signature does not match",
             Self::Type(_) | Self::Claims(_) => "the token is not an access token",
+            Self::Subject => "the token's sub is not a name that its issuer may give",
             Self::KeyMissing | Self::KeyUnknown(_) => "the token is not signed by a known key",
             Self::Issuer(_) => "the token is from another issuer",
             Self::Audience(_) => "the token is for another audience",

@@ -47,6 +47,13 @@ impl Keys {
         self
     }
 
+    /// Without those of an issuer that are not to be trusted any more.
+    #[must_use]
+    pub fn without(mut self, issuer: &str) -> Self {
+        self.others.remove(issuer);
+        self
+    }
+
     /// Keyward's.
     pub fn own(&self) -> &KeySet {
         &self.own
@@ -173,8 +180,10 @@ impl Policy {
             let Some(key) = keys.others.get(&trusted.issuer).and_then(|set| set.find(kid)) else { continue };
             match trusted.verify(&compact, key, &self.expect, now) {
                 Err(err @ Refusal::Jws(JwsError::Signature | JwsError::AlgorithmMismatch)) => refusal = err,
-                // One issuer may be trusted for several audiences.
-                Err(err @ Refusal::Audience(_)) => refusal = err,
+                // Several issuers may share keys, and one may be trusted for several audiences. Of an issuer that the token is
+                // not of, less is to be told than of the one that it is of.
+                Err(Refusal::Issuer(_)) if matches!(refusal, Refusal::Audience(_)) => {}
+                Err(err @ (Refusal::Issuer(_) | Refusal::Audience(_))) => refusal = err,
                 verdict => return verdict.map(|foreign| Identity::Foreign(Arc::new(foreign))),
             }
         }

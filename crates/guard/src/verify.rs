@@ -46,6 +46,12 @@ impl Expect {
         Self { leeway: leeway.min(MAX_LEEWAY), ..self }
     }
 
+    /// How far clocks may differ.
+    #[cfg(feature = "discover")]
+    pub(crate) fn leeway(&self) -> Duration {
+        self.leeway
+    }
+
     /// Whom and when a token is for; the only part of a verdict that may change while the token stays the same.
     pub(crate) fn check(&self, claims: &AccessTokenClaims, now: Timestamp) -> Result<(), Refusal> {
         if claims.iss != self.issuer {

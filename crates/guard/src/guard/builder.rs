@@ -184,6 +184,7 @@ impl Builder {
             keys: Default::default(),
             keys_asked: issuers.iter().map(|_| Arc::new(Asked::default())).collect(),
             list_asked: Asked::default(),
+            keys_as_of: Default::default(),
             memory: Memory::of_one_policy(self.cached_tokens),
             revocations: Default::default(),
             meter: Default::default(),

@@ -12,6 +12,8 @@ use super::sse::Message;
 pub(crate) struct Told {
     pub(crate) id: u64,
     pub(crate) event: Event,
+    /// When the server said so, by its clock; in a poll the answer says it for all of its events.
+    pub(crate) said_at: Option<Timestamp>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -51,6 +53,7 @@ pub(crate) struct Revoked {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Polled {
     pub(crate) last: u64,
+    pub(crate) said_at: Option<Timestamp>,
     pub(crate) events: Vec<Told>,
 }
 
@@ -64,8 +67,9 @@ impl Told {
     pub(crate) fn read(message: &Message) -> Result<Self, String> {
         let digits = message.id.bytes().all(|byte| byte.is_ascii_digit());
         let id = message.id.parse().ok().filter(|_| digits).ok_or("an event without its place in the log")?;
-        let data = serde_json::from_str(&message.data).map_err(|err| err.to_string())?;
-        Ok(Self { id, event: Event::read(&message.event, data)? })
+        let data: serde_json::Value = serde_json::from_str(&message.data).map_err(|err| err.to_string())?;
+        let said_at = data.get("now").and_then(serde_json::Value::as_i64).map(Timestamp::from_millis);
+        Ok(Self { id, event: Event::read(&message.event, data)?, said_at })
     }
 }
 
@@ -95,6 +99,7 @@ impl Polled {
         #[derive(Deserialize)]
         struct Answer {
             last: u64,
+            now: Option<i64>,
             events: Vec<One>,
         }
         #[derive(Deserialize)]
@@ -104,8 +109,10 @@ impl Polled {
             data: serde_json::Value,
         }
         let answer: Answer = serde_json::from_slice(json).map_err(|err| err.to_string())?;
-        let told = |one: One| Ok(Told { id: one.id, event: Event::read(&one.event, one.data)? });
-        Ok(Self { last: answer.last, events: answer.events.into_iter().map(told).collect::<Result<_, String>>()? })
+        let said_at = answer.now.map(Timestamp::from_millis);
+        let told = |one: One| Ok(Told { id: one.id, event: Event::read(&one.event, one.data)?, said_at });
+        let events = answer.events.into_iter().map(told).collect::<Result<_, String>>()?;
+        Ok(Self { last: answer.last, said_at, events })
     }
 }
 
@@ -160,7 +167,20 @@ mod tests {
         for json in ["", "{}", r#"{"last":1}"#, r#"{"last":1,"events":[{"id":2}]}"#, "<html>"] {
             assert!(Polled::read(json.as_bytes()).is_err(), "{json}");
         }
-        let polled = Polled::read(br#"{"last":9,"events":[{"id":8,"event":"keys","data":{}}]}"#);
-        assert_eq!(polled, Ok(Polled { last: 9, events: vec![Told { id: 8, event: Event::Keys }] }));
+    }
+
+    #[test]
+    fn when_something_was_said_is_known_where_the_server_tells() {
+        let said = |millis: Option<i64>| millis.map(Timestamp::from_millis);
+        for (data, millis) in
+            [(r#"{"now":1795435800123}"#, Some(1_795_435_800_123)), (r#"{"now":"x"}"#, None), ("{}", None)]
+        {
+            assert_eq!(told("alive", data, "7").unwrap(), Told { id: 7, event: Event::Alive, said_at: said(millis) });
+        }
+        for (now, millis) in [(r#""now":5,"#, Some(5)), ("", None)] {
+            let json = format!(r#"{{"last":9,{now}"events":[{{"id":8,"event":"keys","data":{{}}}}]}}"#);
+            let events = vec![Told { id: 8, event: Event::Keys, said_at: said(millis) }];
+            assert_eq!(Polled::read(json.as_bytes()), Ok(Polled { last: 9, said_at: said(millis), events }));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, USER_AGENT};
+use http::header::{ACCEPT, CACHE_CONTROL, HOST, USER_AGENT};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderName, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
@@ -110,9 +110,9 @@ impl Http {
         asked.unwrap_or_else(|_| Err(fault(from, "no answer in time")))
     }
 
-    /// A whole body with status 200.
+    /// A whole body with status 200, from the server itself: a cache on the way may hold what was withdrawn since.
     pub(crate) async fn get_whole(&self, from: &Endpoint, accept: &str, most: usize) -> Result<Vec<u8>, Fault> {
-        let answer = self.get(from, &[(http::header::ACCEPT, accept)]).await?;
+        let answer = self.get(from, &[(ACCEPT, accept), (CACHE_CONTROL, "no-cache")]).await?;
         if answer.status != StatusCode::OK {
             return Err(fault(from, format_args!("answered {}", answer.status)));
         }

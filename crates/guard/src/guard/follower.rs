@@ -4,6 +4,9 @@
 //! 2. Where streams keep breaking, as behind a proxy that holds answers back, the same events are polled for
 //! 3. Without a feed the list is fetched whenever the copy's time is over
 //!
+//! Whoever holds a feed back holds its readers in the past. So each event says when it was told; what was told too long ago,
+//! or does not say when, makes nothing certain.
+//!
 //! One task does it all, one thing after the other, so that nothing older ever overwrites what is newer.
 
 use std::sync::Arc;
@@ -52,6 +55,13 @@ struct Copy {
     etag: String,
     exp: Timestamp,
     ttl: Duration,
+}
+
+/// When something was heard by the guard's clock, and said by the server's.
+#[derive(Clone, Copy)]
+struct Heard {
+    at: Timestamp,
+    said_at: Option<Timestamp>,
 }
 
 /// How a feed was lost.
@@ -164,8 +174,9 @@ impl Follower {
             parser.push(&chunk, |message| messages.push(message)).map_err(|_| broken("the feed sends garbage"))?;
             for message in messages.drain(..) {
                 let told = Told::read(&message).map_err(|err| broken(&err))?;
+                let said_at = told.said_at;
                 self.hear(told).await.map_err(Lost::Broken)?;
-                self.is_certain(heard_at, self.state.pace.silence);
+                self.is_certain(Heard { at: heard_at, said_at }, self.state.pace.silence).map_err(broken)?;
                 silent_at = Instant::now() + self.state.pace.silence;
             }
         }
@@ -202,7 +213,8 @@ impl Follower {
                 return Err(Lost::Broken(fault(&url, "nothing was told to begin with")));
             }
             self.last = Some(polled.last);
-            self.is_certain(heard_at, pace.poll + pace.answer);
+            let heard = Heard { at: heard_at, said_at: polled.said_at };
+            self.is_certain(heard, pace.poll + pace.answer).map_err(|why| Lost::Broken(fault(&url, why)))?;
             // Whatever is told meanwhile is told at once by the next; a server that does not wait is not asked without end.
             sleep(pace.pause.0 / 4).await;
         }
@@ -222,11 +234,16 @@ impl Follower {
             }
             Event::Tokens(tokens) => revocations.revoke(&tokens, self.state.now()).map_err(too_much)?,
             // Told again if it fails: the place in the log moves on only with what it stands for.
-            Event::Keys => self.fetch_keys().await?,
+            Event::Keys => self.fetch_keys_as_of(told.id).await?,
             Event::Alive | Event::Unknown => {}
         }
         self.last = Some(told.id);
         Ok(())
+    }
+
+    async fn fetch_keys_as_of(&self, id: u64) -> Result<(), Fault> {
+        self.state.want_keys_as_of(Some(id));
+        self.fetch_keys().await
     }
 
     async fn fetch_keys(&self) -> Result<(), Fault> {
@@ -236,9 +253,18 @@ impl Follower {
         }
     }
 
-    fn is_certain(&self, at: Timestamp, good_for: Duration) {
-        self.state.revocations.certain(at, good_for);
+    /// That everything is known up to what was heard, for a while; or why that is not so.
+    fn is_certain(&self, heard: Heard, good_for: Duration) -> Result<(), &'static str> {
+        let Some(said_at) = heard.said_at else { return Err("the feed does not say when it was told") };
+        let tolerance = self.state.policy.expect().leeway();
+        let stale_at = said_at.plus(tolerance + self.state.pace.silence);
+        if heard.at > stale_at {
+            return Err("the feed was told too long ago: something holds it back, or a clock is wrong");
+        }
+        let until = heard.at.plus(good_for).min(said_at.plus(tolerance + good_for));
+        self.state.revocations.certain(heard.at.min(said_at), until);
         self.state.revocations.set_live(true);
+        Ok(())
     }
 
     /// Keys and list as of this place in the log.
@@ -249,7 +275,7 @@ impl Follower {
         }
         self.list = Endpoint::parse(list)?;
         (self.last, self.known) = (None, None);
-        self.fetch_keys().await?;
+        self.fetch_keys_as_of(id).await?;
         let mut pauses = Backoff::new(self.state.pace.pause);
         let mut attempt = 1;
         loop {
@@ -299,6 +325,10 @@ impl Follower {
         let mut headers = vec![(ACCEPT, "application/statuslist+jwt")];
         headers.extend(known.as_ref().map(|known| (IF_NONE_MATCH, known.etag.as_str())));
         let answer = self.http.get(&from, &headers).await?;
+        if applied.is_none() && self.failures >= ATTEMPTS && answer.status == StatusCode::OK {
+            // Its keys are another database's too.
+            state.want_keys_as_of(None);
+        }
         let ttl = match (answer.status, known) {
             (StatusCode::NOT_MODIFIED, Some(known)) => self.known.insert(known).ttl,
             (StatusCode::OK, _) => self.take_list(&from, answer).await?,
@@ -309,7 +339,7 @@ impl Follower {
             Unreachable::RefuseAfter(longest) => ttl.min(longest / 2),
             Unreachable::AcceptUntilExpiry => ttl,
         };
-        state.revocations.certain(asked_at, good_for + state.pace.answer);
+        state.revocations.certain(asked_at, asked_at.plus(good_for + state.pace.answer));
         Ok(good_for)
     }
 

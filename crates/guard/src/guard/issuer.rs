@@ -54,18 +54,26 @@ impl Issuer {
     /// Keeps the keys of this issuer up to date.
     pub(super) async fn run(mut self, state: Arc<State>, asked: Arc<Asked>) {
         let pace = state.pace;
+        let is_own = self.issuer == state.issuer;
         let mut backoff = Backoff::new(pace.pause);
+        let mut read_at = None;
         loop {
             asked.begin();
-            let read = self.read().await;
+            let asked_at = state.now();
+            let read = self.read(state.keys_as_of().filter(|_| is_own)).await;
             let (next, fault) = match read {
                 Ok(keys) => {
                     state.set_keys(&self.issuer, keys);
+                    read_at = Some(asked_at);
                     backoff.reset();
                     (spread(pace.keys), None)
                 }
                 Err(fault) => {
                     self.jwks = None;
+                    let is_over = |at| state.now().since(at) >= pace.foreign_keys;
+                    if !is_own && read_at.take_if(|at| is_over(*at)).is_some() {
+                        state.forget_keys(&self.issuer);
+                    }
                     (backoff.next(), Some(fault))
                 }
             };
@@ -75,12 +83,18 @@ impl Issuer {
         }
     }
 
-    async fn read(&mut self) -> Result<KeySet, Fault> {
+    /// The keys, never those from before this place in the issuer's log: of several nodes one may be behind, and still
+    /// publish what another has withdrawn.
+    async fn read(&mut self, as_of: Option<u64>) -> Result<KeySet, Fault> {
         let jwks = match &self.jwks {
             Some(jwks) => jwks.clone(),
             None => self.discover().await?,
         };
-        let document = self.http.get_whole(&jwks, "application/jwk-set+json, application/json", MAX_JWKS).await?;
+        let from = match as_of {
+            Some(id) => jwks.with_query(&format!("applied={id}"))?,
+            None => jwks.clone(),
+        };
+        let document = self.http.get_whole(&from, "application/jwk-set+json, application/json", MAX_JWKS).await?;
         let document: Jwks = serde_json::from_slice(&document).map_err(|err| fault(&jwks, err))?;
         let keys = KeySet::from_jwks(&document);
         // An issuer that issues has a key: what says otherwise is some other page.

@@ -9,6 +9,9 @@ use keyward_model::entropy::Entropy;
 pub(crate) struct Pace {
     /// After so long keys are read anew although nothing asks for it: the server lets them be cached for as long.
     pub(super) keys: Duration,
+    /// Keys of another issuer that could not be read anew for so long are not trusted any more: one of them may have been
+    /// withdrawn. Of Keyward's the feed and the list say more.
+    pub(super) foreign_keys: Duration,
     /// Between two readings of the keys that unknown names asked for: whoever invents names does not reach the issuer.
     pub(super) unknown_keys: Duration,
     /// Between two readings of the list that tokens asked for.
@@ -32,6 +35,7 @@ pub(crate) struct Pace {
 impl Pace {
     pub(super) const USUAL: Self = Self {
         keys: Duration::from_secs(300),
+        foreign_keys: Duration::from_secs(24 * 3600),
         unknown_keys: Duration::from_secs(10),
         list: Duration::from_secs(5),
         silence: Duration::from_secs(3),

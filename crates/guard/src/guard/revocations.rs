@@ -24,7 +24,7 @@ const SHARDS: usize = 64;
 
 pub(crate) struct Revocations {
     list: ArcSwapOption<List>,
-    tokens: [ArcSwap<HashMap<TokenId, Timestamp>>; SHARDS],
+    tokens: [ArcSwap<Shard>; SHARDS],
     remembered: AtomicUsize,
     /// When this was last known to be everything, in Unix milliseconds.
     certain_at: AtomicI64,
@@ -36,6 +36,17 @@ pub(crate) struct Revocations {
 struct List {
     uri: Box<str>,
     bytes: Box<[AtomicU8]>,
+}
+
+type Shard = HashMap<TokenId, Remembered>;
+
+/// Until when it is remembered that a token was revoked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Remembered {
+    /// Because the feed told of it.
+    told_until: Option<Timestamp>,
+    /// Because it is in the list, or was a moment ago.
+    listed_until: Option<Timestamp>,
 }
 
 /// Whether a token still counts, where it is not known to have ended.
@@ -87,8 +98,10 @@ impl Revocations {
                 None => known = false,
             }
         }
+        let certain =
+            now.as_millis() <= self.certain_until.load(Ordering::Acquire) && self.uncertain_for(now).is_some();
         match unreachable {
-            _ if known && now.as_millis() <= self.certain_until.load(Ordering::Acquire) => Standing::Counts,
+            _ if known && certain => Standing::Counts,
             Unreachable::AcceptUntilExpiry => Standing::OnTrust,
             Unreachable::RefuseAfter(_) if !known => {
                 Standing::Unknowable("its place is in no status list that is here")
@@ -117,21 +130,40 @@ impl Revocations {
         self.remembered.load(Ordering::Relaxed)
     }
 
-    /// What is known was everything at `now`, and may be taken for that for a while.
-    pub(crate) fn certain(&self, now: Timestamp, good_for: Duration) {
-        self.certain_at.store(now.as_millis(), Ordering::Release);
-        self.certain_until.store(now.plus(good_for).as_millis(), Ordering::Release);
+    /// What is known was everything at one instant, and may be taken for that until another.
+    pub(crate) fn certain(&self, at: Timestamp, until: Timestamp) {
+        self.certain_at.store(at.as_millis(), Ordering::Release);
+        self.certain_until.store(until.as_millis(), Ordering::Release);
     }
 
     pub(crate) fn set_live(&self, live: bool) {
         self.live.store(live, Ordering::Release);
     }
 
-    /// Everything as this list says it. Tokens told before stay revoked: none ever is not any more.
+    /// Everything as this list says it. Tokens that the feed told of stay revoked, and those that only a former list named
+    /// do for a moment: one that is dead at the issuer is dead here when the clocks agree, and this list may be from a
+    /// node that is behind.
     pub(crate) fn replace(&self, uri: &str, list: &StatusList, now: Timestamp) -> Result<(), TooMuch> {
         // The list does not say until when; no token lives longer.
         let until = now.plus(MAX_TOKEN_LIFETIME).plus(MAX_LEEWAY);
-        self.remember(list.revoked.iter().map(|jti| (*jti, until)), now)?;
+        let unlisted_until = now.plus(MAX_LEEWAY);
+        let mut shards: Vec<Shard> = self.tokens.iter().map(|shard| living(&shard.load(), now)).collect();
+        for known in shards.iter_mut().flat_map(HashMap::values_mut) {
+            known.listed_until = known.listed_until.map(|until| until.min(unlisted_until));
+        }
+        for jti in &list.revoked {
+            if let Some(shard) = shards.get_mut(shard(*jti)) {
+                shard.entry(*jti).or_default().listed_until = Some(until);
+            }
+        }
+        let remembered = shards.iter().map(HashMap::len).sum();
+        if remembered > MAX_TOKENS {
+            return Err(TooMuch);
+        }
+        for (at, after) in self.tokens.iter().zip(shards) {
+            at.store(Arc::new(after));
+        }
+        self.remembered.store(remembered, Ordering::Release);
         let bytes = list.bits.iter().map(|byte| AtomicU8::new(*byte)).collect();
         self.list.store(Some(Arc::new(List { uri: uri.into(), bytes })));
         Ok(())
@@ -179,11 +211,10 @@ impl Revocations {
             let Some(shard) = self.tokens.get(shard) else { continue };
             let before = shard.load_full();
             // Whoever adds takes the dead away.
-            let mut after: HashMap<_, _> =
-                before.iter().filter(|(_, until)| **until > now).map(|(k, v)| (*k, *v)).collect();
+            let mut after = living(&before, now);
             for (jti, until) in tokens {
-                let known = after.entry(jti).or_insert(until);
-                *known = until.max(*known);
+                let known = after.entry(jti).or_default();
+                known.told_until = known.told_until.max(Some(until));
             }
             let remembered = self.tokens() + after.len() - before.len();
             if remembered > MAX_TOKENS {
@@ -195,7 +226,7 @@ impl Revocations {
         Ok(())
     }
 
-    fn shard(&self, jti: TokenId) -> &ArcSwap<HashMap<TokenId, Timestamp>> {
+    fn shard(&self, jti: TokenId) -> &ArcSwap<Shard> {
         // There is one for every remainder.
         self.tokens.get(shard(jti)).unwrap_or(&self.tokens[0])
     }
@@ -203,6 +234,15 @@ impl Revocations {
 
 fn shard(jti: TokenId) -> usize {
     usize::from(jti.as_uuid().as_bytes()[15]) % SHARDS
+}
+
+/// Those that are not dead.
+fn living(shard: &Shard, now: Timestamp) -> Shard {
+    shard
+        .iter()
+        .filter(|(_, known)| known.told_until.max(known.listed_until) > Some(now))
+        .map(|(k, v)| (*k, *v))
+        .collect()
 }
 
 impl List {

@@ -1,6 +1,6 @@
 //! What all clones of a guard and the tasks behind it share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use keyward_model::time::Timestamp;
@@ -27,6 +27,8 @@ pub(crate) struct State {
     /// The keys of Keyward, then those of each trusted issuer.
     pub(super) keys_asked: Vec<Arc<Asked>>,
     pub(super) list_asked: Asked,
+    /// The place in Keyward's log from before which no keys are taken.
+    pub(super) keys_as_of: Mutex<Option<u64>>,
     pub(super) memory: Memory,
     pub(super) revocations: Revocations,
     pub(super) meter: Meter,
@@ -116,6 +118,21 @@ impl State {
         if withdrawn {
             self.memory.clear();
         }
+    }
+
+    /// The keys of a trusted issuer are not known any more, and with them nothing that they signed.
+    pub(super) fn forget_keys(&self, issuer: &str) {
+        self.keys.rcu(|state| KeyState { keys: state.keys.clone().without(issuer), epoch: state.epoch + 1 });
+        self.memory.clear();
+    }
+
+    pub(super) fn keys_as_of(&self) -> Option<u64> {
+        *self.keys_as_of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on Keyward's keys are read as of this place in its log.
+    pub(super) fn want_keys_as_of(&self, place: Option<u64>) {
+        *self.keys_as_of.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
     pub(super) fn own_keys(&self) -> Arc<KeyState> {

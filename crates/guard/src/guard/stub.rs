@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keyward_model::jws::Jwks;
+use keyward_model::time::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,9 +41,13 @@ pub(super) struct Script {
     pub(super) polls: bool,
     pub(super) issuer: Option<String>,
     pub(super) jwks: Jwks,
+    /// What a node that is behind answers to whoever does not say as of when.
+    pub(super) jwks_behind: Option<Jwks>,
     /// Answers to `/jwks` and to the list that take their place.
     pub(super) jwks_answer: Option<String>,
     pub(super) list_answer: Option<String>,
+    /// What the feed says of the time.
+    pub(super) now: Option<Timestamp>,
     pub(super) bits: Vec<u8>,
     pub(super) revoked: Vec<String>,
     /// Event and data; the place in the log is the place here, from 1.
@@ -85,8 +90,10 @@ impl Stub {
             polls: true,
             issuer: None,
             jwks: published(KEYS.iter()),
+            jwks_behind: None,
             jwks_answer: None,
             list_answer: None,
+            now: Some(NOW),
             bits: vec![0; 16],
             revoked: vec![],
             log: vec![("keys", json!({}))],
@@ -149,12 +156,14 @@ impl Inner {
         }
         let path = request.split(' ').nth(1).unwrap_or_default();
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let applied: Option<usize> = query.strip_prefix("applied=").map(|id| id.parse().unwrap());
         let answer = match path {
+            _ if applied.is_some_and(|id| id > script.log.len()) => status("503 Not Yet"),
             "/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration" => {
                 let issuer = script.issuer.unwrap_or_else(|| self.url.clone());
                 ok(&json!({ "issuer": issuer, "jwks_uri": format!("{}/jwks", self.url) }).to_string(), "")
             }
-            "/jwks" => script.jwks_answer.unwrap_or_else(|| ok(&serde_json::to_string(&script.jwks).unwrap(), "")),
+            "/jwks" => script.jwks_answer.clone().unwrap_or_else(|| key_set(&script, applied.is_some())),
             "/status-lists/1" => script.list_answer.clone().unwrap_or_else(|| self.list(&script, &request)),
             "/revocations" if request.contains("accept: application/json") && script.polls => self.poll(query).await,
             "/revocations" => return self.stream(stream, &request).await,
@@ -175,20 +184,21 @@ impl Inner {
         let number = |name| query.split('&').find_map(|pair| pair.strip_prefix(name)?.parse::<usize>().ok());
         let mut changed = self.changed.subscribe();
         let Some(after) = number("after=") else {
-            let last = self.script().log.len();
+            let Script { log, now, .. } = self.script().clone();
+            let last = log.len();
             let reset =
                 json!({ "id": last, "event": "reset", "data": { "list": format!("{}/status-lists/1", self.url) } });
-            return ok(&json!({ "last": last, "events": [reset] }).to_string(), "");
+            return ok(&json!({ "last": last, "now": now, "events": [reset] }).to_string(), "");
         };
         let wait = sleep(Duration::from_secs(number("wait=").unwrap_or(20) as u64));
         tokio::pin!(wait);
         loop {
-            let log = self.script().log.clone();
+            let Script { log, now, .. } = self.script().clone();
             let new = log.iter().enumerate().skip(after);
             let events: Vec<_> =
                 new.map(|(at, (event, data))| json!({ "id": at + 1, "event": event, "data": data })).collect();
             if !events.is_empty() || wait.is_elapsed() {
-                return ok(&json!({ "last": log.len(), "events": events }).to_string(), "");
+                return ok(&json!({ "last": log.len(), "now": now, "events": events }).to_string(), "");
             }
             tokio::select! {
                 _ = changed.changed() => {}
@@ -200,11 +210,15 @@ impl Inner {
     async fn stream(&self, mut to: TcpStream, request: &str) -> std::io::Result<()> {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
         let resumed = request.split("last-event-id: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-        let reset = |list: &str, id: usize| format!("event: reset\nid: {id}\ndata: {{\"list\":\"{list}\"}}\n\n");
         let mut changed = self.changed.subscribe();
         let mut told: Option<usize> = None;
         loop {
-            let Script { feed, log, away, .. } = self.script().clone();
+            let Script { feed, log, away, now, .. } = self.script().clone();
+            let say = |event: &str, id: usize, mut data: Value| {
+                data["now"] = json!(now);
+                format!("event: {event}\nid: {id}\ndata: {data}\n\n")
+            };
+            let reset = |list: &str| say("reset", log.len(), json!({ "list": list }));
             let begins = told.is_none();
             let text = match feed {
                 _ if away => return Ok(()),
@@ -216,20 +230,19 @@ impl Inner {
                 Feed::Endless => "data: ".to_owned() + &"x".repeat(20_000),
                 Feed::Cut => head.to_owned(),
                 Feed::NoReset => "id: 1\nevent: places\ndata: {\"ended\":[1]}\n\n".to_owned(),
-                Feed::Foreign => reset("https://other.example/status-lists/1", log.len()),
+                Feed::Foreign => reset("https://other.example/status-lists/1"),
                 Feed::Well => match told.or(resumed.filter(|last| *last <= log.len())) {
                     None => {
                         told = Some(log.len());
-                        reset(&format!("{}/status-lists/1", self.url), log.len())
+                        reset(&format!("{}/status-lists/1", self.url))
                     }
                     Some(last) => {
                         told = Some(log.len());
                         let new = log.iter().enumerate().skip(last);
-                        let mut text: String = new
-                            .map(|(at, (event, data))| format!("event: {event}\nid: {}\ndata: {data}\n\n", at + 1))
-                            .collect();
+                        let mut text: String =
+                            new.map(|(at, (event, data))| say(event, at + 1, data.clone())).collect();
                         if text.is_empty() {
-                            text = format!("event: alive\nid: {last}\ndata: {{}}\n\n");
+                            text = say("alive", last, json!({}));
                         }
                         text
                     }
@@ -251,6 +264,11 @@ impl Inner {
     }
 }
 
+fn key_set(script: &Script, is_as_of: bool) -> String {
+    let keys = script.jwks_behind.as_ref().filter(|_| !is_as_of).unwrap_or(&script.jwks);
+    ok(&serde_json::to_string(keys).unwrap(), "")
+}
+
 pub(super) fn list_jwt(issuer: &str, bits: &[u8], revoked: &[String]) -> String {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bits).unwrap();
@@ -260,7 +278,7 @@ pub(super) fn list_jwt(issuer: &str, bits: &[u8], revoked: &[String]) -> String 
         "exp": NOW.as_seconds() + 100_000, "ttl": 60, "status_list": { "bits": 1, "lst": lst },
         "revoked_tokens": revoked,
     });
-    KEYS[0].sign("statuslist+jwt", claims.to_string().as_bytes()).unwrap()
+    KEYS[1].sign("statuslist+jwt", claims.to_string().as_bytes()).unwrap()
 }
 
 pub(super) fn ok(body: &str, headers: &str) -> String {

@@ -1,5 +1,5 @@
 use super::pace::Pace;
-use super::stub::{Feed, Stub, ok, status};
+use super::stub::{Feed, Script, Stub, ok, status};
 use super::*;
 use crate::fixture::{KEYS, NOW, PLANT, claims, published, signing_key};
 use crate::{TrustedIssuer, User};
@@ -216,6 +216,51 @@ async fn a_key_that_is_withdrawn_ends_what_it_signed_remembered_or_not() {
 }
 
 #[tokio::test]
+async fn a_withdrawn_key_does_not_come_back_from_a_node_that_is_behind() {
+    let stub = Stub::start().await;
+    let door = Door::open(&stub).await;
+    let old = token(&stub, 1);
+    assert!(door.check(&old).is_ok());
+    let withdraw = |script: &mut Script| {
+        script.jwks = published([&KEYS[1]]);
+        script.jwks_behind = Some(published(KEYS.iter()));
+    };
+    stub.set(|script| {
+        withdraw(script);
+        script.log.push(("keys", json!({})));
+    });
+    until("the key is withdrawn", || door.check(&old).is_err()).await;
+    door.guard.refresh().await.unwrap();
+    assert!(matches!(door.check(&old), Err(Refusal::KeyUnknown(_))), "whatever the keys are read for");
+    assert!(stub.seen("get /jwks?applied=2 ") > 1);
+    assert_eq!(stub.seen("get /jwks"), stub.seen("cache-control: no-cache\r\n") - stub.seen("get /.well-known"));
+
+    // The first keys are read before the feed has said as of when, those of its reset are not.
+    let other = Stub::start().await;
+    other.set(withdraw);
+    let door = Door::with(&other, |builder| builder.unreachable(Unreachable::AcceptUntilExpiry)).await.unwrap();
+    let old = token(&other, 1);
+    until("the reset has brought the keys", || matches!(door.check(&old), Err(Refusal::KeyUnknown(_)))).await;
+    assert_eq!(other.seen("get /jwks?applied=1 "), 1);
+}
+
+#[tokio::test]
+async fn a_guard_outlives_that_its_issuer_goes_on_with_another_database() {
+    let stub = Stub::start().await;
+    stub.set(|script| script.log.extend([("keys", json!({})), ("keys", json!({}))]));
+    let door = Door::open(&stub).await;
+    assert!(door.check(&token(&stub, 1)).is_ok());
+    // Restored from before, with other keys, and its feed is not to be had.
+    let new = signing_key(7, SigningAlgorithm::EdDsa);
+    stub.set(|script| {
+        (script.feed, script.polls, script.log) = (Feed::Cut, false, vec![]);
+        script.jwks = published(KEYS.iter().chain([&new]));
+    });
+    let token = at(&stub, 1).sign(&new).unwrap();
+    until("its keys are there", || door.check(&token).is_ok()).await;
+}
+
+#[tokio::test]
 async fn a_remembered_token_lives_no_longer_than_it_says() {
     let stub = Stub::start().await;
     let door = Door::with(&stub, |builder| builder.leeway(Duration::ZERO).unreachable(Unreachable::AcceptUntilExpiry));
@@ -259,6 +304,33 @@ async fn a_user_of_a_trusted_issuer_is_present_beside_a_client() {
     until("Keyward's keys are there", || guard.check(&headers(&token(&stub, 1), None)).is_ok()).await;
     let refusal = guard.check(&headers(&token(&stub, 1), Some(&identity))).unwrap_err();
     assert_eq!(refusal.status(), 503, "whose it is cannot be told yet: {refusal}");
+}
+
+#[tokio::test]
+async fn a_trusted_issuer_that_is_away_for_a_day_is_not_trusted_any_more() {
+    let (stub, login) = (Stub::start().await, Stub::start().await);
+    let key = signing_key(70, SigningAlgorithm::EdDsa);
+    login.set(|script| script.jwks = published([&key]));
+    let issuer = TrustedIssuer { issuer: login.url.clone(), audience: "plant-web".into(), rights: None };
+    let lenient = |builder: Builder| builder.trust(issuer).unreachable(Unreachable::AcceptUntilExpiry);
+    let door = Door::with(&stub, lenient).await.unwrap();
+    let day = 24 * 3600;
+    let long = AccessTokenClaims { exp: NOW.plus(Duration::from_secs(2 * day)), ..at(&stub, 1) };
+    let (client, exp) = (long.sign(&KEYS[0]).unwrap(), long.exp.as_seconds());
+    let identity = json!({ "iss": login.url, "aud": "plant-web", "sub": "anna", "iat": NOW.as_seconds(), "exp": exp });
+    let both = headers(&client, Some(&key.sign("JWT", identity.to_string().as_bytes()).unwrap()));
+    assert!(door.guard.check(&both).is_ok());
+    login.set(|script| script.away = true);
+    door.advance(day as i64 - 1);
+    assert!(door.guard.refresh().await.is_err());
+    assert!(door.guard.check(&both).is_ok(), "not for a day yet");
+    door.advance(1);
+    until("it is not trusted", || door.guard.check(&both).is_err()).await;
+    let refusal = door.guard.check(&both).unwrap_err();
+    assert_eq!(refusal.status(), 503, "whether it was withdrawn cannot be told: {refusal}");
+    assert!(door.check(&client).is_ok(), "Keyward's own are another matter");
+    login.set(|script| script.away = false);
+    until("it is trusted again", || door.guard.check(&both).is_ok()).await;
 }
 
 #[tokio::test]

@@ -177,11 +177,6 @@ fn a_trusted_issuer_vouches_for_its_own_users_only() {
         ("iss", json!("https://login.example/")),
         ("aud", json!(PLANT)),
         ("aud", json!([])),
-        ("sub", json!(anna())),
-        ("sub", json!(claims().client_id)),
-        ("sub", json!("")),
-        ("sub", json!("anna\n")),
-        ("sub", json!("a".repeat(256))),
         ("exp", json!(NOW.as_seconds() - 31)),
         ("exp", Value::Null),
         ("nbf", json!(NOW.as_seconds() + 31)),
@@ -191,6 +186,28 @@ fn a_trusted_issuer_vouches_for_its_own_users_only() {
     ] {
         let verdict = check(&trusting, &client, Some(&of_provider(&[(name, value.clone())])));
         assert!(matches!(refused(verdict), Refusal::Identity(_)), "{name} = {value}");
+    }
+    let (anna, client_id) = (anna().to_string(), claims().client_id.to_string());
+    for sub in [
+        anna.clone(),
+        anna.to_uppercase(),
+        anna.replacen("user", "User", 1),
+        format!(" {anna}"),
+        client_id.clone(),
+        client_id.to_uppercase(),
+        String::new(),
+        " ".to_owned(),
+        "anna ".to_owned(),
+        " anna".to_owned(),
+        "anna\n".to_owned(),
+        "a".repeat(256),
+    ] {
+        let refusal = refused(check(&trusting, &client, Some(&of_provider(&[("sub", json!(sub))]))));
+        assert_eq!(refusal, of_identity(Refusal::Subject), "{sub:?}");
+        assert_eq!(refusal.description(), "identity token: the token's sub is not a name that its issuer may give");
+    }
+    for sub in ["Anna", "user_anna", "anna smith", "client"] {
+        assert!(check(&trusting, &client, Some(&of_provider(&[("sub", json!(sub))]))).is_ok(), "{sub:?}");
     }
     // Its tokens are no client tokens, and its key signs nothing of Keyward's.
     assert!(matches!(refused(check(&trusting, &of_provider(&[]), None)), Refusal::Type(_)));
@@ -215,6 +232,28 @@ fn an_issuer_may_be_trusted_for_two_audiences_and_share_the_name_of_a_key() {
         let presented = Presented { authorization: &signed(&claims()), identity: Some(&identity) };
         assert!(policy.check(&presented, &keys, NOW).is_ok());
     }
+}
+
+#[test]
+fn issuers_that_share_keys_are_told_apart_by_their_names() {
+    let others = ["https://a.example", "https://z.example"];
+    let set = || KeySet::from_jwks(&published([&*PROVIDER_KEY]));
+    let keys = others.into_iter().fold(keys(), |keys, other| keys.with(other, set()));
+    let trust = |policy: Policy, issuer: &str| policy.trust(TrustedIssuer { issuer: issuer.into(), ..provider(None) });
+    let all = [others[0], PROVIDER, others[1]].into_iter().fold(policy(), trust);
+    let client = signed(&claims());
+    let check = |policy: &Policy, identity: &str| {
+        policy.check(&Presented { authorization: &client, identity: Some(identity) }, &keys, NOW)
+    };
+    for issuer in [others[0], PROVIDER, others[1]] {
+        let caller = check(&all, &of_provider(&[("iss", json!(issuer))])).unwrap();
+        assert_eq!(caller.user(), Some(User::Foreign { issuer, subject: "anna@login" }));
+    }
+    let nobody = "https://b.example";
+    let verdict = check(&all, &of_provider(&[("iss", json!(nobody))]));
+    assert_eq!(refused(verdict), of_identity(Refusal::Issuer(nobody.into())));
+    let verdict = check(&all, &of_provider(&[("aud", json!("store-web"))]));
+    assert_eq!(refused(verdict), of_identity(Refusal::Audience(Audience::one("store-web"))));
 }
 
 fn some_rights() -> impl Strategy<Value = Rights> {

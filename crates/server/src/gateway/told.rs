@@ -57,7 +57,7 @@ pub(super) fn headers(
 
 /// A value that arrives as it was sent: spaces at its ends would be lost on the way, and with them who is meant.
 fn value(text: String) -> Result<HeaderValue, Refusal> {
-    let refusal = || Refusal::Identity(Box::new(Refusal::Claims("sub cannot be told in a header".to_owned())));
+    let refusal = || Refusal::Identity(Box::new(Refusal::Subject));
     if text.trim() != text {
         return Err(refusal());
     }

@@ -24,7 +24,7 @@ fn token(number: u128, seconds: i64) -> Revoked {
 fn known(bits: &[u8]) -> Revocations {
     let revocations = Revocations::default();
     revocations.replace(URI, &list(bits), NOW).unwrap();
-    revocations.certain(NOW, Duration::from_secs(60));
+    revocations.certain(NOW, after(60));
     revocations
 }
 
@@ -52,11 +52,13 @@ fn what_nobody_can_tell_is_decided_by_the_api() {
     assert_eq!(ask(STRICT, after(299)), Standing::OnTrust);
     assert!(matches!(ask(STRICT, after(300)), Standing::Unknowable(_)));
     assert_eq!(ask(Unreachable::AcceptUntilExpiry, after(9999)), Standing::OnTrust);
-    // A clock that was set back by an hour does not make certainty of it.
-    let back = NOW.minus(Duration::from_secs(3600));
-    revocations.certain(NOW, Duration::ZERO);
-    revocations.certain_until.store(i64::MIN, Ordering::Release);
-    assert!(matches!(ask(STRICT, back), Standing::Unknowable(_)));
+    // A clock that was set back by an hour does not make certainty of it; one that differs a little is a clock.
+    let back = |seconds| NOW.minus(Duration::from_secs(seconds));
+    assert_eq!(ask(STRICT, back(30)), Standing::Counts);
+    for seconds in [31, 3600] {
+        assert!(matches!(ask(STRICT, back(seconds)), Standing::Unknowable(_)));
+        assert_eq!(ask(Unreachable::AcceptUntilExpiry, back(seconds)), Standing::OnTrust);
+    }
 }
 
 #[test]
@@ -98,6 +100,39 @@ fn a_revoked_token_is_remembered_until_it_is_dead_and_its_neighbours_count() {
     let later = after(60).plus(MAX_LEEWAY);
     revocations.revoke(&[token(1 + 256, 9999), token(2 + 256, 9999)], later).unwrap();
     assert_eq!(revocations.tokens(), 2, "the dead are forgotten");
+}
+
+#[test]
+fn a_token_that_only_a_former_list_named_is_forgotten() {
+    let revocations = known(&[0]);
+    let id = |number| TokenId::from_uuid(Uuid::from_u128(number));
+    let naming = |numbers: std::ops::Range<u128>| StatusList { revoked: numbers.map(id).collect(), ..list(&[0]) };
+    let ended = |number, now| {
+        let claims = AccessTokenClaims { jti: id(number), ..at(1) };
+        matches!(revocations.ask(&claims, Unreachable::AcceptUntilExpiry, now), Standing::Ended(_))
+    };
+    revocations.replace(URI, &naming(0..3), NOW).unwrap();
+    revocations.revoke(&[token(2, 9999)], NOW).unwrap();
+    // Not at once: the next list may be one from before, and the token not dead by this clock.
+    revocations.replace(URI, &naming(1..2), after(60)).unwrap();
+    assert!(ended(0, after(60)) && ended(1, after(60)) && ended(2, after(60)));
+    let later = after(60).plus(MAX_LEEWAY);
+    revocations.replace(URI, &naming(1..2), later).unwrap();
+    assert_eq!((ended(0, later), ended(1, later), ended(2, later), revocations.tokens()), (false, true, true, 2));
+}
+
+#[test]
+fn lists_whose_tokens_change_go_on_being_taken_however_many_there_were() {
+    let revocations = known(&[0]);
+    for turn in 0..9 {
+        let numbers = turn * 30_000..(turn + 1) * 30_000;
+        let revoked = numbers.map(|number| TokenId::from_uuid(Uuid::from_u128(number))).collect();
+        let taken = revocations.replace(URI, &StatusList { revoked, ..list(&[0]) }, after(150 * turn as u64));
+        assert_eq!(taken, Ok(()), "turn {turn}");
+    }
+    assert!(revocations.tokens() < MAX_TOKENS);
+    let revoked = (0..=MAX_TOKENS as u128).map(|number| TokenId::from_uuid(Uuid::from_u128(number))).collect();
+    assert_eq!(revocations.replace(URI, &StatusList { revoked, ..list(&[0]) }, after(3600)), Err(TooMuch));
 }
 
 #[test]
