@@ -37,6 +37,7 @@ mod leaks;
 mod limits;
 mod login;
 mod logs;
+mod lost_events;
 mod lowered_rights;
 mod mail;
 mod metrics;

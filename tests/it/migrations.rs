@@ -143,6 +143,12 @@ const FIXTURES: &[Fixture] = &[
                    CROSS JOIN invitations i JOIN users g ON g.id = i.user_id",
         answer: "olga $argon2id$ phone Firefox sam",
     },
+    Fixture {
+        version: 11,
+        rows: &["UPDATE users SET disabled_at = 7 WHERE name = 'sam'"],
+        question: "SELECT name FROM users WHERE disabled_at IS NOT NULL",
+        answer: "sam",
+    },
 ];
 
 async fn step_by_step(url: &str) {

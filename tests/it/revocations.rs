@@ -141,7 +141,7 @@ on_both_databases! {
         let reset = stream.next().await.unwrap();
         let last = server.app.store.last_event().await.unwrap();
         let list = format!("{}/status-lists/1", server.url());
-        assert_eq!(reset, Told { id: last, event: "reset".to_owned(), data: json!({ "list": list }) });
+        assert_eq!((reset.id, reset.event.as_str(), &reset.data), (last, "reset", &json!({ "list": list })));
 
         let start = Instant::now();
         let alive = stream.next().await.unwrap();
@@ -151,6 +151,25 @@ on_both_databases! {
         let told = timeout(BOUND, stream.news()).await.expect("it is told at once");
         assert_eq!((told.event.as_str(), &told.data), ("places", &json!({ "ended": [index] })));
         assert_eq!(told.id, server.app.store.last_event().await.unwrap());
+    }
+
+    async fn every_event_says_of_which_log_it_is_and_what_time_the_server_has(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let mut stream = Stream::open(&server, None).await;
+        let reset = stream.next().await.unwrap();
+        server.clock.advance(Duration::from_secs(30));
+        server.api(&admin.secrets).await.revoke(&key).await;
+        let told = stream.news().await;
+        let now = server.clock.now().as_millis();
+        assert_eq!((reset.now, told.now), (now - 30_000, now));
+        let answer = poll_answer(&server, &format!("?after={}&log={}&wait=0", reset.id, reset.log)).await.ok();
+        assert_eq!((&answer["now"], &answer["log"]), (&json!(now), &json!(told.log)));
+        let events = server.app.store.list_events(&Default::default(), told.id - 1, 1).await.unwrap();
+        assert_eq!(told.log, events[0].hash[..16]);
+        let (_, told) = poll(&server, &format!("?after={}&log={}&wait=0", reset.id, told.log)).await;
+        assert_eq!(told[0].event, "reset", "no event of this log has that number and that hash");
+        assert_eq!(poll_answer(&server, "?after=1&log=yes").await.status, StatusCode::BAD_REQUEST);
     }
 
     async fn who_comes_back_is_told_what_they_missed_also_after_a_restart(server: TestServer) {
@@ -349,7 +368,8 @@ async fn a_stopping_server_ends_streams_and_polls_at_once() {
     assert!(server.stop_serving().await, "something was cut off");
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     stream.end().await;
-    assert_eq!(polling.await.unwrap().ok(), json!({ "last": last, "events": [] }));
+    let polled = polling.await.unwrap().ok();
+    assert_eq!((&polled["last"], &polled["events"]), (&json!(last), &json!([])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -171,15 +171,19 @@ on_both_databases! {
         assert!(List::of(&server).await.claims.get("revoked_tokens").is_none());
     }
 
-    async fn a_list_can_be_asked_for_from_a_place_in_the_log_on(server: TestServer) {
+    async fn list_and_keys_can_be_asked_for_from_a_place_in_the_log_on(server: TestServer) {
         let last = server.app.store.last_event().await.unwrap();
-        let asked = async |applied: &str| {
-            Answer::of(server.http.get(format!("{}/status-lists/1?applied={applied}", server.url()))).await
-        };
-        assert_eq!(asked(&last.to_string()).await.status, StatusCode::OK);
-        let early = asked(&(last + 1).to_string()).await;
-        assert_eq!((early.status, early.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"));
-        assert_eq!(asked("soon").await.status, StatusCode::BAD_REQUEST);
+        for path in ["/status-lists/1", "/jwks"] {
+            let asked = async |query: &str| Answer::of(server.http.get(format!("{}{path}{query}", server.url()))).await;
+            let usual = asked("").await;
+            assert!(usual.header("cache-control").starts_with("public, max-age="), "{path}");
+            let now = asked(&format!("?applied={last}")).await;
+            assert_eq!((now.status, now.header("cache-control")), (StatusCode::OK, "no-store"), "{path}");
+            assert_eq!(now.header("etag"), usual.header("etag"));
+            let early = asked(&format!("?applied={}", last + 1)).await;
+            assert_eq!((early.status, early.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "1"), "{path}");
+            assert_eq!(asked("?applied=soon").await.status, StatusCode::BAD_REQUEST, "{path}");
+        }
     }
 
     async fn a_list_signed_by_a_withdrawn_key_is_not_served(server: TestServer) {

@@ -18,8 +18,24 @@ pub struct Told {
     pub id: i64,
     /// `reset`, `places`, `tokens`, `keys` or `alive`.
     pub event: String,
-    /// Its particulars.
+    /// Its particulars, without what every event says.
     pub data: Value,
+    /// Of which log the place is.
+    pub log: String,
+    /// The server's time, in Unix milliseconds.
+    pub now: i64,
+}
+
+impl Told {
+    fn of(id: i64, event: String, mut data: Value) -> Self {
+        let mut common = |name| data.as_object_mut().and_then(|data| data.remove(name)).unwrap_or_default();
+        let (log, now) = (common("log"), common("now"));
+        Self { id, event, data, log: text(&log), now: now.as_i64().expect("a time") }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
 }
 
 /// The feed as Server-Sent Events.
@@ -79,21 +95,15 @@ fn parse(frame: &str) -> Told {
     let lines: Vec<&str> = frame.split('\n').collect();
     let [id, event, data] = lines.as_slice() else { panic!("not three lines: {frame:?}") };
     let value = |line: &str, name: &str| line.strip_prefix(name).unwrap_or_else(|| panic!("{frame:?}")).to_owned();
-    Told {
-        id: value(id, "id: ").parse().expect("a number"),
-        event: value(event, "event: "),
-        data: serde_json::from_str(&value(data, "data: ")).expect("JSON"),
-    }
+    let data = serde_json::from_str(&value(data, "data: ")).expect("JSON");
+    Told::of(value(id, "id: ").parse().expect("a number"), value(event, "event: "), data)
 }
 
 /// Asks by long polling: the place up to which everything is known, and the events.
 pub async fn poll(server: &TestServer, query: &str) -> (i64, Vec<Told>) {
     let answer = poll_answer(server, query).await.ok();
-    let told = |event: &Value| Told {
-        id: event["id"].as_i64().expect("an id"),
-        event: event["event"].as_str().expect("an event").to_owned(),
-        data: event["data"].clone(),
-    };
+    let told =
+        |event: &Value| Told::of(event["id"].as_i64().expect("an id"), text(&event["event"]), event["data"].clone());
     (answer["last"].as_i64().expect("a place"), answer["events"].as_array().expect("a list").iter().map(told).collect())
 }
 

@@ -11,7 +11,7 @@ use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::{ClientId, KeyId};
 use keyward_model::sealing::{MasterKey, SealError};
 use keyward_model::secret::{HashingKey, Secret};
-use keyward_store::{CallerKey, Store, StoreError, Tx};
+use keyward_store::{CallerKey, Head, Store, StoreError, Tx};
 use tokio::sync::{Mutex, watch};
 
 use crate::budget::Budget;
@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, GatewayConfig, LeaksConfig, LimitsConfig, RotationConfig, SigningKeysConfig};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
+use crate::follow::Looks;
 use crate::foreign_keys::ForeignKeys;
 use crate::key_ring::KeyRing;
 use crate::login::SignIn;
@@ -120,7 +121,9 @@ pub struct App {
     /// What a token must be whatever API it is for.
     pub(crate) expect_any: Expect,
     /// The place in the log up to which memory is true.
-    pub(crate) applied: watch::Sender<i64>,
+    pub(crate) applied: watch::Sender<Head>,
+    /// How often the log was looked at.
+    pub(crate) looks: Looks,
     pub(crate) master_key: MasterKeySource,
 }
 
@@ -148,7 +151,7 @@ impl App {
         let bootstrap = first_start::prepare(&store, &clock, &entropy, &master_key).await?;
         let (master, hashing_key) = unlock(&store, &master_key).await?;
         // The place in the log is read first: whatever changes while the rest is read is applied again.
-        let applied = store.last_event().await?;
+        let applied = store.head().await?;
         let app = Self {
             key_ring: ArcSwap::from_pointee(KeyRing::load(&store, &master, None).await?),
             registry: ArcSwap::from_pointee(Registry::load(&store, &issuer).await?),
@@ -170,7 +173,7 @@ impl App {
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),
             status_list: StatusList::default(),
-            feed: Feed::load(&store, applied, clock.now()).await?,
+            feed: Feed::load(&store, applied.seq, clock.now()).await?,
             readers: Readers::new(&config.limits, &config.server),
             signing_keys: config.signing_keys.clone(),
             rotation: config.rotation.clone(),
@@ -178,6 +181,7 @@ impl App {
             expect: Expect::new(issuer.clone(), KEYWARD_AUDIENCE),
             expect_any: Expect::of_any_audience(issuer.clone()),
             applied: watch::Sender::new(applied),
+            looks: Looks::default(),
             issuer,
             store,
             clock,

@@ -3,11 +3,13 @@
 use std::fmt::Display;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keyward_model::event::Event;
 use keyward_model::time::Timestamp;
-use keyward_store::{EventFilter, LogRange, Origin, StoreError, Tx};
+use keyward_store::{EventFilter, Head, LogRange, Origin, StoreError, Tx};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::api::changes::MOVED;
@@ -16,6 +18,7 @@ use crate::key_ring::KeyRing;
 use crate::meter;
 use crate::oauth::status_list::concerns_verifiers;
 use crate::registry::Registry;
+use crate::revoked_tokens::RevokedTokens;
 
 /// Without a notification the log is looked at this often, so a lost one delays a change by no more. To read it may take as
 /// long.
@@ -29,8 +32,12 @@ pub(crate) async fn follow(app: Arc<App>) {
     let mut changes = app.store.changes();
     let (mut true_at, mut in_doubt) = (Instant::now(), false);
     loop {
-        changes.next(AT_MOST).await;
+        tokio::select! {
+            () = changes.next(AT_MOST) => {}
+            () = app.looks.wanted.notified() => {}
+        }
         let begun = Instant::now();
+        let look_number = app.looks.begin();
         // Time decides and not how a look fails: a database that hangs is doubted as soon as one that refuses.
         let doubt_at = true_at + DOUBT_AFTER;
         let mut look = pin!(catch_up(&app));
@@ -48,6 +55,7 @@ pub(crate) async fn follow(app: Arc<App>) {
         match if in_doubt && looked.is_ok() { trust_again(&app).await } else { looked } {
             Ok(()) => {
                 app.feed.note_look();
+                app.looks.ended.send_replace(look_number);
                 (true_at, in_doubt) = (begun, false);
             }
             Err(error) => {
@@ -61,6 +69,26 @@ pub(crate) async fn follow(app: Arc<App>) {
     }
 }
 
+/// Looks at the log, counted: who needs to know what is in it now waits for one that begins later.
+#[derive(Default)]
+pub(crate) struct Looks {
+    begun: AtomicU64,
+    /// The last that read the log to its end.
+    ended: watch::Sender<u64>,
+    wanted: Notify,
+}
+
+impl Looks {
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The number of the next look to begin.
+    fn next(&self) -> u64 {
+        self.begun.load(Ordering::Acquire) + 1
+    }
+}
+
 fn doubt(app: &App, error: &dyn Display) {
     tracing::error!(%error, "the event log cannot be read: nothing remembered is trusted until it can");
     app.principals.doubt(true);
@@ -69,10 +97,35 @@ fn doubt(app: &App, error: &dyn Display) {
 /// What is kept as a whole is read anew too: what comes back after a failover may be another log than the one that was
 /// followed.
 async fn trust_again(app: &App) -> Result<(), StartError> {
+    read_anew(app).await?;
+    tracing::info!("the event log can be read again");
+    Ok(())
+}
+
+async fn read_anew(app: &App) -> Result<(), StartError> {
     load_registry(app).await?;
     load_keys(app).await?;
+    app.revoked_tokens.replace(RevokedTokens::load(&app.store, app.clock.now()).await?);
+    app.status_list.note_anything();
     app.principals.doubt(false);
-    tracing::info!("the event log can be read again");
+    Ok(())
+}
+
+/// A failover or a copy put back has lost the newest events of the log. New ones have their numbers, so nothing that memory
+/// says of any place in it counts.
+async fn begin_anew(app: &App) -> Result<(), StartError> {
+    // In no log, until all is read: whoever waits for a place must not be told that it was applied.
+    let lost = app.applied.send_replace(Head::default());
+    app.principals.doubt(true);
+    tracing::error!(
+        applied = lost.seq,
+        "the event log is another one than was followed: events are lost; all is read anew"
+    );
+    // First, as at the start: what changes while the rest is read is applied again.
+    let head = app.store.head().await?;
+    read_anew(app).await?;
+    app.feed.begin_anew(&head);
+    app.applied.send_replace(head);
     Ok(())
 }
 
@@ -90,14 +143,20 @@ async fn load_keys(app: &App) -> Result<(), StartError> {
 
 async fn catch_up(app: &App) -> Result<(), StartError> {
     loop {
-        let after = *app.applied.borrow();
+        let applied = app.applied.borrow().clone();
         let filter = EventFilter::default();
-        let events = tokio::time::timeout(AT_MOST, app.store.list_events(&filter, after, BATCH)).await;
+        // The last one applied is read again with what comes then: it tells whether this is still the same log.
+        let events = app.store.list_events(&filter, applied.seq - 1, BATCH);
+        let events = tokio::time::timeout(AT_MOST, events).await;
         let events =
             events.map_err(|_| StoreError::Unavailable("the event log takes too long to read".to_owned()))??;
-        let Some(last) = events.last().map(|event| event.seq) else { return Ok(()) };
-        apply(app, &events, LogRange { after, upto: last }).await?;
-        app.applied.send_replace(last);
+        let Some(events) = applied.behind(&events) else {
+            begin_anew(app).await?;
+            continue;
+        };
+        let Some(last) = events.last() else { return Ok(()) };
+        apply(app, events, LogRange { after: applied.seq, upto: last.seq }).await?;
+        app.applied.send_replace(Head { seq: last.seq, hash: last.hash.clone() });
     }
 }
 
@@ -124,6 +183,7 @@ async fn apply(app: &App, events: &[Event], range: LogRange) -> Result<(), Start
     }
     // After the keys, so that no list is signed after this with a key that these events have withdrawn.
     app.status_list.note(events);
+    app.feed.mark(events);
     // Last: whoever is told of a change finds the new list and the new keys.
     if events.iter().any(concerns_verifiers) {
         app.feed.take_up(&app.store, range, app.clock.now()).await?;
@@ -148,14 +208,27 @@ impl App {
     /// in the status list that were given out there: a token that names one must not be granted by what was true before.
     pub(crate) async fn wait_until_catalogue(&self, true_from: i64) -> Result<(), StoreError> {
         // Nearly always it is: only a change of the catalogue that lowers rights, a moment ago, is waited for.
-        if *self.applied.borrow() >= true_from { Ok(()) } else { self.wait_until_applied(true_from).await }
+        if self.applied.borrow().seq >= true_from { Ok(()) } else { self.wait_until_applied(true_from).await }
     }
 
     /// Whether memory on this node becomes true up to this place in the log within this time.
+    ///
+    /// The log is looked at once more in any case: what was applied before may have been of a log that is lost by now.
     pub(crate) async fn applies(&self, seq: i64, within: Duration) -> bool {
-        let mut applied = self.applied.subscribe();
-        let waited = tokio::time::timeout(within, applied.wait_for(|place| *place >= seq)).await;
-        matches!(waited, Ok(Ok(_)))
+        let look = self.looks.next();
+        self.looks.wanted.notify_one();
+        self.applies_by(look, seq, within).await
+    }
+
+    /// The same at the next look, which comes by itself: nobody can make the database work by asking.
+    pub(crate) async fn applies_soon(&self, seq: i64, within: Duration) -> bool {
+        self.applies_by(self.looks.next(), seq, within).await
+    }
+
+    async fn applies_by(&self, look: u64, seq: i64, within: Duration) -> bool {
+        let mut ended = self.looks.ended.subscribe();
+        let looked = tokio::time::timeout(within, ended.wait_for(|ended| *ended >= look)).await;
+        matches!(looked, Ok(Ok(_))) && self.applied.borrow().seq >= seq
     }
 
     /// Ends a transaction that found its work done by another, and waits until that is in force on this node.

@@ -81,7 +81,7 @@ fn measure_cache(app: &App, text: &mut Text) {
 /// How far this node is behind; without the database only what it knows itself. Gives whether the database answers.
 async fn measure_log(app: &App, text: &mut Text) -> bool {
     let last = in_time(app.store.last_event()).await;
-    let applied = *app.applied.borrow();
+    let applied = app.applied.borrow().seq;
     text.one("keyward_database_up", "gauge", "Whether the database answers", i32::from(last.is_ok()));
     text.one(
         "keyward_event_log_applied",

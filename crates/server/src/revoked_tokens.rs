@@ -31,6 +31,12 @@ impl RevokedTokens {
         Ok(revoked)
     }
 
+    /// Knows what these know, and nothing else.
+    pub(crate) fn replace(&self, read: Self) {
+        let read = read.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = read;
+    }
+
     /// Adds one, forgetting the dead ones when there is no room.
     pub(crate) fn add(&self, jti: TokenId, expires_at: Timestamp, now: Timestamp) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);

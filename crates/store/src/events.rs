@@ -5,7 +5,7 @@ use keyward_model::time::Timestamp;
 
 use crate::engine::Row;
 use crate::listing::Listing;
-use crate::{Page, Store, StoreError, Tx};
+use crate::{LogRange, Page, Store, StoreError, Tx};
 
 const COLUMNS: &str = "seq, at, kind, subject, actor, source, data, prev, hash";
 
@@ -18,6 +18,26 @@ pub struct Origin {
     pub source: Option<String>,
     /// When.
     pub now: Timestamp,
+}
+
+/// A place in the log, and in which log: no other log has an event with this hash there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The place of an event; 0 before the first.
+    pub seq: i64,
+    /// Its hash; 64 zeros before the first. Empty in no log.
+    pub hash: String,
+}
+
+impl Head {
+    /// What comes behind this place, of events listed from it on; `None` if they are of a log that does not have it.
+    pub fn behind<'a>(&self, events: &'a [Event]) -> Option<&'a [Event]> {
+        match events.split_first() {
+            Some((first, _)) if self.seq == 0 => (first.prev == self.hash).then_some(events),
+            Some((own, behind)) => (own.seq == self.seq && own.hash == self.hash).then_some(behind),
+            None => (self.seq == 0 && !self.hash.is_empty()).then_some(events),
+        }
+    }
 }
 
 /// Which events to list.
@@ -48,6 +68,10 @@ fn read(row: &Row) -> Result<Event, StoreError> {
     })
 }
 
+fn read_head(row: &Row) -> Result<Head, StoreError> {
+    Ok(Head { seq: row.int(0)?, hash: row.text(1)? })
+}
+
 impl Store {
     /// Events after a place in the log, oldest first.
     pub async fn list_events(&self, filter: &EventFilter, after: i64, limit: u16) -> Result<Vec<Event>, StoreError> {
@@ -66,8 +90,19 @@ impl Store {
 
     /// The place of the newest event; 0 in an empty log.
     pub async fn last_event(&self) -> Result<i64, StoreError> {
-        let rows = self.query("SELECT seq FROM event_head WHERE id = 1", &[]).await?;
-        rows.first().map_or(Ok(0), |row| row.int(0))
+        Ok(self.head().await?.seq)
+    }
+
+    /// The newest event's place and hash.
+    pub async fn head(&self) -> Result<Head, StoreError> {
+        let head = self.find("SELECT seq, hash FROM event_head WHERE id = 1", &[], read_head).await?;
+        head.ok_or_else(|| StoreError::Corrupt("event_head is empty".to_owned()))
+    }
+
+    /// Place and hash of each event in this part of the log.
+    pub async fn list_heads(&self, of: LogRange) -> Result<Vec<Head>, StoreError> {
+        let sql = "SELECT seq, hash FROM events WHERE seq > $1 AND seq <= $2 ORDER BY seq";
+        self.query(sql, &[of.after.into(), of.upto.into()]).await?.iter().map(read_head).collect()
     }
 }
 

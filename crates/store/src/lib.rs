@@ -44,7 +44,7 @@ pub use deliveries::{AT_ONCE, DeliveryFilter, Room};
 pub use device_sessions::{DeviceSessionFilter, FoundSession};
 pub use engine::{Changes, DatabaseUrl, Options};
 pub use error::StoreError;
-pub use events::{EventFilter, Origin};
+pub use events::{EventFilter, Head, Origin};
 pub use idempotency::Made;
 pub use listing::Page;
 pub use logins::Standing;

@@ -14,4 +14,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 8, name: "identities", sql: include_str!("../migrations/0008_identities.sql") },
     Migration { version: 9, name: "outbox", sql: include_str!("../migrations/0009_outbox.sql") },
     Migration { version: 10, name: "logins", sql: include_str!("../migrations/0010_logins.sql") },
+    Migration { version: 11, name: "disabled", sql: include_str!("../migrations/0011_disabled.sql") },
 ];

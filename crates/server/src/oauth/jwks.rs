@@ -3,17 +3,25 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::app::App;
+use crate::oauth::status_list::{NO_STORE, Wanted, require_applied};
+use crate::respond::OAuthError;
 
 /// Verifiers may keep the keys for five minutes: a key is published longer than that before it signs.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=300, stale-while-revalidate=600");
 
 /// `GET /jwks`
-pub async fn jwks(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn jwks(
+    State(app): State<Arc<App>>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, OAuthError> {
+    let is_for_one = require_applied(&app, wanted).await?;
     let keys = app.key_ring.load();
     let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|known| matches(known.as_bytes(), &keys.etag));
     let mut response = if unchanged {
@@ -26,11 +34,12 @@ pub async fn jwks(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         response
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    let cache_control = if is_for_one { NO_STORE } else { CACHE_CONTROL };
+    response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
     if let Ok(etag) = HeaderValue::from_str(&keys.etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
-    response
+    Ok(response)
 }
 
 /// Whether an `If-None-Match` names this entity tag (RFC 9110 §13.1.2: weak comparison).

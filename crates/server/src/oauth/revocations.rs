@@ -6,6 +6,7 @@
 //! 1. Server-Sent Events: a stream that says every second that it is alive
 //! 2. Long polling, for networks that break streams
 
+mod marks;
 pub(crate) mod ring;
 
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use futures_util::stream::unfold;
 use http::{Extensions, HeaderMap, HeaderValue, header};
+use keyward_model::time::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
@@ -30,6 +32,7 @@ use crate::meter::{self, Inside};
 use crate::oauth::token::no_store;
 use crate::request::Arrival;
 use crate::respond::{ErrorCode, OAuthError};
+use marks::{Known, Mark};
 use ring::{Next, Told};
 
 /// How often a stream says that it is alive.
@@ -80,36 +83,48 @@ impl Readers {
     }
 }
 
-/// Where a poll goes on, and how long it waits for something.
+/// Where a reader goes on, and how long a poll waits for something.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Poll {
+pub struct Wanted {
     after: Option<i64>,
     wait: Option<u64>,
+    log: Option<String>,
+}
+
+impl Wanted {
+    /// What the reader knows: up to this place, of the log it names.
+    fn known(&self, id: Option<i64>) -> Result<Option<Known>, OAuthError> {
+        let log: Option<Mark> = self.log.as_deref().map(str::parse).transpose().map_err(|_| wrong_parameters())?;
+        Ok(id.map(|id| Known { id, log }))
+    }
+}
+
+fn wrong_parameters() -> OAuthError {
+    ErrorCode::InvalidRequest
+        .because("the parameters are after (a place in the log), log (as it came with that) and wait (seconds)")
 }
 
 /// `GET /revocations`
 pub async fn revocations(
     State(app): State<Arc<App>>,
-    query: Result<Query<Poll>, QueryRejection>,
+    query: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
     extensions: Extensions,
 ) -> Result<Response, OAuthError> {
-    let Query(poll) = query.map_err(|_| {
-        ErrorCode::InvalidRequest.because("the parameters are after (a place in the log) and wait (seconds)")
-    })?;
+    let Query(wanted) = query.map_err(|_| wrong_parameters())?;
     // Whoever polls is a reader while it waits.
     let place = app.readers.enter(&extensions)?;
     if wants_json(&headers) {
-        return answer_poll(&app, poll).await;
+        return answer_poll(&app, &wanted).await;
     }
-    if poll.after.is_some() || poll.wait.is_some() {
+    if wanted.after.is_some() || wanted.wait.is_some() {
         return Err(ErrorCode::InvalidRequest
             .because("after and wait are for Accept: application/json; a stream goes on from Last-Event-ID"));
     }
     require_true(&app)?;
-    let known = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
-    catch_up(&app, known).await?;
+    let known = wanted.known(headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()))?;
+    catch_up(&app, known).await;
     Ok(stream(app, place, known))
 }
 
@@ -132,22 +147,20 @@ fn require_true(app: &App) -> Result<(), OAuthError> {
     Err(ErrorCode::ServerError.because("this node cannot read the event log; try another").retry_in(RETRY_UNREADABLE))
 }
 
-/// Whoever comes from another node may know more than this one yet. Whoever knows more than the log comes from another
-/// database, and is not waited for.
-async fn catch_up(app: &App, known: Option<i64>) -> Result<(), OAuthError> {
-    if let Some(known) = known
-        && known > *app.applied.borrow()
-        && known <= app.store.last_event().await?
+/// Whoever comes from another node may know more than this one yet, and no more than it will at its next look; else they
+/// come from another database. Nobody makes the database work by naming a place.
+async fn catch_up(app: &App, known: Option<Known>) {
+    if let Some(Known { id, .. }) = known
+        && id > app.applied.borrow().seq
     {
-        app.applies(known, CATCH_UP).await;
+        app.applies_soon(id, CATCH_UP).await;
     }
-    Ok(())
 }
 
 /// A reader of the stream.
 struct Reader {
     app: Arc<App>,
-    known: Option<i64>,
+    known: Option<Known>,
     wake: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
     /// When it says that it is alive if nothing else is to be said: at once, and then every second.
@@ -155,7 +168,7 @@ struct Reader {
     _place: Place,
 }
 
-fn stream(app: Arc<App>, place: Place, known: Option<i64>) -> Response {
+fn stream(app: Arc<App>, place: Place, known: Option<Known>) -> Response {
     let (wake, closed) = (app.feed.wake(), app.feed.closed());
     let reader = Reader { app, known, wake, closed, alive_at: Instant::now(), _place: place };
     let frames = unfold(reader, async |mut reader| Some((Ok::<_, Infallible>(reader.next().await?), reader)));
@@ -188,7 +201,7 @@ impl Reader {
             let is_true = age < TRUE_FOR;
             if is_true && self.alive_at <= Instant::now() {
                 let last = self.known?;
-                return Some(self.say(&[Told { id: last, event: "alive", data: "{}".into() }], last));
+                return Some(self.say(&[Told { known: last, event: "alive", data: "{}".into() }], last));
             }
             let look_at =
                 if is_true { self.alive_at } else { Instant::now() + (SILENT_FOR - age).min(ALIVE_EVERY / 4) };
@@ -200,38 +213,41 @@ impl Reader {
         }
     }
 
-    fn say(&mut self, told: &[Told], last: i64) -> Bytes {
+    fn say(&mut self, told: &[Told], last: Known) -> Bytes {
         self.known = Some(last);
         self.alive_at = Instant::now() + ALIVE_EVERY;
-        let frame = |told: &Told| format!("id: {}\nevent: {}\ndata: {}\n\n", told.id, told.event, told.data);
+        let now = self.app.clock.now();
+        let frame =
+            |told: &Told| format!("id: {}\nevent: {}\ndata: {}\n\n", told.known.id, told.event, told.data_at(now));
         told.iter().map(frame).collect::<String>().into()
     }
 }
 
 /// Where to begin: the key set and the list, as they are at this place or later.
-fn reset(app: &App, last: i64) -> Told {
+fn reset(app: &App, last: Known) -> Told {
     let data = serde_json::json!({ "list": app.status_list_uri }).to_string();
-    Told { id: last, event: "reset", data: data.into() }
+    Told { known: last, event: "reset", data: data.into() }
 }
 
-async fn answer_poll(app: &App, poll: Poll) -> Result<Response, OAuthError> {
-    let wait = poll.wait.unwrap_or(USUAL_WAIT);
+async fn answer_poll(app: &App, wanted: &Wanted) -> Result<Response, OAuthError> {
+    let wait = wanted.wait.unwrap_or(USUAL_WAIT);
     if wait > MOST_WAIT {
         return Err(ErrorCode::InvalidRequest.because(format!("wait must be 0 to {MOST_WAIT}")));
     }
     require_true(app)?;
-    catch_up(app, poll.after).await?;
+    let known = wanted.known(wanted.after)?;
+    catch_up(app, known).await;
     let (mut wake, mut closed) = (app.feed.wake(), app.feed.closed());
     let until = Instant::now() + Duration::from_secs(wait);
     loop {
         wake.mark_unchanged();
         let over = *closed.borrow() || Instant::now() >= until;
-        match app.feed.next(poll.after) {
-            Next::Told(told, last) => return Ok(polled(&told, last)),
-            Next::Reset(last) => return Ok(polled(&[reset(app, last)], last)),
+        match app.feed.next(known) {
+            Next::Told(told, last) => return Ok(polled(app, &told, last)),
+            Next::Reset(last) => return Ok(polled(app, &[reset(app, last)], last)),
             Next::Nothing(last) if over => {
                 require_true(app)?;
-                return Ok(polled(&[], last));
+                return Ok(polled(app, &[], last));
             }
             Next::Nothing(_) => {}
         }
@@ -243,13 +259,31 @@ async fn answer_poll(app: &App, poll: Poll) -> Result<Response, OAuthError> {
     }
 }
 
-fn polled(told: &[Told], last: i64) -> Response {
+fn polled(app: &App, told: &[Told], last: Known) -> Response {
+    let now = app.clock.now();
     // What is told is JSON already.
-    let event = |told: &Told| format!(r#"{{"id":{},"event":"{}","data":{}}}"#, told.id, told.event, told.data);
+    let event =
+        |told: &Told| format!(r#"{{"id":{},"event":"{}","data":{}}}"#, told.known.id, told.event, told.data_at(now));
     let events = told.iter().map(event).collect::<Vec<_>>().join(",");
-    let mut response = no_store(Response::new(Body::from(format!(r#"{{"last":{last},"events":[{events}]}}"#))));
+    let answer = format!(r#"{{"last":{},{},"events":[{events}]}}"#, last.id, members(last, now));
+    let mut response = no_store(Response::new(Body::from(answer)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+impl Told {
+    /// Its particulars, with what every event says.
+    fn data_at(&self, now: Timestamp) -> String {
+        let own = self.data.strip_prefix('{').unwrap_or("}");
+        let comma = if own == "}" { "" } else { "," };
+        format!("{{{}{comma}{own}", members(self.known, now))
+    }
+}
+
+/// What every answer says of its place: of which log it is, and what time it is here.
+fn members(known: Known, now: Timestamp) -> String {
+    let log = known.log.map(|log| format!(r#""log":"{log}","#)).unwrap_or_default();
+    format!(r#"{log}"now":{}"#, now.as_millis())
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ const TTL: Duration = Duration::from_secs(60);
 const FRESH_FOR: Duration = Duration::from_secs(15);
 /// Every list is signed anew when a term of the clock begins, so that all nodes do it at once. It is good for two.
 const TERM: Duration = Duration::from_secs(300);
+const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=15");
+/// For an answer that must be as new as somebody knows: a kept one may be of before, or of a log that is lost.
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The list grows by so many places at a time: its length does not tell how many credentials there are.
 const STEP: usize = 65_536;
 /// The only list there is so far.
@@ -91,6 +94,20 @@ pub(crate) fn concerns_verifiers(event: &Event) -> bool {
     KINDS.iter().any(|kinds| event.kind.starts_with(kinds))
 }
 
+/// Whoever was sent here from another node must not get an answer from before what they know already. Gives whether they
+/// said what they know.
+pub(super) async fn require_applied(
+    app: &App,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<bool, OAuthError> {
+    let Query(wanted) = wanted.map_err(|_| ErrorCode::InvalidRequest.because("applied must be a whole number"))?;
+    let Some(seq) = wanted.applied else { return Ok(false) };
+    if app.applies(seq, PATIENCE).await {
+        return Ok(true);
+    }
+    Err(ErrorCode::ServerError.because("this node has not applied the log so far yet").retry_in(RETRY))
+}
+
 /// `GET /status-lists/{id}`
 pub async fn status_list(
     State(app): State<Arc<App>>,
@@ -101,13 +118,7 @@ pub async fn status_list(
     if id != LIST {
         return Ok(Problem::NotFound.because("tokens name their status list by its whole URL").into_response());
     }
-    let Query(wanted) = wanted.map_err(|_| ErrorCode::InvalidRequest.because("applied must be a whole number"))?;
-    // Whoever was sent here from another node must not get a list from before what they know already.
-    if let Some(seq) = wanted.applied
-        && !app.applies(seq, PATIENCE).await
-    {
-        return Err(ErrorCode::ServerError.because("this node has not applied the log so far yet").retry_in(RETRY));
-    }
+    let is_for_one = require_applied(&app, wanted).await?;
     let list = app.status_list.current(&app).await?;
     let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|known| matches(known.as_bytes(), &list.etag));
     let mut response = if unchanged {
@@ -118,7 +129,7 @@ pub async fn status_list(
         response
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=15"));
+    headers.insert(header::CACHE_CONTROL, if is_for_one { NO_STORE } else { CACHE_CONTROL });
     // Weak, for another node says the same with a signature of its own (RFC 9110 §8.8.1).
     if let Ok(etag) = HeaderValue::try_from(format!("W/{}", list.etag)) {
         headers.insert(header::ETAG, etag);
@@ -131,8 +142,13 @@ impl StatusList {
     pub(crate) fn note(&self, events: &[Event]) {
         // The keys are among them: a list is worth nothing once the key that signed it was withdrawn.
         if events.iter().any(concerns_verifiers) {
-            self.changes.fetch_add(1, Ordering::AcqRel);
+            self.note_anything();
         }
+    }
+
+    /// Notes that anything may have changed.
+    pub(crate) fn note_anything(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     async fn current(&self, app: &App) -> Result<Arc<Signed>, OAuthError> {

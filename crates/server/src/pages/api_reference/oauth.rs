@@ -196,7 +196,9 @@ fn introspect() {}
 fn revoke() {}
 
 /// Get the public signing keys (RFC 7517)
-#[utoipa::path(get, path = "/jwks", tag = "oauth", security(()), responses((status = 200, body = KeySet)))]
+#[utoipa::path(get, path = "/jwks", tag = "oauth", security(()),
+    params(("applied" = Option<i64>, Query, description = "An `id` of the feed: answer when the keys are true up to there")),
+    responses((status = 200, body = KeySet), (status = "4XX", body = OAuthError), (status = 503, body = OAuthError)))]
 fn jwks() {}
 
 /// Get the status list: which tokens ended before their time
@@ -214,12 +216,14 @@ fn status_list() {}
 ///
 /// What changes in the status list, within a second: as Server-Sent Events, or by long polling with
 /// `Accept: application/json`. Every event has as its `id` the place in the event log up to which everything is known
-/// with it: a stream goes on from `Last-Event-ID`, a poll from `after`. `reset`: fetch keys and list anew, with
+/// with it: a stream goes on from `Last-Event-ID`, a poll from `after`, both with `log` as it came with the place. All data
+/// have this `log`, and `now`, the server's time in Unix milliseconds. `reset`: fetch keys and list anew, with
 /// `?applied=` and this `id`. `places`: tokens that name these places of the list do not count (`ended`), or count
 /// (`restored`). `tokens`: single tokens, with `exp`, until when they must be remembered. `keys`: fetch the key set
 /// anew. `alive`: each second in which nothing happened.
 #[utoipa::path(get, path = "/revocations", tag = "oauth", security(()),
     params(("after" = Option<i64>, Query, description = "Polling: the `last` of the answer before"),
+        ("log" = Option<String>, Query, description = "The `log` that came with the place: whether it is still the same"),
         ("wait" = Option<u64>, Query, description = "Polling: seconds to wait for something, 0 to 30, 20 if absent"),
         ("Last-Event-ID" = Option<i64>, Header, description = "Stream: the `id` of the last event that was read")),
     responses((status = 200, content((String = "text/event-stream"), (FeedPart = "application/json"))),
@@ -231,6 +235,10 @@ fn revocations() {}
 struct FeedPart {
     /// The place in the event log up to which everything is known now.
     last: i64,
+    /// Of which log that place is.
+    log: Option<String>,
+    /// The server's time in Unix milliseconds.
+    now: i64,
     /// What happened; empty if nothing did while the poll waited.
     events: Vec<FeedEvent>,
 }
@@ -242,7 +250,7 @@ struct FeedEvent {
     id: i64,
     /// `reset`, `places`, `tokens` or `keys`.
     event: String,
-    /// Its particulars.
+    /// Its particulars, with `log` and `now`.
     data: serde_json::Value,
 }
 
