@@ -106,8 +106,8 @@ impl ForeignIdentity {
     }
 }
 
-/// An identifier of Keyward's in another issuer's token would be taken for the user it names, and so would one that becomes
-/// it on the way: spaces at the ends get lost in headers, and databases compare names in any case.
+/// An identifier of Keyward's in another issuer's token would be taken for the user it names, and so would one that
+/// becomes it on the way: spaces at the ends get lost in headers, and databases compare names in any case.
 fn subject(sub: String) -> Result<String, Refusal> {
     let legible = !sub.is_empty() && sub.len() <= MAX_SUBJECT && sub.bytes().all(|b| matches!(b, b' '..=b'~'));
     let whole = sub.trim() == sub;

@@ -34,8 +34,8 @@ pub enum Refusal {
     Claims(String),
     /// Another issuer's token, for a user whose name is not one: an identifier of Keyward's, too long, or not legible.
     #[error(
-        "the token's sub is not a name that another issuer may give: it is empty, has spaces at its ends, is longer than \
-             255 visible ASCII characters, or is an identifier of Keyward's"
+        "the token's sub is not a name that another issuer may give: it is empty, has spaces at its ends, is longer \
+         than 255 visible ASCII characters, or is an identifier of Keyward's"
     )]
     Subject,
     /// From another issuer.

@@ -180,8 +180,8 @@ impl Policy {
             let Some(key) = keys.others.get(&trusted.issuer).and_then(|set| set.find(kid)) else { continue };
             match trusted.verify(&compact, key, &self.expect, now) {
                 Err(err @ Refusal::Jws(JwsError::Signature | JwsError::AlgorithmMismatch)) => refusal = err,
-                // Several issuers may share keys, and one may be trusted for several audiences. Of an issuer that the token is
-                // not of, less is to be told than of the one that it is of.
+                // Several issuers may share keys, and one may be trusted for several audiences. Of an issuer that the
+                // token is not of, less is to be told than of the one that it is of.
                 Err(Refusal::Issuer(_)) if matches!(refusal, Refusal::Audience(_)) => {}
                 Err(err @ (Refusal::Issuer(_) | Refusal::Audience(_))) => refusal = err,
                 verdict => return verdict.map(|foreign| Identity::Foreign(Arc::new(foreign))),

@@ -4,8 +4,8 @@
 //! 2. Where streams keep breaking, as behind a proxy that holds answers back, the same events are polled for
 //! 3. Without a feed the list is fetched whenever the copy's time is over
 //!
-//! Whoever holds a feed back holds its readers in the past. So each event says when it was told; what was told too long ago,
-//! or does not say when, makes nothing certain.
+//! Whoever holds a feed back holds its readers in the past. So each event says when it was told; what was told too long
+//! ago, or does not say when, makes nothing certain.
 //!
 //! One task does it all, one thing after the other, so that nothing older ever overwrites what is newer.
 

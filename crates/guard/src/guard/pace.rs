@@ -9,8 +9,8 @@ use keyward_model::entropy::Entropy;
 pub(crate) struct Pace {
     /// After so long keys are read anew although nothing asks for it: the server lets them be cached for as long.
     pub(super) keys: Duration,
-    /// Keys of another issuer that could not be read anew for so long are not trusted any more: one of them may have been
-    /// withdrawn. Of Keyward's the feed and the list say more.
+    /// Keys of another issuer that could not be read anew for so long are not trusted any more: one of them may have
+    /// been withdrawn. Of Keyward's the feed and the list say more.
     pub(super) foreign_keys: Duration,
     /// Between two readings of the keys that unknown names asked for: whoever invents names does not reach the issuer.
     pub(super) unknown_keys: Duration,

@@ -140,9 +140,9 @@ impl Revocations {
         self.live.store(live, Ordering::Release);
     }
 
-    /// Everything as this list says it. Tokens that the feed told of stay revoked, and those that only a former list named
-    /// do for a moment: one that is dead at the issuer is dead here when the clocks agree, and this list may be from a
-    /// node that is behind.
+    /// Everything as this list says it. Tokens that the feed told of stay revoked, and those that only a former list
+    /// named do for a moment: one that is dead at the issuer is dead here when the clocks agree, and this list may be
+    /// from a node that is behind.
     pub(crate) fn replace(&self, uri: &str, list: &StatusList, now: Timestamp) -> Result<(), TooMuch> {
         // The list does not say until when; no token lives longer.
         let until = now.plus(MAX_TOKEN_LIFETIME).plus(MAX_LEEWAY);
