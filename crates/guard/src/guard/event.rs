@@ -11,6 +11,8 @@ use super::sse::Message;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) id: u64,
+    /// Of which log that is, as the server calls it.
+    pub(crate) log: Option<String>,
     pub(crate) event: Event,
     /// When the server said so, by its clock; in a poll the answer says it for all of its events.
     pub(crate) said_at: Option<Timestamp>,
@@ -53,6 +55,7 @@ pub(crate) struct Revoked {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Polled {
     pub(crate) last: u64,
+    pub(crate) log: Option<String>,
     pub(crate) said_at: Option<Timestamp>,
     pub(crate) events: Vec<Told>,
 }
@@ -69,8 +72,14 @@ impl Told {
         let id = message.id.parse().ok().filter(|_| digits).ok_or("an event without its place in the log")?;
         let data: serde_json::Value = serde_json::from_str(&message.data).map_err(|err| err.to_string())?;
         let said_at = data.get("now").and_then(serde_json::Value::as_i64).map(Timestamp::from_millis);
-        Ok(Self { id, event: Event::read(&message.event, data)?, said_at })
+        Ok(Self { id, log: log_of(data.get("log")), event: Event::read(&message.event, data)?, said_at })
     }
+}
+
+/// It goes back in a URL: what is no such name is none.
+fn log_of(log: Option<&serde_json::Value>) -> Option<String> {
+    let is_name = |log: &&str| (1..=64).contains(&log.len()) && log.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    log?.as_str().filter(is_name).map(str::to_owned)
 }
 
 impl Event {
@@ -100,6 +109,7 @@ impl Polled {
         struct Answer {
             last: u64,
             now: Option<i64>,
+            log: Option<serde_json::Value>,
             events: Vec<One>,
         }
         #[derive(Deserialize)]
@@ -110,9 +120,13 @@ impl Polled {
         }
         let answer: Answer = serde_json::from_slice(json).map_err(|err| err.to_string())?;
         let said_at = answer.now.map(Timestamp::from_millis);
-        let told = |one: One| Ok(Told { id: one.id, event: Event::read(&one.event, one.data)?, said_at });
+        let log = log_of(answer.log.as_ref());
+        let told = |one: One| {
+            let log = log_of(one.data.get("log"));
+            Ok(Told { id: one.id, log, event: Event::read(&one.event, one.data)?, said_at })
+        };
         let events = answer.events.into_iter().map(told).collect::<Result<_, String>>()?;
-        Ok(Self { last: answer.last, said_at, events })
+        Ok(Self { last: answer.last, log, said_at, events })
     }
 }
 
@@ -123,6 +137,18 @@ fn typed<T: DeserializeOwned>(data: serde_json::Value) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn which_log_it_is_goes_back_only_where_it_is_a_name() {
+        let log = |log: &str| told("alive", &format!(r#"{{"log":{log}}}"#), "7").unwrap().log;
+        assert_eq!(log("\"027194bc38d24752\"").as_deref(), Some("027194bc38d24752"));
+        for none in ["null", "7", "\"\"", "\"a&after=0\"", &format!("\"{}\"", "a".repeat(65))] {
+            assert_eq!(log(none), None, "{none}");
+        }
+        let polled =
+            Polled::read(br#"{"last":9,"log":"ab","events":[{"id":8,"event":"keys","data":{"log":"cd"}}]}"#).unwrap();
+        assert_eq!((polled.log.as_deref(), polled.events[0].log.as_deref()), (Some("ab"), Some("cd")));
+    }
 
     fn told(event: &str, data: &str, id: &str) -> Result<Told, String> {
         Told::read(&Message { event: event.into(), data: data.into(), id: id.into() })
@@ -175,12 +201,15 @@ mod tests {
         for (data, millis) in
             [(r#"{"now":1795435800123}"#, Some(1_795_435_800_123)), (r#"{"now":"x"}"#, None), ("{}", None)]
         {
-            assert_eq!(told("alive", data, "7").unwrap(), Told { id: 7, event: Event::Alive, said_at: said(millis) });
+            assert_eq!(
+                told("alive", data, "7").unwrap(),
+                Told { id: 7, log: None, event: Event::Alive, said_at: said(millis) }
+            );
         }
         for (now, millis) in [(r#""now":5,"#, Some(5)), ("", None)] {
             let json = format!(r#"{{"last":9,{now}"events":[{{"id":8,"event":"keys","data":{{}}}}]}}"#);
-            let events = vec![Told { id: 8, event: Event::Keys, said_at: said(millis) }];
-            assert_eq!(Polled::read(json.as_bytes()), Ok(Polled { last: 9, said_at: said(millis), events }));
+            let events = vec![Told { id: 8, log: None, event: Event::Keys, said_at: said(millis) }];
+            assert_eq!(Polled::read(json.as_bytes()), Ok(Polled { last: 9, log: None, said_at: said(millis), events }));
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Follower {
     list: Endpoint,
     /// The place in the server's log up to which everything is known.
     last: Option<u64>,
+    /// Which log that is: one whose newest events were lost gives their places to others.
+    log: Option<String>,
     known: Option<Copy>,
     /// How often in a row the list could not be had.
     failures: u32,
@@ -83,7 +85,7 @@ impl Follower {
         let list = Endpoint::parse(&format!("{base}/status-lists/1"))?;
         let feed = if feed { Some(Endpoint::parse(&format!("{base}/revocations"))?) } else { None };
         let (last, known, failures, broken, poll_until) = (None, None, 0, 0, None);
-        Ok(Self { state, http, feed, list, last, known, failures, broken, poll_until })
+        Ok(Self { state, http, feed, list, last, log: None, known, failures, broken, poll_until })
     }
 
     pub(super) async fn run(mut self) {
@@ -151,6 +153,10 @@ impl Follower {
         let last = self.last.map(|last| last.to_string());
         let mut headers = vec![(ACCEPT, "text/event-stream"), (CACHE_CONTROL, "no-store")];
         headers.extend(last.as_deref().map(|last| (LAST_EVENT_ID, last)));
+        let feed = &match &self.log {
+            Some(log) => feed.with_query(&format!("log={log}")).map_err(Lost::Unreached)?,
+            None => feed.clone(),
+        };
         let mut answer = self.http.get(feed, &headers).await.map_err(Lost::Unreached)?;
         let is_stream = answer.header(CONTENT_TYPE).is_some_and(|of| of.starts_with("text/event-stream"));
         if answer.status != StatusCode::OK || !is_stream {
@@ -188,7 +194,10 @@ impl Follower {
         let http = self.http.waiting(pace.poll);
         while self.poll_until.is_none_or(|until| Instant::now() < until) {
             let query = match self.last {
-                Some(last) => format!("after={last}&wait={}", pace.poll.as_secs()),
+                Some(last) => {
+                    let log = self.log.as_ref().map_or_else(String::new, |log| format!("&log={log}"));
+                    format!("after={last}{log}&wait={}", pace.poll.as_secs())
+                }
                 None => "wait=0".to_owned(),
             };
             let url = feed.with_query(&query).map_err(Lost::Unreached)?;
@@ -212,7 +221,7 @@ impl Follower {
             if self.last.is_none() {
                 return Err(Lost::Broken(fault(&url, "nothing was told to begin with")));
             }
-            self.last = Some(polled.last);
+            (self.last, self.log) = (Some(polled.last), polled.log);
             let heard = Heard { at: heard_at, said_at: polled.said_at };
             self.is_certain(heard, pace.poll + pace.answer).map_err(|why| Lost::Broken(fault(&url, why)))?;
             // Whatever is told meanwhile is told at once by the next; a server that does not wait is not asked without end.
@@ -237,7 +246,7 @@ impl Follower {
             Event::Keys => self.fetch_keys_as_of(told.id).await?,
             Event::Alive | Event::Unknown => {}
         }
-        self.last = Some(told.id);
+        (self.last, self.log) = (Some(told.id), told.log);
         Ok(())
     }
 
@@ -274,7 +283,7 @@ impl Follower {
             return Err(Fault(format!("the feed names the status list {list:?}, which is not the issuer's").into()));
         }
         self.list = Endpoint::parse(list)?;
-        (self.last, self.known) = (None, None);
+        (self.last, self.log, self.known) = (None, None, None);
         self.fetch_keys_as_of(id).await?;
         let mut pauses = Backoff::new(self.state.pace.pause);
         let mut attempt = 1;
