@@ -20,6 +20,7 @@ pub mod provider;
 pub mod receiver;
 pub mod run;
 pub mod server;
+mod sessions;
 pub mod tokens;
 pub mod visitor;
 

@@ -15,7 +15,8 @@ pub fn bearer(authorization: &[u8]) -> Result<&str, Refusal> {
 /// A token and nothing else: `token68` of RFC 9110 §11.2.
 pub(crate) fn token68(value: &[u8]) -> Option<&str> {
     let body = value.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
-    let legal = |b: &u8| b.is_ascii_alphanumeric() || b"-._~+/".contains(b);
+    // Each byte of each token passes here: compared one by one, with no search in between.
+    let legal = |b: &u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
     if body == 0 || !value.iter().take(body).all(legal) {
         return None;
     }

@@ -13,6 +13,7 @@ use keyward_model::time::Timestamp;
 use keyward_model::token::{Audience, Subject};
 use serde::Deserialize;
 
+use crate::verify::{is_access_token, is_media_type};
 use crate::{Expect, Refusal};
 
 /// The longest `sub` (OpenID Connect Core §2: "It MUST NOT exceed 255 ASCII characters").
@@ -125,9 +126,5 @@ fn own<T: Default + for<'de> Deserialize<'de>>(claim: serde_json::Value) -> Resu
 
 /// ID Tokens and access tokens speak of users. Other kinds of JWT with an explicit type do not.
 fn is_token_of_a_user(typ: &str) -> bool {
-    let subtype = match typ.split_once('/') {
-        Some((tree, subtype)) if tree.eq_ignore_ascii_case("application") => subtype,
-        _ => typ,
-    };
-    subtype.eq_ignore_ascii_case("JWT") || subtype.eq_ignore_ascii_case(keyward_model::jws::ACCESS_TOKEN)
+    is_media_type(typ, "JWT") || is_access_token(typ)
 }

@@ -136,7 +136,6 @@ impl Policy {
         if kind == TokenKind::Identity {
             return Err(Refusal::NotClientToken);
         }
-        let own = Rights { scope: client.scope.clone(), res: client.res.clone() };
         let (scope, res) = match &identity {
             Identity::Keyward(claims) => {
                 self.check_belongs(&client, claims)?;
@@ -144,7 +143,7 @@ impl Policy {
             }
             Identity::Foreign(foreign) => (&foreign.rights.scope, &foreign.rights.res),
         };
-        let shared = Rights { scope: own.scope.intersect(scope), res: own.res.intersect(res) };
+        let shared = Rights { scope: client.scope.intersect(scope), res: client.res.intersect(res) };
         Ok(Caller { client, identity: Some(identity), shared: Some(shared) })
     }
 

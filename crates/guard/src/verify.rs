@@ -110,13 +110,19 @@ pub fn require_res(claims: &AccessTokenClaims, res: &str) -> Result<(), Refusal>
     if claims.covers(res) { Ok(()) } else { Err(Refusal::Res(res.to_owned())) }
 }
 
-/// "at+jwt" or "application/at+jwt" (RFC 9068 §4); media types are compared in any case (RFC 2045 §5.1).
-fn is_access_token(typ: &str) -> bool {
+/// "at+jwt" or "application/at+jwt" (RFC 9068 §4).
+pub(crate) fn is_access_token(typ: &str) -> bool {
+    is_media_type(typ, ACCESS_TOKEN)
+}
+
+/// Whether a `typ` is this one, with or without `application/` (RFC 7515 §4.1.9); media types are compared in any case
+/// (RFC 2045 §5.1).
+pub(crate) fn is_media_type(typ: &str, wanted: &str) -> bool {
     let subtype = match typ.split_once('/') {
         Some((tree, subtype)) if tree.eq_ignore_ascii_case("application") => subtype,
         _ => typ,
     };
-    subtype.eq_ignore_ascii_case(ACCESS_TOKEN)
+    subtype.eq_ignore_ascii_case(wanted)
 }
 
 #[cfg(test)]
