@@ -14,18 +14,30 @@ pub fn bearer(authorization: &[u8]) -> Result<&str, Refusal> {
 
 /// A token and nothing else: `token68` of RFC 9110 §11.2.
 pub(crate) fn token68(value: &[u8]) -> Option<&str> {
-    let body = value.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
-    // Each byte of each token passes here: compared one by one, with no search in between.
-    let legal = |b: &u8| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-    if body == 0 || !value.iter().take(body).all(legal) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()
+    let end = value.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
+    let body = value.get(..end).filter(|body| !body.is_empty())?;
+    // Each byte of each token passes here. Without branches many are compared at once.
+    if body.iter().fold(true, |all, b| all & is_legal(*b)) { std::str::from_utf8(value).ok() } else { None }
+}
+
+fn is_legal(byte: u8) -> bool {
+    let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    // `.`, `/` and the digits stand in a row.
+    let is_digit = byte.wrapping_sub(b'.') < 12;
+    is_letter | is_digit | (byte == b'-') | (byte == b'_') | (byte == b'~') | (byte == b'+')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_of_these_characters() {
+        for byte in 0..=255_u8 {
+            let legal = byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+            assert_eq!(is_legal(byte), legal, "{:?}", char::from(byte));
+        }
+    }
 
     #[test]
     fn the_scheme_is_read_in_any_case() {
