@@ -1,6 +1,7 @@
 //! The listener: accepts connections, bounds them, and ends in an orderly way.
 
 mod connection;
+mod deadline;
 mod framing;
 pub(crate) mod room;
 mod tls;

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::Endless;
+use super::deadline::Deadlines;
 use super::tls::{self, Tls};
 use super::wire::Wire;
 use crate::request::Reception;
@@ -60,7 +61,7 @@ impl Speaker {
     ) -> Self {
         let mut http1 = http1::Builder::new();
         // The time to send a request head counts from the end of the request before, so it bounds pauses too.
-        http1.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+        http1.timer(Deadlines).header_read_timeout(patience).max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -164,7 +165,8 @@ async fn read_while_preface(from: &mut OwnedReadHalf, begun: &mut Vec<u8>) -> io
 
 /// Carries a connection to its end, which it is asked for when the server stops or nothing happens for `patience`.
 ///
-/// hyper times heads and pauses on HTTP/1.1, but neither a client that does not take its answers nor a pause on HTTP/2.
+/// hyper times heads and pauses on HTTP/1.1, by the clock whenever it is polled, as at each look here; but neither a client that
+/// does not take its answers nor a pause on HTTP/2.
 async fn drive<C: GracefulConnection>(
     connection: C,
     activity: &Activity,
