@@ -48,6 +48,7 @@ use config::Config;
 use first_start::Bootstrap;
 use listen::Listener;
 use request::{Reception, RequestIds};
+use router::Paths;
 
 /// A server that listens and is ready to serve.
 pub struct Server {
@@ -85,7 +86,7 @@ impl Server {
         let reception = Reception {
             clock: app.clock.clone(),
             ids: RequestIds::new(&app.entropy).map_err(StartError::from)?,
-            router: router::router(Arc::clone(&app)),
+            paths: Paths::of(&app),
             trusted_proxies: config.server.trusted_proxies.clone(),
         };
         Ok(Self { app, bootstrap, listener, reception })

@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use axum::extract::MatchedPath;
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::{BoxError, Router};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::uri::Authority;
@@ -17,12 +17,12 @@ use ipnet::IpNet;
 use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::RequestId;
 use keyward_model::time::Timestamp;
-use tower_service::Service as _;
 use tracing::Instrument as _;
 
 use crate::clock::Clock;
 use crate::meter::{Route, UNCLEAR_REQUESTS, count_request};
 use crate::respond::{Told, json_response};
+use crate::router::Paths;
 use crate::telemetry::RequestSpan;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -100,7 +100,7 @@ impl RequestIds {
 pub(crate) struct Reception {
     pub(crate) clock: Clock,
     pub(crate) ids: RequestIds,
-    pub(crate) router: Router,
+    pub(crate) paths: Paths,
     pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
@@ -123,9 +123,8 @@ impl Reception {
                 let mut request = request.map(Body::new);
                 let is_spoken_for = is_trusted(peer.ip(), &self.trusted_proxies);
                 request.extensions_mut().insert(Arrival { address, is_spoken_for });
-                let answer = self.router.clone().call(request).instrument(span.span());
-                let answer = AssertUnwindSafe(answer).catch_unwind().await;
-                answer.map_or_else(|_| broken(), |answer| answer.unwrap_or_else(|never| match never {}))
+                let answer = self.paths.answer(request).instrument(span.span());
+                AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| broken())
             }
         };
         let matched = response.extensions_mut().remove::<MatchedPath>();
@@ -239,6 +238,7 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::routing::get;
 
     use super::*;
@@ -250,7 +250,7 @@ mod tests {
         }
         let router = Router::new().route("/panic", get(panic)).route("/", get(async || "well"));
         let ids = RequestIds::new(&Entropy::seeded(1)).unwrap();
-        let reception = Reception { clock: Clock::system(), ids, router, trusted_proxies: Vec::new() };
+        let reception = Reception { clock: Clock::system(), ids, paths: router.into(), trusted_proxies: Vec::new() };
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         for (path, status) in [("/panic", 500), ("/", 200), ("/panic", 500)] {
             let request = Request::get(path).header(header::HOST, "a").body(Body::empty()).unwrap();

@@ -3,18 +3,54 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
 use http::{HeaderMap, header};
+use tower_service::Service as _;
 
 use crate::app::App;
 use crate::oauth::{introspect, jwks, metadata, revocations, revoke, status_list, token};
 use crate::request::name_route;
 use crate::{api, ext_authz, forward_auth, health, leaks, pages, respond};
 
-/// All paths of the server.
-pub(crate) fn router(app: Arc<App>) -> Router {
+/// Where requests are answered.
+pub(crate) struct Paths {
+    /// Whoever answers gateways. They ask once for each request to an API, at one path and by any method: to find a route
+    /// among all costs as much as most of the answer, so theirs is found first.
+    for_gateways: Option<Arc<App>>,
+    all: Router,
+}
+
+impl Paths {
+    /// All paths of the server.
+    pub(crate) fn of(app: &Arc<App>) -> Self {
+        Self { for_gateways: Some(Arc::clone(app)), all: router(Arc::clone(app)) }
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        match &self.for_gateways {
+            Some(app) if request.uri().path() == FORWARD_AUTH => {
+                Box::pin(forward_auth::forward_auth(State(Arc::clone(app)), request)).await
+            }
+            _ => self.all.clone().call(request).await.unwrap_or_else(|never| match never {}),
+        }
+    }
+}
+
+#[cfg(test)]
+impl From<Router> for Paths {
+    fn from(all: Router) -> Self {
+        Self { for_gateways: None, all }
+    }
+}
+
+/// For nginx, Caddy and Traefik.
+const FORWARD_AUTH: &str = "/forward-auth";
+
+fn router(app: Arc<App>) -> Router {
     let for_envoy = if app.gateway.ext_authz { post(ext_authz::check) } else { any(nothing_here) };
     let (rest, document) = api::router();
     let reference = pages::api_reference::Reference::new(document);
@@ -28,7 +64,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata::metadata)) //      RFC 8414 §3
         .route("/.well-known/openid-configuration", get(metadata::metadata)) //            RFC 8414 §5
         .route("/leaks", post(leaks::report).fallback(leaks::post_only))
-        .route("/forward-auth", any(forward_auth::forward_auth)) //                        for nginx, Caddy, Traefik
         .route(ext_authz::CHECK, for_envoy) //                                             for Envoy
         .merge(rest.route_layer(from_fn(name_route))) //                                   /api/v1/…
         .merge(pages::routes(&app)) //                                                     /login, /account, …
