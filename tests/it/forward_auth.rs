@@ -219,8 +219,10 @@ on_both_databases! {
         let admin = server.admin().await;
         let key = admin.orders_key().await;
         let token = server.token(&key, &[]).await;
-        let (client, place) = (format!("/api/v1/clients/{}", key.client_id), Ask::with(&server, &token));
-        assert_eq!(place.status().await, 200);
+        let client = format!("/api/v1/clients/{}", key.client_id);
+        let first = told(&Ask::with(&server, &token).answer().await);
+        assert_eq!(told(&Ask::with(&server, &token).answer().await), first, "asked again, it is remembered");
+        assert_eq!(Ask::with(&server, &token).asking("res", "plant/8").status().await, 403, "and judged for each route");
         admin.patch(&client, &json!({ "res": ["plant/8"] })).await.ok();
         assert_eq!(Ask::with(&server, &token).status().await, 401, "its client may less");
         admin.patch(&client, &json!({ "res": ["plant/7"] })).await.ok();

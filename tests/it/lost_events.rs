@@ -9,6 +9,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::forward_auth::Ask;
 use crate::status_list::List;
 
 /// How long a change may take to be in force elsewhere.
@@ -42,12 +43,15 @@ async fn nothing_is_overlooked(nodes: &[&TestServer]) {
     let key = admin.orders_key().await;
     let last = server.app.store.last_event().await.unwrap();
     rename(&admin, &key, 8).await;
-    let mut streams = Vec::new();
+    let (mut streams, mut tokens) = (Vec::new(), Vec::new());
     let mut tip = None;
     for node in nodes {
         node.app.wait_until_applied(last + 8).await.unwrap();
         // Warm: each answers from its memory.
-        node.token(&key, &[]).await;
+        tokens.push(node.token(&key, &[]).await);
+        for _ in 0..2 {
+            assert_eq!(Ask::with(node, tokens.last().unwrap()).status().await, 200);
+        }
         let mut stream = Stream::open(node, None).await;
         tip = stream.next().await;
         streams.push(stream);
@@ -58,10 +62,12 @@ async fn nothing_is_overlooked(nodes: &[&TestServer]) {
     admin.revoke(&key).await;
     assert!(server.app.store.last_event().await.unwrap() < tip.id, "the new events have numbers of lost ones");
     assert_eq!(server.token_answer(&key, &[]).await.status, StatusCode::UNAUTHORIZED, "at once where it was revoked");
-    for (node, stream) in nodes.iter().zip(&mut streams) {
+    assert_eq!(Ask::with(server, &tokens[0]).status().await, 401);
+    for ((node, stream), token) in nodes.iter().zip(&mut streams).zip(&tokens) {
         let reset = told_by(stream).await;
         assert_eq!(reset.event, "reset");
         assert!(reset.id < tip.id, "{reset:?}");
+        assert_eq!(Ask::with(node, token).status().await, 401);
         assert_eq!(node.token_answer(&key, &[]).await.status, StatusCode::UNAUTHORIZED);
     }
     assert_eq!(List::of(server).await.known().ended.len(), 2, "the bootstrap key and this one");

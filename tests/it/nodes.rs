@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::forward_auth::Ask;
 use crate::rotation::{path, rotate};
 
 /// How long a change may take to be in force elsewhere.
@@ -166,6 +167,10 @@ on_both_databases! {
         let admin = server.admin().await;
         let key = admin.orders_key().await;
         assert_eq!(server.token_answer(&key, &[]).await.body["expires_in"], 600);
+        let token = server.token(&key, &[]).await;
+        for _ in 0..2 {
+            assert_eq!(Ask::with(&server, &token).status().await, 200);
+        }
         server.execute("ALTER TABLE events RENAME TO away").await;
         // As after a failover to a database that knows of other things than the log that was followed.
         server.execute("UPDATE apis SET token_lifetime_s = 300 WHERE audience = 'https://orders.example'").await;
@@ -186,6 +191,7 @@ on_both_databases! {
             tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(member);
         };
         until("res", json!(["plant/7/line/3"])).await;
+        assert_eq!(Ask::with(&server, &token).status().await, 401, "it says more than may be granted by now");
         assert_eq!(server.token_answer(&key, &[]).await.body["expires_in"], 600, "in doubt, what is kept as a whole stays");
         server.execute("ALTER TABLE away RENAME TO events").await;
         until("expires_in", json!(300)).await;

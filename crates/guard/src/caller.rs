@@ -117,8 +117,8 @@ impl Caller {
         if covered { Ok(()) } else { Err(Refusal::Res(res.to_owned())) }
     }
 
-    /// The token in `Authorization`, for what the methods here do not tell.
-    pub fn client_token(&self) -> &AccessTokenClaims {
+    /// The token in `Authorization`, for what the methods here do not tell. The same one again, while it is remembered.
+    pub fn client_token(&self) -> &Arc<AccessTokenClaims> {
         &self.client
     }
 

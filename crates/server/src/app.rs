@@ -22,6 +22,7 @@ use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::follow::Looks;
 use crate::foreign_keys::ForeignKeys;
+use crate::gateway::Admitted;
 use crate::key_ring::KeyRing;
 use crate::login::SignIn;
 use crate::master_key::{HASHING_KEY, MasterKeyError, MasterKeySource, hashing_key};
@@ -83,6 +84,8 @@ pub struct App {
     pub(crate) principals: Principals,
     /// Tokens that a gateway has asked about before.
     pub(crate) verified: keyward_guard::Memory,
+    /// What gateways were told of them.
+    pub(crate) admitted: Admitted,
     /// From where credentials are used.
     pub callers: Callers,
     /// Up to where those not seen for long are forgotten.
@@ -162,6 +165,7 @@ impl App {
             verified: keyward_guard::Memory::of_many_policies(
                 usize::try_from(config.cache.entries).unwrap_or(usize::MAX),
             ),
+            admitted: Admitted::new(config.cache.entries),
             callers: Callers::new(store.clone(), &config.callers),
             forgotten_up_to: Mutex::default(),
             notices,

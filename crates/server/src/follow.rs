@@ -76,6 +76,8 @@ pub(crate) struct Looks {
     /// The last that read the log to its end.
     ended: watch::Sender<u64>,
     wanted: Notify,
+    /// How often what this node knows became something else.
+    turns: AtomicU64,
 }
 
 impl Looks {
@@ -87,11 +89,16 @@ impl Looks {
     fn next(&self) -> u64 {
         self.begun.load(Ordering::Acquire) + 1
     }
+
+    fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 fn doubt(app: &App, error: &dyn Display) {
     tracing::error!(%error, "the event log cannot be read: nothing remembered is trusted until it can");
     app.principals.doubt(true);
+    app.looks.turn();
 }
 
 /// What is kept as a whole is read anew too: what comes back after a failover may be another log than the one that was
@@ -125,6 +132,7 @@ async fn begin_anew(app: &App) -> Result<(), StartError> {
     let head = app.store.head().await?;
     read_anew(app).await?;
     app.feed.begin_anew(&head);
+    app.looks.turn();
     app.applied.send_replace(head);
     Ok(())
 }
@@ -156,6 +164,7 @@ async fn catch_up(app: &App) -> Result<(), StartError> {
         };
         let Some(last) = events.last() else { return Ok(()) };
         apply(app, events, LogRange { after: applied.seq, upto: last.seq }).await?;
+        app.looks.turn();
         app.applied.send_replace(Head { seq: last.seq, hash: last.hash.clone() });
     }
 }
@@ -194,6 +203,13 @@ async fn apply(app: &App, events: &[Event], range: LogRange) -> Result<(), Start
 }
 
 impl App {
+    /// Stands for what this node knows by the log: what was judged after it was asked for counts as long as it is the same.
+    /// `None` while nothing remembered is trusted.
+    pub(crate) fn known(&self) -> Option<u64> {
+        let turns = self.looks.turns.load(Ordering::Acquire);
+        (!self.principals.is_doubtful()).then_some(turns)
+    }
+
     /// Waits until memory on this node is true up to this place in the log, so that whoever is told of a change finds
     /// it in force.
     pub async fn wait_until_applied(&self, seq: i64) -> Result<(), StoreError> {

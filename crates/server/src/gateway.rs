@@ -3,11 +3,12 @@
 //! 1. What this route of the gateway asks for                      `demand.rs`
 //! 2. Who calls: tokens, or a key where the settings allow it      `keyward_guard`, `oauth/client_auth.rs`
 //! 3. Whether each token of Keyward's still counts                 `standing.rs`
-//! 4. Whether the rights that all of it leaves suffice
-//! 5. What the API is told                                         `told.rs`
+//! 4. What the API is told                                         `told.rs`; both remembered in `admitted.rs`
+//! 5. Whether the rights that all of it leaves suffice
 //!
 //! One function for nginx, Caddy, Traefik (`forward_auth.rs`) and Envoy (`ext_authz.rs`). Nothing is written on the way.
 
+mod admitted;
 mod demand;
 mod told;
 
@@ -27,8 +28,10 @@ use crate::oauth::grants::{Call, client_credentials};
 use crate::oauth::{client_auth, key_warning};
 use crate::respond::{ErrorCode, GatewayError, OAuthError, Realm, let_in, turn_away};
 use crate::standing::standing;
+use admitted::Verdict;
 use demand::Demand;
 
+pub(crate) use admitted::Admitted;
 pub(crate) use told::NAMES;
 
 /// A request as a gateway describes it.
@@ -46,6 +49,9 @@ pub(crate) struct Knock<'a> {
 /// What a caller was let in for.
 struct Admission {
     caller: Caller,
+    /// Whether it is an application that came with a token and nothing else. Of users the database is asked each time, and
+    /// keys are judged anew.
+    by_token_alone: bool,
     /// When the key that was sent ends, if that is soon.
     key_expires: Option<HeaderValue>,
 }
@@ -60,8 +66,7 @@ pub(crate) async fn answer<'a>(
         Ok(demand) => demand,
         Err(why) => return misconfigured(why),
     };
-    let verdict = judge(app, &demand, knock).await;
-    match verdict.and_then(|admission| Ok(told::headers(&admission.caller, admission.key_expires)?)) {
+    match judge(app, &demand, knock).await {
         Ok(told) => let_in(told),
         Err(error) => turn_away(error, &Realm { audience: &demand.audience, takes_keys: app.gateway.basic }),
     }
@@ -72,20 +77,32 @@ pub(crate) fn misconfigured(why: impl Into<String>) -> Response {
     turn_away(GatewayError::Misconfigured(why.into()), &Realm { audience: "", takes_keys: false })
 }
 
-async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<Admission, GatewayError> {
+/// What the API is told of whoever may call it so.
+async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<HeaderMap, GatewayError> {
     let registry = app.registry.load_full();
     let api = registry.api_by_audience(&demand.audience);
     let Some((api, policy)) = api.and_then(|api| Some((api, registry.policy(api.id)?))) else {
         return Err(GatewayError::Misconfigured(format!("there is no API with the audience {:?}", demand.audience)));
     };
     demand.require_known_scopes(api)?;
-    let admission = admit(app, api, policy, knock).await?;
-    for (at, claims) in admission.caller.keyward_tokens().enumerate() {
-        let counts = still_counts(app, claims, knock.now).await;
-        counts.map_err(|refusal| if at == 0 { refusal } else { Refusal::Identity(Box::new(refusal)) })?;
-    }
-    demand.satisfied_by(&admission.caller, knock.target)?;
-    Ok(admission)
+    // Before anything is judged by it.
+    let known = app.known();
+    let Admission { caller, by_token_alone, key_expires } = admit(app, api, policy, knock).await?;
+    let remembered = by_token_alone.then(|| app.admitted.find(caller.client_token(), known, knock.now)).flatten();
+    let told = match remembered {
+        Some(told) => told,
+        None => {
+            let until = stands_until(app, &caller, knock.now).await?;
+            let told = told::headers(&caller, key_expires)?;
+            if let (true, Some(known)) = (by_token_alone, known) {
+                let claims = Arc::clone(caller.client_token());
+                app.admitted.insert(Verdict { claims, known, until, told: told.clone() });
+            }
+            told
+        }
+    };
+    demand.satisfied_by(&caller, knock.target)?;
+    Ok(told)
 }
 
 /// Who calls.
@@ -96,13 +113,14 @@ async fn admit(app: &Arc<App>, api: &Arc<Api>, policy: &Policy, knock: &Knock<'_
         let caller = with_foreign_keys(app, policy, identity.is_some(), knock.now, |given| {
             policy.check_beside(claims.clone(), identity, given.keys, given.now)
         });
-        return Ok(Admission { caller: caller.await?, key_expires });
+        return Ok(Admission { caller: caller.await?, by_token_alone: false, key_expires });
     }
     let presented = Presented::of(knock.headers)?;
     let caller = with_foreign_keys(app, policy, presented.identity.is_some(), knock.now, |given| {
         app.verified.check(policy, &presented, given)
     });
-    Ok(Admission { caller: caller.await?, key_expires: None })
+    let caller = caller.await?;
+    Ok(Admission { by_token_alone: caller.user().is_none(), caller, key_expires: None })
 }
 
 fn carries_basic(headers: &HeaderMap) -> bool {
@@ -159,10 +177,20 @@ fn lacks_key(verdict: &Result<Caller, Refusal>) -> bool {
     matches!(verdict, Err(Refusal::Identity(cause)) if matches!(**cause, Refusal::KeyUnknown(_)))
 }
 
-/// Refuses a token that was rightly issued and has ended since.
-async fn still_counts(app: &Arc<App>, claims: &AccessTokenClaims, now: Timestamp) -> Result<(), Refusal> {
+/// Refuses a caller of whose tokens one was rightly issued and has ended since; gives when time will end one.
+async fn stands_until(app: &Arc<App>, caller: &Caller, now: Timestamp) -> Result<Timestamp, Refusal> {
+    let mut until = caller.client_token().exp;
+    for (at, claims) in caller.keyward_tokens().enumerate() {
+        let counts = counts_until(app, claims, now).await;
+        let counts = counts.map_err(|refusal| if at == 0 { refusal } else { Refusal::Identity(Box::new(refusal)) })?;
+        until = until.min(counts);
+    }
+    Ok(until)
+}
+
+async fn counts_until(app: &Arc<App>, claims: &AccessTokenClaims, now: Timestamp) -> Result<Timestamp, Refusal> {
     match standing(app, claims, now).await {
-        Ok(Ok(_)) => Ok(()),
+        Ok(Ok(standing)) => Ok(standing.ends_at(now).map_or(claims.exp, |end| end.min(claims.exp))),
         Ok(Err(lapse)) => {
             tracing::info!(client = %claims.client_id, token = %claims.jti, %lapse, "a token counts no longer");
             Err(Refusal::Ended("the line before says why"))

@@ -153,7 +153,7 @@ impl Principals {
 
     /// Everyone behind a credential; `None` if there is no such credential.
     pub(crate) async fn find(&self, app: &App, id: CredentialId) -> Result<Option<Principal>, StoreError> {
-        let doubtful = self.doubtful.load(Ordering::Acquire);
+        let doubtful = self.is_doubtful();
         if !doubtful && let Some(known) = self.known(id) {
             return Ok(known);
         }
@@ -221,6 +221,11 @@ impl Principals {
     pub(crate) fn forget_credentials(&self) {
         *self.changes.write().unwrap_or_else(PoisonError::into_inner) += 1;
         self.credentials.cache.invalidate_all();
+    }
+
+    /// Whether what is remembered is not trusted.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Acquire)
     }
 
     /// Stops (or resumes) trusting what is remembered; on resuming, everything is read anew.

@@ -112,6 +112,14 @@ impl SignedIn {
 }
 
 impl Standing {
+    /// When time will end what is behind the token, if it will.
+    pub(crate) fn ends_at(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Client(principal) => principal.entry.credential.ends_at(now),
+            Self::Identity(signed_in) => Some(signed_in.session.expires_at),
+        }
+    }
+
     /// Those behind an application's token; a user's own is none.
     pub(crate) fn client(self) -> Result<Principal, Lapse> {
         match self {

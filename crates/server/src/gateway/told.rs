@@ -1,7 +1,7 @@
 //! What the API behind a gateway is told of its caller. It believes these headers, so a gateway removes all of them from
 //! what comes in.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use keyward_guard::{Caller, Refusal, User};
 
 use crate::oauth::key_warning::KEY_EXPIRES;
@@ -31,10 +31,7 @@ const CREDENTIAL: HeaderName = HeaderName::from_static("keyward-credential");
 const SESSION: HeaderName = HeaderName::from_static("keyward-session");
 
 /// All of the headers, empty where there is nothing to say: some gateways make something of a header that is not there.
-pub(super) fn headers(
-    caller: &Caller,
-    key_expires: Option<HeaderValue>,
-) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+pub(super) fn headers(caller: &Caller, key_expires: Option<HeaderValue>) -> Result<HeaderMap, Refusal> {
     let issuer = match caller.user() {
         Some(User::Foreign { issuer, .. }) => Some(issuer.to_owned()),
         _ => None,

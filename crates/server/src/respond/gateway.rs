@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyward_guard::Refusal;
 use serde::Serialize;
 
@@ -52,9 +52,9 @@ struct Refused<'a> {
 }
 
 /// The request may go on, and this is what the API is to be told.
-pub(crate) fn let_in(told: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Response {
+pub(crate) fn let_in(told: HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
-    response.headers_mut().extend(told);
+    *response.headers_mut() = told;
     no_store(response.headers_mut());
     response
 }
