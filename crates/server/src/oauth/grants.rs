@@ -11,7 +11,7 @@ use keyward_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::principals::Principal;
+use crate::oauth::client_auth::Asker;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// All grant types, as the metadata publishes them (RFC 8414 §2).
@@ -24,8 +24,8 @@ const MAX_RESOURCES: usize = 8;
 pub struct Call<'a> {
     /// The server.
     pub app: &'a Arc<App>,
-    /// The authenticated client.
-    pub(crate) principal: Principal,
+    /// Who asks.
+    pub(crate) asker: Asker,
     /// The instant of the request.
     pub now: Timestamp,
 }
