@@ -11,6 +11,7 @@ mod callers;
 mod clients;
 mod credentials;
 mod deliveries;
+mod device_grants;
 mod device_sessions;
 mod events;
 mod idempotency;
@@ -42,6 +43,8 @@ pub use callers::{CallerCount, CallerFilter, CallerKey, CallerPlace, CallerSumma
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
 pub use deliveries::{AT_ONCE, DeliveryFilter, Room};
+pub use device_grants::GrantCodes;
+pub use device_sessions::{DeviceSessionFilter, FoundSession};
 pub use device_sessions::{DeviceSessionFilter, FoundSession, FoundWho};
 pub use engine::{Changes, DatabaseUrl, Options};
 pub use error::StoreError;
