@@ -44,7 +44,6 @@ pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;
 pub use deliveries::{AT_ONCE, DeliveryFilter, Room};
 pub use device_grants::GrantCodes;
-pub use device_sessions::{DeviceSessionFilter, FoundSession};
 pub use device_sessions::{DeviceSessionFilter, FoundSession, FoundWho};
 pub use engine::{Changes, DatabaseUrl, Options};
 pub use error::StoreError;
