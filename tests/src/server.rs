@@ -441,7 +441,7 @@ impl Secrets {
 }
 
 /// A whole answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -449,6 +449,8 @@ pub struct Answer {
     pub headers: reqwest::header::HeaderMap,
     /// Its body; null if it is not JSON.
     pub body: Value,
+    /// The same as it was sent.
+    pub text: String,
 }
 
 impl Answer {
@@ -461,7 +463,8 @@ impl Answer {
     async fn read(response: Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.expect("a whole body");
-        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null), text }
     }
 
     /// A header's value; empty if absent.
