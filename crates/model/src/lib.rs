@@ -5,6 +5,7 @@
 pub mod api;
 pub mod basic;
 pub mod caller;
+mod checksummed;
 pub mod client;
 pub mod credential;
 pub mod device_grant;
@@ -21,6 +22,7 @@ pub mod notice;
 pub mod passkey;
 pub mod password;
 pub mod recovery;
+pub mod refresh_token;
 pub mod rights;
 pub mod sealing;
 pub mod secret;

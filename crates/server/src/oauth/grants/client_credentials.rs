@@ -201,5 +201,5 @@ fn issue(holder: Holder<'_>, grant: &Grant) -> Result<TokenResponse, OAuthError>
     let expires_at = credential.ends_at(now).map_or(by_lifetime, |end| end.min(by_lifetime));
     let access_token = grant.claims.sign(key, now, expires_at, TokenId::new(now, &app.entropy)?)?;
     let expires_in = expires_at.as_seconds() - now.as_seconds();
-    Ok(TokenResponse { access_token, token_type: "Bearer", expires_in, scope: grant.scope.clone() })
+    Ok(TokenResponse { expires_in, ..TokenResponse::bearer(access_token, grant.scope.clone()) })
 }
