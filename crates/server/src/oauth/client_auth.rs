@@ -12,6 +12,7 @@ use http::{HeaderMap, header};
 use keyward_model::basic::{Basic, BasicError};
 use keyward_model::caller::Shown;
 use keyward_model::client::{Client, ClientKind};
+use keyward_model::event::Actor;
 use keyward_model::form::Form;
 use keyward_model::id::{ClientId, CredentialId};
 use keyward_model::key::Key;
@@ -52,6 +53,15 @@ impl Asker {
         match self {
             Self::Confidential(principal) => &principal.client,
             Self::Public(named) => &named.client,
+        }
+    }
+
+    /// For the log.
+    pub(crate) fn actor(&self) -> Actor {
+        let client = self.client().id;
+        match self.credential() {
+            Some(credential) => Actor::Client { client, credential },
+            None => Actor::PublicClient { client },
         }
     }
 
