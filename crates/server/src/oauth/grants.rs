@@ -1,6 +1,7 @@
 //! The grants: which there are, and what each may use. Nothing below here names HTTP.
 
 pub mod client_credentials;
+pub mod device_code;
 pub mod refresh_token;
 
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ use crate::oauth::client_auth::Asker;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// All grant types, as the metadata publishes them (RFC 8414 §2).
-pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE, refresh_token::GRANT_TYPE];
+pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE, refresh_token::GRANT_TYPE, device_code::GRANT_TYPE];
 
 /// The most `resource` parameters in one request.
 const MAX_RESOURCES: usize = 8;
@@ -124,6 +125,7 @@ pub async fn exchange(
     match grant_type {
         client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),
         refresh_token::GRANT_TYPE => refresh_token::exchange(call, request).await,
+        device_code::GRANT_TYPE => device_code::exchange(call, request).await,
         _ => Err(ErrorCode::UnsupportedGrantType.because("this grant type is not available")),
     }
 }
