@@ -14,17 +14,17 @@ use crate::login::{told, user_id};
 use crate::status_list::claims;
 
 const VERIFIER: &str = "a-verifier-that-is-long-enough-for-rfc-7636";
-const CALLBACK: &str = "https://shop.example/callback";
+pub(crate) const CALLBACK: &str = "https://shop.example/callback";
 
 /// A public client of an API, and somebody who may work there.
-struct Shop<'a> {
-    client: String,
+pub(crate) struct Shop<'a> {
+    pub(crate) client: String,
     gateway: Secrets,
     olga: Visitor<'a>,
 }
 
 impl<'a> Shop<'a> {
-    async fn of(server: &'a TestServer, admin: &Api<'_>) -> Self {
+    pub(crate) async fn of(server: &'a TestServer, admin: &Api<'_>) -> Self {
         let gateway = admin.new_client(json!({ "name": "gateway" })).await;
         let gateway = admin.issue(&gateway, &json!({})).await;
         let api = json!({ "name": "plant", "audience": "https://plant.example", "scopes": ["Admin", "Supervisor", "Worker"],
@@ -58,7 +58,7 @@ impl<'a> Shop<'a> {
     }
 
     /// Decides on the page that this path shows.
-    async fn decides(&self, path: &str, decision: &str) -> PageSeen {
+    pub(crate) async fn decides(&self, path: &str, decision: &str) -> PageSeen {
         let shown = self.olga.get(path).await;
         assert_eq!(shown.status, StatusCode::OK, "{}", shown.html);
         let (token, offered) = (shown.form_token(), hidden(&shown, "offered"));
@@ -94,7 +94,7 @@ fn hidden(page: &PageSeen, name: &str) -> String {
 }
 
 /// What a client reads at its redirect URI.
-fn answer(page: &PageSeen) -> BTreeMap<String, String> {
+pub(crate) fn answer(page: &PageSeen) -> BTreeMap<String, String> {
     assert_eq!(page.status, StatusCode::SEE_OTHER, "{}", page.html);
     Url::parse(page.header("location")).unwrap().query_pairs().into_owned().collect()
 }
@@ -183,7 +183,7 @@ on_both_databases! {
             (("response_mode", "fragment"), "invalid_request"), (("code_challenge", ""), "invalid_request"),
             (("code_challenge", "short"), "invalid_request"), (("code_challenge_method", ""), "invalid_request"),
             (("code_challenge_method", "plain"), "invalid_request"), (("scope", "no good scope \"x\""), "invalid_scope"),
-            (("scope", "Admin"), "invalid_scope"), (("res", "office"), "invalid_scope"), (("max_age", "soon"), "invalid_request"),
+            (("scope", "openid"), "invalid_scope"), (("res", "office"), "invalid_scope"), (("max_age", "soon"), "invalid_request"),
             (("prompt", "none login"), "invalid_request"), (("prompt", "none"), "consent_required"),
             (("request", "e30."), "request_not_supported"), (("request_uri", "urn:x"), "request_uri_not_supported"),
             (("nonce", long.as_str()), "invalid_request"),
