@@ -322,7 +322,14 @@ async fn further_keys_are_kept_under_names_and_chosen_by_them() {
 async fn device_sessions_are_listed_shown_and_ended() {
     let server = Process::serve(&[]).await;
     let person = Person::administrator(&server);
-    let tv = text(&person.json(&["client", "create", "hall display", "--scope", "Worker"])["id"]);
+    let uri = "http://127.0.0.1/cb";
+    let tv = person.json(&["client", "create", "hall display", "--scope", "Worker", "--redirect-uri", uri]);
+    assert!(person.does(&["client", "show", "hall display"]).contains(uri));
+    let refused = person.tries(&["client", "change", "hall display", "--redirect-uri", "http://a.example/"]);
+    assert!(refused.code == 1 && refused.err.contains("a redirect URI begins with https://"), "{}", refused.err);
+    let changed = person.json(&["client", "change", "hall display", "--redirect-uri", "com.example.hall:/cb"]);
+    assert_eq!(changed["redirect_uris"], serde_json::json!(["com.example.hall:/cb"]));
+    let tv = text(&tv["id"]);
     let user = text(&person.json(&["user", "show", "me"])["id"]);
     let session = "session_01h455vb4pex5vsknk084sn02q";
     let file = rusqlite::Connection::open(server.data().join("keyward.db")).unwrap();
