@@ -19,6 +19,7 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 #[openapi(paths(
     authorize,
     token,
+    device_authorization,
     introspect,
     revoke,
     jwks,
@@ -34,7 +35,8 @@ struct Endpoints;
 /// A token request (RFC 6749 §4.1.3, §4.4.2, §6).
 #[derive(ToSchema)]
 struct TokenRequest {
-    /// `client_credentials`, `authorization_code` or `refresh_token`.
+    /// `client_credentials`, `authorization_code`, `refresh_token`, or `urn:ietf:params:oauth:grant-type:device_code` of a device
+    /// that waits to be let in (RFC 8628 §3.4).
     grant_type: String,
     /// Of `authorization_code`: the code, from the redirect URI.
     code: Option<String>,
@@ -44,6 +46,10 @@ struct TokenRequest {
     code_verifier: Option<String>,
     /// Of `refresh_token`: the newest one of the session.
     refresh_token: Option<String>,
+    /// The secret of a device that asked at `/auth/device`.
+    device_code: Option<String>,
+    /// The digits that a device was given, if its client wants that.
+    confirmation: Option<String>,
     /// Space-separated scopes; all that may be granted if absent.
     scope: Option<String>,
     /// Space-separated resource paths; all that may be granted if absent.
@@ -69,7 +75,12 @@ struct TokenResponse {
     expires_in: i64,
     /// What was granted, with all it implies.
     scope: String,
-    /// Of a device session: with what its next tokens are got. Each works once.
+}
+
+/// What stands in a token response only of a device session.
+#[derive(ToSchema)]
+struct Refreshing {
+    /// With what the next tokens are got. Each works once.
     refresh_token: Option<String>,
 }
 
@@ -78,6 +89,8 @@ struct TokenResponse {
 struct TokenAnswer {
     #[serde(flatten)]
     token: TokenResponse,
+    #[serde(flatten)]
+    refreshing: Refreshing,
     #[serde(flatten)]
     warning: EndingKey,
 }
@@ -125,7 +138,7 @@ struct OAuthError {
 /// A token to look at or to end, by a client that authenticates as at `/token`.
 #[derive(ToSchema)]
 struct TokenForm {
-    /// The access or refresh token.
+    /// The access or refresh token; at `/revoke` also the `device_code` of a device that gives up.
     token: String,
     /// Allowed and ignored: a token says what it is.
     token_type_hint: Option<String>,
@@ -204,6 +217,49 @@ fn authorize() {}
             headers(("Keyward-Key-Expires" = Option<String>, description = "When the key ends, if that is near (RFC 9110 §5.6.7)"))),
         (status = "4XX", body = TokenRefusal)))]
 fn token() {}
+
+/// Ask to sign a device in (RFC 8628)
+///
+/// A confidential client authenticates as at `/token`, a public one sends its `client_id`. Then the device asks at `/token` until
+/// somebody has let it in.
+#[utoipa::path(post, path = "/auth/device", tag = "oauth", security(("client" = []), ()),
+    request_body(content = DeviceAuthorizationRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = DeviceAuthorization), (status = "4XX", body = OAuthError)))]
+fn device_authorization() {}
+
+/// A device that asks (RFC 8628 §3.1).
+#[derive(ToSchema)]
+struct DeviceAuthorizationRequest {
+    /// The `client_…` id, if not sent by HTTP Basic.
+    client_id: Option<String>,
+    /// The API key of a confidential client, if not sent by HTTP Basic.
+    client_secret: Option<String>,
+    /// Space-separated scopes; all that the client gives to devices if absent.
+    scope: Option<String>,
+    /// Space-separated resource paths; all that the client has if absent.
+    res: Option<String>,
+    /// What people find the device by; the first 100 bytes are kept.
+    device_label: Option<String>,
+}
+
+/// What the device shows, and what it keeps (RFC 8628 §3.2).
+#[derive(ToSchema)]
+struct DeviceAuthorization {
+    /// The secret with which it asks at `/token`.
+    device_code: String,
+    /// What people type, such as `WDJB-MJHT`.
+    user_code: String,
+    /// Where they type it.
+    verification_uri: String,
+    /// The same with the code in it, to be shown as a QR code.
+    verification_uri_complete: String,
+    /// Seconds until it is too late.
+    expires_in: u64,
+    /// Seconds between two questions at `/token`.
+    interval: u64,
+    /// The device must ask for the digits that are shown at the approval, and send them as `confirmation`.
+    confirmation_required: Option<bool>,
+}
 
 /// Ask whether a token counts now (RFC 7662)
 ///

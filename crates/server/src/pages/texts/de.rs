@@ -108,7 +108,7 @@ pub(super) const TEXTS: Texts = Texts {
     authorize_scopes: "Was sie tun darf",
     authorize_res: "Wo",
     authorize_everywhere: "Überall",
-    authorize_deny: "Nicht erlauben",
+    authorize_deny: "Ablehnen",
     authorize_allow: "Erlauben",
     authorize_hint: "Erlauben Sie es nur, wenn Sie sich gerade selbst mit dieser Anwendung anmelden wollten. Sie können es jederzeit beenden.",
     application_unknown: (

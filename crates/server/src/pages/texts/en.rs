@@ -108,7 +108,7 @@ pub(super) const TEXTS: Texts = Texts {
     authorize_scopes: "What it may do",
     authorize_res: "Where",
     authorize_everywhere: "Everywhere",
-    authorize_deny: "Do not allow",
+    authorize_deny: "Deny",
     authorize_allow: "Allow",
     authorize_hint: "Allow it only if you came here to sign in with this application yourself. You can end it at any time.",
     application_unknown: (

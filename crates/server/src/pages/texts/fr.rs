@@ -108,7 +108,7 @@ pub(super) const TEXTS: Texts = Texts {
     authorize_scopes: "Ce qu’elle peut faire",
     authorize_res: "Où",
     authorize_everywhere: "Partout",
-    authorize_deny: "Ne pas autoriser",
+    authorize_deny: "Refuser",
     authorize_allow: "Autoriser",
     authorize_hint: "N’autorisez que si vous vouliez vous-même vous connecter avec cette application. Vous pouvez y mettre fin à tout moment.",
     application_unknown: (
