@@ -319,16 +319,39 @@ async fn further_keys_are_kept_under_names_and_chosen_by_them() {
 }
 
 #[tokio::test]
+async fn a_client_is_switched_on_for_devices_and_off_again() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    person.registers("press-7");
+    let tv = ["client", "create", "tv", "--public", "--scope", "Supervisor", "--res", "plant/7", "--api", "plant"];
+    let made = person.json(&[&tv[..], &["--device-grant", "on"]].concat());
+    assert_eq!(made["device_grant"], json!({ "scope": "Supervisor", "confirmation": false }));
+    let narrower =
+        ["client", "change", "tv", "--device-grant", "on", "--device-scope", "Worker", "--device-confirmation"];
+    assert!(person.does(&narrower).contains("Worker, by digits"));
+    assert_eq!(person.tries(&["client", "change", "tv", "--device-scope", "Worker"]).code, 2, "only with the switch");
+    assert_eq!(person.json(&["client", "change", "tv", "--device-grant", "off"])["device_grant"], Value::Null);
+    assert!(person.does(&["client", "show", "press-7"]).contains("none may be signed in"));
+}
+
+#[tokio::test]
 async fn device_sessions_are_listed_shown_and_ended() {
     let server = Process::serve(&[]).await;
     let person = Person::administrator(&server);
-    let tv = text(&person.json(&["client", "create", "hall display", "--scope", "Worker"])["id"]);
+    let uri = "http://127.0.0.1/cb";
+    let tv = person.json(&["client", "create", "hall display", "--scope", "Worker", "--redirect-uri", uri]);
+    assert!(person.does(&["client", "show", "hall display"]).contains(uri));
+    let refused = person.tries(&["client", "change", "hall display", "--redirect-uri", "http://a.example/"]);
+    assert!(refused.code == 1 && refused.err.contains("a redirect URI begins with https://"), "{}", refused.err);
+    let changed = person.json(&["client", "change", "hall display", "--redirect-uri", "com.example.hall:/cb"]);
+    assert_eq!(changed["redirect_uris"], serde_json::json!(["com.example.hall:/cb"]));
+    let tv = text(&tv["id"]);
     let user = text(&person.json(&["user", "show", "me"])["id"]);
     let session = "session_01h455vb4pex5vsknk084sn02q";
     let file = rusqlite::Connection::open(server.data().join("keyward.db")).unwrap();
     file.execute(
         "INSERT INTO device_sessions VALUES (?1, ?2, ?3, 'hall 3', 'Worker', 'plant/7', 9, 1, 4000000000000, NULL, NULL, \
-         '192.0.2.7', 1, 1, 1)",
+         '192.0.2.7', 1, 1, 1, 'pwd')",
         [session, &user, &tv],
     )
     .unwrap();

@@ -39,9 +39,12 @@ on_both_databases! {
         ] {
             assert_eq!(metadata.body[member], format!("{url}{path}"));
         }
-        assert_eq!(metadata.body["grant_types_supported"], json!(["client_credentials"]));
-        let methods = json!(["client_secret_basic", "client_secret_post"]);
+        let grants = ["client_credentials", "authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"];
+        assert_eq!(metadata.body["grant_types_supported"], json!(grants));
+        let methods = json!(["client_secret_basic", "client_secret_post", "none"]);
         assert_eq!(metadata.body["token_endpoint_auth_methods_supported"], methods);
+        let methods = json!(["client_secret_basic", "client_secret_post"]);
+        assert_eq!(metadata.body["introspection_endpoint_auth_methods_supported"], methods);
         assert_eq!(get(&server, "/.well-known/openid-configuration").await.body, metadata.body);
     }
 

@@ -9,6 +9,7 @@
 pub mod authenticator;
 pub mod browser;
 pub mod clients;
+pub mod devices;
 pub mod echo;
 pub mod feed;
 pub mod gateways;

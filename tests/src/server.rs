@@ -89,6 +89,15 @@ enum Database {
     Postgres(Arc<TestDatabase>),
 }
 
+impl Database {
+    async fn new(db: Db) -> Self {
+        match db {
+            Db::Sqlite => Self::Sqlite,
+            Db::Postgres => Self::Postgres(Arc::new(postgres::database().await)),
+        }
+    }
+}
+
 /// The right to write, held by a test.
 pub enum Writing {
     /// SQLite has one writer.
@@ -118,11 +127,12 @@ impl TestServer {
 
     /// A new server on a new database, with other settings.
     pub async fn start_with(db: Db, change: impl FnOnce(&mut Config)) -> Self {
-        let database = match db {
-            Db::Sqlite => Database::Sqlite,
-            Db::Postgres => Database::Postgres(Arc::new(postgres::database().await)),
-        };
-        Self::launch(database, run::subdirectory("server"), Clock::frozen(START), change).await
+        Self::launch(Database::new(db).await, run::subdirectory("server"), Clock::frozen(START), change).await
+    }
+
+    /// A new server whose clock is the system's, for clients that wait by their own.
+    pub async fn start_in_real_time(db: Db, change: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(Database::new(db).await, run::subdirectory("server"), Clock::system(), change).await
     }
 
     /// A new server on a database that the test has made, with the settings' defaults.
@@ -195,6 +205,8 @@ impl TestServer {
         // Receivers of webhooks, and other issuers, are on this machine here.
         config.notices.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
         config.gateway.allow_networks.clone_from(&config.notices.allow_networks);
+        // A device is told at once that it has to wait: no test waits for that, unless it says so.
+        config.device_grants.hold_s = 0;
         change(&mut config);
         let url = match &database {
             Database::Sqlite => format!("sqlite:{}", directory.join("keyward.db").display()),
@@ -441,7 +453,7 @@ impl Secrets {
 }
 
 /// A whole answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -449,6 +461,8 @@ pub struct Answer {
     pub headers: reqwest::header::HeaderMap,
     /// Its body; null if it is not JSON.
     pub body: Value,
+    /// The same as it was sent.
+    pub text: String,
 }
 
 impl Answer {
@@ -461,7 +475,8 @@ impl Answer {
     async fn read(response: Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.expect("a whole body");
-        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null), text }
     }
 
     /// A header's value; empty if absent.

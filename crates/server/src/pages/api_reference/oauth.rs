@@ -17,7 +17,9 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 
 #[derive(OpenApi)]
 #[openapi(paths(
+    authorize,
     token,
+    device_authorization,
     introspect,
     revoke,
     jwks,
@@ -30,11 +32,24 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 ))]
 struct Endpoints;
 
-/// A token request (RFC 6749 §4.4.2).
+/// A token request (RFC 6749 §4.1.3, §4.4.2, §6).
 #[derive(ToSchema)]
 struct TokenRequest {
-    /// `client_credentials`.
+    /// `client_credentials`, `authorization_code`, `refresh_token`, or `urn:ietf:params:oauth:grant-type:device_code` of a device
+    /// that waits to be let in (RFC 8628 §3.4).
     grant_type: String,
+    /// Of `authorization_code`: the code, from the redirect URI.
+    code: Option<String>,
+    /// Of `authorization_code`: the redirect URI that the code was asked for with.
+    redirect_uri: Option<String>,
+    /// Of `authorization_code`: what the challenge was made of (RFC 7636 §4.5).
+    code_verifier: Option<String>,
+    /// Of `refresh_token`: the newest one of the session.
+    refresh_token: Option<String>,
+    /// The secret of a device that asked at `/auth/device`.
+    device_code: Option<String>,
+    /// The digits that a device was given, if its client wants that.
+    confirmation: Option<String>,
     /// Space-separated scopes; all that may be granted if absent.
     scope: Option<String>,
     /// Space-separated resource paths; all that may be granted if absent.
@@ -62,11 +77,20 @@ struct TokenResponse {
     scope: String,
 }
 
+/// What stands in a token response only of a device session.
+#[derive(ToSchema)]
+struct Refreshing {
+    /// With what the next tokens are got. Each works once.
+    refresh_token: Option<String>,
+}
+
 /// A token, with a warning if the key ends soon.
 #[derive(ToSchema)]
 struct TokenAnswer {
     #[serde(flatten)]
     token: TokenResponse,
+    #[serde(flatten)]
+    refreshing: Refreshing,
     #[serde(flatten)]
     warning: EndingKey,
 }
@@ -114,9 +138,9 @@ struct OAuthError {
 /// A token to look at or to end, by a client that authenticates as at `/token`.
 #[derive(ToSchema)]
 struct TokenForm {
-    /// The access token.
+    /// The access or refresh token; at `/revoke` also the `device_code` of a device that gives up.
     token: String,
-    /// Allowed and ignored: there is one type of token.
+    /// Allowed and ignored: a token says what it is.
     token_type_hint: Option<String>,
     /// What the caller calls itself in the report of callers; the header `Keyward-Instance` says the same.
     instance: Option<String>,
@@ -170,15 +194,72 @@ struct KeySet {
     keys: (),
 }
 
+/// Ask somebody to let a client in (RFC 6749 §4.1.1)
+///
+/// A page for people. It leads back to the redirect URI, with `code` or `error`, `state` and `iss` (RFC 9207).
+#[utoipa::path(get, path = "/authorize", tag = "oauth", security(()),
+    params(("response_type" = String, Query, description = "`code`"),
+        ("client_id" = String, Query), ("redirect_uri" = String, Query, description = "One of the client's own"),
+        ("code_challenge" = String, Query, description = "RFC 7636 §4.2"),
+        ("code_challenge_method" = String, Query, description = "`S256`"),
+        ("state" = Option<String>, Query, description = "Comes back as it is"),
+        ("scope" = Option<String>, Query), ("res" = Option<String>, Query),
+        ("prompt" = Option<String>, Query), ("max_age" = Option<u32>, Query)),
+    responses((status = 200, content_type = "text/html"), (status = 303), (status = "4XX", content_type = "text/html")))]
+fn authorize() {}
+
 /// Get an access token
 ///
-/// The client authenticates by HTTP Basic or in the body, never both. Asking for more than may be granted is an error.
+/// A public client names itself by `client_id`. Any other authenticates by HTTP Basic or in the body, never both. Asking for more than may be granted is an error.
 #[utoipa::path(post, path = "/token", tag = "oauth", security(("client" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, body = TokenAnswer,
             headers(("Keyward-Key-Expires" = Option<String>, description = "When the key ends, if that is near (RFC 9110 §5.6.7)"))),
         (status = "4XX", body = TokenRefusal)))]
 fn token() {}
+
+/// Ask to sign a device in (RFC 8628)
+///
+/// A confidential client authenticates as at `/token`, a public one sends its `client_id`. Then the device asks at `/token` until
+/// somebody has let it in.
+#[utoipa::path(post, path = "/auth/device", tag = "oauth", security(("client" = []), ()),
+    request_body(content = DeviceAuthorizationRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = DeviceAuthorization), (status = "4XX", body = OAuthError)))]
+fn device_authorization() {}
+
+/// A device that asks (RFC 8628 §3.1).
+#[derive(ToSchema)]
+struct DeviceAuthorizationRequest {
+    /// The `client_…` id, if not sent by HTTP Basic.
+    client_id: Option<String>,
+    /// The API key of a confidential client, if not sent by HTTP Basic.
+    client_secret: Option<String>,
+    /// Space-separated scopes; all that the client gives to devices if absent.
+    scope: Option<String>,
+    /// Space-separated resource paths; all that the client has if absent.
+    res: Option<String>,
+    /// What people find the device by; the first 100 bytes are kept.
+    device_label: Option<String>,
+}
+
+/// What the device shows, and what it keeps (RFC 8628 §3.2).
+#[derive(ToSchema)]
+struct DeviceAuthorization {
+    /// The secret with which it asks at `/token`.
+    device_code: String,
+    /// What people type, such as `WDJB-MJHT`.
+    user_code: String,
+    /// Where they type it.
+    verification_uri: String,
+    /// The same with the code in it, to be shown as a QR code.
+    verification_uri_complete: String,
+    /// Seconds until it is too late.
+    expires_in: u64,
+    /// Seconds between two questions at `/token`.
+    interval: u64,
+    /// The device must ask for the digits that are shown at the approval, and send them as `confirmation`.
+    confirmation_required: Option<bool>,
+}
 
 /// Ask whether a token counts now (RFC 7662)
 ///
@@ -190,6 +271,8 @@ fn token() {}
 fn introspect() {}
 
 /// End a token before its time (RFC 7009)
+///
+/// A refresh token takes its session along, with all its tokens.
 #[utoipa::path(post, path = "/revoke", tag = "oauth", security(("client" = [])),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200), (status = "4XX", body = OAuthError)))]
