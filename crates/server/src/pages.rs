@@ -7,6 +7,7 @@ pub(crate) mod invitation;
 pub(crate) mod login;
 pub(crate) mod own_path;
 pub(crate) mod recovery;
+pub(crate) mod rights;
 pub(crate) mod signed_in;
 pub(crate) mod texts;
 pub(crate) mod visit;

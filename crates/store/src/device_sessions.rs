@@ -18,10 +18,10 @@ const COLUMNS: &str = "id, user_id, client, label, scope, res, status_index, aut
                        end_reason, created_from, created_at, updated_at, version";
 const WIDTH: usize = 15;
 
-static FIND_WITH_ALL: LazyLock<String> = LazyLock::new(|| {
+static WITH_ALL: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {}, {}, {}, {}, {LOWERED} FROM device_sessions JOIN clients ON clients.id = device_sessions.client \
-         JOIN users ON users.id = device_sessions.user_id WHERE device_sessions.id = $1",
+         JOIN users ON users.id = device_sessions.user_id",
         columns_of("device_sessions", COLUMNS),
         columns_of("clients", clients::COLUMNS),
         clients::APIS,
@@ -80,6 +80,19 @@ fn read(row: &Row) -> Result<DeviceSession, StoreError> {
     })
 }
 
+fn read_with_all(row: &Row) -> Result<FoundSession, StoreError> {
+    let mut session = row.clone();
+    let mut client = session.split_off(WIDTH);
+    let mut user = client.split_off(clients::WIDTH);
+    let lowered = user.split_off(users::WIDTH);
+    Ok(FoundSession {
+        session: read(&session)?,
+        client: clients::read(&client)?,
+        user: users::read(&user)?,
+        true_from: lowered.int(0)?,
+    })
+}
+
 impl Store {
     /// The device session with this id.
     pub async fn find_device_session(&self, id: DeviceSessionId) -> Result<Option<DeviceSession>, StoreError> {
@@ -89,17 +102,24 @@ impl Store {
 
     /// A device session with its client and its user, all as of one instant.
     pub async fn find_signed_in(&self, id: DeviceSessionId) -> Result<Option<FoundSession>, StoreError> {
-        let rows = self.query(&FIND_WITH_ALL, &[id.to_string().into()]).await?;
-        let Some(mut session) = rows.into_iter().next() else { return Ok(None) };
-        let mut client = session.split_off(WIDTH);
-        let mut user = client.split_off(clients::WIDTH);
-        let lowered = user.split_off(users::WIDTH);
-        Ok(Some(FoundSession {
-            session: read(&session)?,
-            client: clients::read(&client)?,
-            user: users::read(&user)?,
-            true_from: lowered.int(0)?,
-        }))
+        let sql = format!("{} WHERE device_sessions.id = $1", *WITH_ALL);
+        self.find(&sql, &[id.to_string().into()], read_with_all).await
+    }
+
+    /// The device sessions of a user that have not ended, with their clients, the newest first.
+    pub async fn list_signed_in(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        most: u16,
+    ) -> Result<Vec<FoundSession>, StoreError> {
+        let sql = format!(
+            "{} WHERE device_sessions.user_id = $1 AND device_sessions.ended_at IS NULL \
+             AND device_sessions.expires_at > $2 ORDER BY device_sessions.id DESC LIMIT $3",
+            *WITH_ALL
+        );
+        let args = [user.to_string().into(), now.as_millis().into(), i64::from(most).into()];
+        self.query(&sql, &args).await?.iter().map(read_with_all).collect()
     }
 
     /// Device sessions in the order in which they were begun.
@@ -125,6 +145,22 @@ impl Tx {
         self.execute(&sql, &values(session)).await.map(|_| ())
     }
 
+    /// Names a device session anew, if it has not ended and still has this version.
+    pub async fn rename_device_session(
+        &mut self,
+        id: DeviceSessionId,
+        label: &str,
+        version: i64,
+        now: Timestamp,
+    ) -> Result<Option<DeviceSession>, StoreError> {
+        let sql = format!(
+            "UPDATE device_sessions SET label = $2, updated_at = $4, version = version + 1 \
+             WHERE id = $1 AND version = $3 AND ended_at IS NULL AND expires_at > $4 RETURNING {COLUMNS}"
+        );
+        let args: [Value; 4] = [id.to_string().into(), label.into(), version.into(), now.as_millis().into()];
+        self.find(&sql, &args, read).await
+    }
+
     /// Ends a device session that has not ended; `None` if it had.
     pub async fn revoke_device_session(
         &mut self,
@@ -136,6 +172,22 @@ impl Tx {
              WHERE id = $1 AND ended_at IS NULL AND expires_at > $2 RETURNING {COLUMNS}"
         );
         self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
+    }
+
+    /// Ends device sessions of a user that have not ended, at most so many; gives those it ended.
+    pub async fn revoke_device_sessions_of(
+        &mut self,
+        user: UserId,
+        now: Timestamp,
+        most: u16,
+    ) -> Result<Vec<DeviceSession>, StoreError> {
+        let sql = format!(
+            "UPDATE device_sessions SET ended_at = $2, end_reason = 'revoked', updated_at = $2, version = version + 1 \
+             WHERE id IN (SELECT id FROM device_sessions WHERE user_id = $1 AND ended_at IS NULL AND expires_at > $2 \
+             LIMIT $3) AND ended_at IS NULL RETURNING {COLUMNS}"
+        );
+        let args = [user.to_string().into(), now.as_millis().into(), i64::from(most).into()];
+        self.tx.query(&sql, &args).await?.iter().map(read).collect()
     }
 
     /// Writes down the ends that time has brought; gives the sessions that ended.
