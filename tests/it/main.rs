@@ -7,6 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod account_devices;
 mod api_reference;
 mod apis;
 mod audit;

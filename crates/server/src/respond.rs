@@ -396,6 +396,8 @@ pub(crate) enum PageProblem {
     Ended,
     /// Something that may not be chosen.
     Invalid,
+    /// It is not any more what the page showed.
+    Changed,
     /// Tried too often.
     TooMany,
     /// Too much to do at this moment.
@@ -413,6 +415,7 @@ impl PageProblem {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Ended => StatusCode::GONE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Changed => StatusCode::CONFLICT,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

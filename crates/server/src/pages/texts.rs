@@ -84,7 +84,7 @@ macro_rules! texts {
 texts! {
     lines: lang skip name password new_password or sign_in sign_in_lead passkey_button to_sign_in to_account
         to_recovery again_title again_text again_button;
-    pairs: unreadable foreign refused not_found unavailable signed_out;
+    pairs: unreadable foreign refused not_found changed unavailable signed_out;
 
     lines: wrong passkey_refused too_many_title too_many busy_title busy disabled script_cancelled script_failed
         script_unreachable script_unknown;
@@ -104,6 +104,11 @@ texts! {
         passkey_unused passkey_add passkey_last password_none password_since password_change recovery_count recovery_none
         recovery_new recovery_new_text logins_title logins_text login_current login_since login_seen login_end logins_end
         sign_out method_password method_passkey method_recovery_code;
+    pairs: ;
+
+    lines: devices_title devices_text devices_none devices_see to_devices device_begun device_from device_ends device_stopped
+        device_name device_rename device_end device_disown device_disown_text devices_end rights_none rights_on
+        rights_everywhere done_device_renamed done_device_ended done_device_disowned done_devices_ended;
     pairs: ;
 
     lines: done_password done_passkey_added done_passkey_removed done_passkey_renamed done_login_ended done_logins_ended;
