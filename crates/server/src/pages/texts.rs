@@ -113,6 +113,15 @@ texts! {
 
     lines: done_password done_passkey_added done_passkey_removed done_passkey_renamed done_login_ended done_logins_ended;
     pairs: ;
+
+    lines: device_title device_lead device_code device_code_hint device_care device_continue code_unknown
+        code_too_many switch_account compare_title compare_text compare_no compare_yes confirm_title
+        confirm_text place_device place_you place_same place_other fact_device fact_app fact_asked
+        fact_code fact_code_text fact_rights app_verified app_unverified asked_now asked_minutes
+        confirm_here confirm_no confirm_yes care_title care_type care_sign_in care_wait here_missing
+        too_fast approved_title approved_text approved_digits approved_look redeemed_title redeemed_text
+        undo_lead undo device_unnamed device_again;
+    pairs: denied undone contested unconfirmed cancelled expired nothing blocked;
 }
 
 #[cfg(test)]
