@@ -5,12 +5,13 @@ pub mod client_credentials;
 use std::sync::Arc;
 
 use keyward_model::form::Form;
+use keyward_model::refresh_token::RefreshToken;
 use keyward_model::rights::{Requested, RightsError};
 use keyward_model::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::principals::Principal;
+use crate::oauth::client_auth::Asker;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// All grant types, as the metadata publishes them (RFC 8414 §2).
@@ -23,14 +24,14 @@ const MAX_RESOURCES: usize = 8;
 pub struct Call<'a> {
     /// The server.
     pub app: &'a Arc<App>,
-    /// The authenticated client.
-    pub(crate) principal: Principal,
+    /// Who asks.
+    pub(crate) asker: Asker,
     /// The instant of the request.
     pub now: Timestamp,
 }
 
 /// What is asked for, whatever the grant: the parameters as they were sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
     /// `scope` (RFC 6749 §3.3).
     pub scope: Option<&'a str>,
@@ -40,17 +41,32 @@ pub struct Request<'a> {
     pub resources: Vec<&'a str>,
 }
 
-/// A successful response (RFC 6749 §5.1).
-#[derive(Debug, Serialize)]
+/// A successful response (RFC 6749 §5.1). Read back, it is written as the same bytes again.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TokenResponse {
     /// The JWT.
     pub access_token: String,
     /// Always `Bearer` (RFC 6750).
+    #[serde(skip_deserializing, default = "bearer")]
     pub token_type: &'static str,
     /// Seconds until it ends.
     pub expires_in: i64,
     /// What was granted, with all it implies.
     pub scope: String,
+    /// With what the next tokens are got (RFC 6749 §6).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<RefreshToken>,
+}
+
+impl TokenResponse {
+    /// A token that is over at once, to be given its time.
+    pub(crate) fn bearer(access_token: String, scope: String) -> Self {
+        Self { access_token, token_type: bearer(), expires_in: 0, scope, refresh_token: None }
+    }
+}
+
+fn bearer() -> &'static str {
+    "Bearer"
 }
 
 impl<'a> Request<'a> {

@@ -8,10 +8,11 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::Uri;
-use keyward_model::device_session::DeviceSession;
+use keyward_model::device_session::{DeviceSession, MOST_SESSIONS};
 use keyward_model::event::Draft;
 use keyward_model::form::Form;
 use keyward_model::id::DeviceSessionId;
+use keyward_model::time::Timestamp;
 use keyward_store::{FoundSession, Tx};
 use serde_json::json;
 
@@ -26,11 +27,6 @@ use crate::pages::signed_in::{SignedForm, SignedIn, Turn, field};
 use crate::pages::texts::Texts;
 use crate::respond::{PageError, PageProblem, see_other};
 use crate::standing;
-
-/// The most that are shown: the newest.
-const SHOWN: u16 = 200;
-/// So many are ended by one statement, so that nobody waits long behind it.
-const BATCH: u16 = 100;
 
 pub(super) fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -58,6 +54,8 @@ struct Device {
     client: String,
     begun: String,
     from: Option<String>,
+    /// When it last got tokens.
+    used: Option<String>,
     ends: String,
     rights: Sentences,
     /// Its client is disabled.
@@ -67,12 +65,12 @@ struct Device {
 async fn show(State(app): State<Arc<App>>, by: SignedIn, uri: Uri) -> Result<Response, Turn> {
     let form = Form::parse(uri.query().unwrap_or_default().as_bytes()).map_err(|_| PageProblem::Unreadable)?;
     let done = done(field(&form, "done")?, by.visit.language.texts());
-    let found = app.store.list_signed_in(by.user.id, by.visit.now, SHOWN).await?;
-    let devices = found.into_iter().map(|found| device(&app, found)).collect();
+    let found = app.store.list_signed_in(by.user.id, by.visit.now, MOST_SESSIONS).await?;
+    let devices = found.into_iter().map(|(found, used_at)| device(&app, found, used_at)).collect();
     Ok(page(&DevicesPage { frame: Frame::new(by.visit.language), by: &by, devices, done }, None))
 }
 
-fn device(app: &App, found: FoundSession) -> Device {
+fn device(app: &App, found: FoundSession, used_at: Option<Timestamp>) -> Device {
     let FoundSession { session, client, user, .. } = found;
     let signed_in = standing::SignedIn { session, client, user };
     let registry = app.registry.load();
@@ -84,6 +82,7 @@ fn device(app: &App, found: FoundSession) -> Device {
         client: client.name,
         begun: Instant(session.created_at).minute(),
         from: session.created_from,
+        used: used_at.filter(|at| *at > session.created_at).map(|at| Instant(at).minute()),
         ends: Instant(session.expires_at).minute(),
         rights,
         stopped: client.disabled_at.is_some(),
@@ -167,16 +166,8 @@ async fn revoke(tx: &mut Tx, session: &DeviceSession, by: &SignedIn) -> Result<(
 async fn end_all(State(app): State<Arc<App>>, SignedForm { by, .. }: SignedForm) -> Result<Response, Turn> {
     let mut tx = by.begin(&app).await?;
     session::end_all(&mut tx, by.user.id, Some(by.login.id), "revoked").await?;
-    loop {
-        let ended = tx.revoke_device_sessions_of(by.user.id, by.visit.now, BATCH).await?;
-        for session in &ended {
-            tx.record(draft("device_session.revoked", session));
-        }
-        if ended.len() < usize::from(BATCH) {
-            break;
-        }
-        by.commit(&app, tx).await?;
-        tx = app.store.begin().await?;
+    for session in &tx.revoke_surplus_device_sessions(by.user.id, 0, by.visit.now).await? {
+        tx.record(draft("device_session.revoked", session));
     }
     by.commit(&app, tx).await?;
     Ok(back("all-ended"))

@@ -185,10 +185,7 @@ pub(super) const TEXTS: Texts = Texts {
         "Das Gerät ist nicht eingelassen",
         "Sie haben nein gesagt, also bekommt es nichts. Die Administratoren sehen, dass es versucht wurde.",
     ),
-    undone: (
-        "Es ist zurückgenommen",
-        "Das Gerät bekommt nichts, und was es schon hatte, ist beendet.",
-    ),
+    undone: ("Es ist zurückgenommen", "Das Gerät bekommt nichts, und was es schon hatte, ist beendet."),
     contested: (
         "Dieser Code ist in zu vielen Händen",
         "Zwei Konten haben ihn eingegeben. Daraus wird nichts, und die Administratoren erfahren es. Beginnen Sie auf dem Gerät neu, es zeigt dann einen neuen Code.",

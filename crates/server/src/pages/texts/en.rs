@@ -181,14 +181,8 @@ pub(super) const TEXTS: Texts = Texts {
     undo: "Undo",
     device_unnamed: "The device",
     device_again: "Enter another code",
-    denied: (
-        "The device is not let in",
-        "You said no, so it gets nothing. Administrators can see that it was tried.",
-    ),
-    undone: (
-        "It is taken back",
-        "The device gets nothing, and what it may have got has ended.",
-    ),
+    denied: ("The device is not let in", "You said no, so it gets nothing. Administrators can see that it was tried."),
+    undone: ("It is taken back", "The device gets nothing, and what it may have got has ended."),
     contested: (
         "This code is in too many hands",
         "Two accounts have entered it, so nothing comes of it, and the administrators are told. Start again on the device, which then shows a new code.",
@@ -197,10 +191,7 @@ pub(super) const TEXTS: Texts = Texts {
         "Wrong digits",
         "The device was told other digits than this page showed, so it gets nothing. Was somebody asking you for them? Tell your administrators.",
     ),
-    cancelled: (
-        "The device gave up",
-        "It does not wait any more. Start again there if you still want to sign it in.",
-    ),
+    cancelled: ("The device gave up", "It does not wait any more. Start again there if you still want to sign it in."),
     expired: (
         "The time is over",
         "Nothing was decided in time. Start again on the device, which then shows a new code.",

@@ -185,10 +185,7 @@ pub(super) const TEXTS: Texts = Texts {
         "L’appareil n’est pas admis",
         "Vous avez dit non, il n’obtient donc rien. Les administrateurs voient que cela a été tenté.",
     ),
-    undone: (
-        "C’est annulé",
-        "L’appareil n’obtient rien, et ce qu’il avait peut-être obtenu a pris fin.",
-    ),
+    undone: ("C’est annulé", "L’appareil n’obtient rien, et ce qu’il avait peut-être obtenu a pris fin."),
     contested: (
         "Ce code est dans trop de mains",
         "Deux comptes l’ont saisi. Il n’en sortira rien, et les administrateurs sont prévenus. Recommencez sur l’appareil, qui affichera un nouveau code.",
@@ -197,10 +194,7 @@ pub(super) const TEXTS: Texts = Texts {
         "Chiffres faux",
         "L’appareil a reçu d’autres chiffres que ceux de cette page, il n’obtient donc rien. Quelqu’un vous les demandait ? Dites-le à vos administrateurs.",
     ),
-    cancelled: (
-        "L’appareil a abandonné",
-        "Il n’attend plus. Recommencez là-bas si vous voulez encore le connecter.",
-    ),
+    cancelled: ("L’appareil a abandonné", "Il n’attend plus. Recommencez là-bas si vous voulez encore le connecter."),
     expired: (
         "Le délai est passé",
         "Rien n’a été décidé à temps. Recommencez sur l’appareil, qui affichera un nouveau code.",
