@@ -1,14 +1,15 @@
 //! Rights in words, for people who decide about them.
 
-use keyward_model::rights::{Res, Rights, ScopeSet};
+use keyward_model::rights::{Res, ResSet, Rights};
 
+use crate::device_grants::{ScopeInWords, in_words};
 use crate::registry::Registry;
 
 /// What somebody may do, and where.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Sentences {
     /// Each with its description, in the catalogue's words. What another implies is not repeated.
-    pub(crate) scopes: Vec<(String, String)>,
+    pub(crate) scopes: Vec<ScopeInWords>,
     /// On which resources; empty if on all.
     pub(crate) places: Vec<String>,
 }
@@ -16,22 +17,15 @@ pub(crate) struct Sentences {
 impl Sentences {
     /// Of these rights.
     pub(crate) fn of(rights: &Rights, registry: &Registry) -> Self {
-        // Without a scope there is nothing to be done anywhere, and the other way round.
-        if rights.scope.is_empty() || rights.res.is_empty() {
-            return Self { scopes: Vec::new(), places: Vec::new() };
-        }
-        let implies = |scope| registry.catalogue.expand(&ScopeSet::from_iter([scope]));
-        let is_implied = |scope: &str| {
-            let mut others = rights.scope.iter().filter(|other| other.as_str() != scope);
-            others.any(|other| implies(other.clone()).contains(scope))
-        };
-        let own = rights.scope.iter().filter(|scope| !is_implied(scope.as_str()));
-        let scopes = own.map(|scope| (scope.to_string(), registry.description(scope).to_owned())).collect();
-        let places = if rights.res.covers(&Res::all()) {
-            Vec::new()
-        } else {
-            rights.res.iter().map(ToString::to_string).collect()
-        };
+        Self::new(in_words(registry, &rights.scope), &rights.res)
+    }
+
+    /// Of these scopes on these resources.
+    pub(crate) fn new(scopes: Vec<ScopeInWords>, res: &ResSet) -> Self {
+        // Without a resource there is nothing to be done anywhere.
+        let scopes = if res.is_empty() { Vec::new() } else { scopes };
+        let everywhere = res.covers(&Res::all());
+        let places = if everywhere { Vec::new() } else { res.iter().map(ToString::to_string).collect() };
         Self { scopes, places }
     }
 }

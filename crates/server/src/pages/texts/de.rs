@@ -207,7 +207,7 @@ pub(super) const TEXTS: Texts = Texts {
         "In diesem Browser wurde kein Code eingegeben, oder seine Zeit ist um. Geben Sie den Code ein, den das Gerät zeigt.",
     ),
     blocked: (
-        "Das ist von hier aus nicht erlaubt",
-        "Eine Regel dieses Servers verbietet, das Gerät einzulassen. Ihre Administratoren wissen mehr.",
+        "Hier ist nichts einzulassen",
+        "Diesem Gerät kann in Ihrem Namen zurzeit nichts gegeben werden. Ihre Administratoren wissen, warum.",
     ),
 };

@@ -201,7 +201,7 @@ pub(super) const TEXTS: Texts = Texts {
         "No code was entered in this browser, or its time is over. Enter the code that the device shows.",
     ),
     blocked: (
-        "This cannot be allowed from here",
-        "A rule of this server forbids to let the device in. Your administrators can tell you more.",
+        "There is nothing to let in",
+        "This device may be given nothing in your name at the moment. Your administrators can tell you why.",
     ),
 };

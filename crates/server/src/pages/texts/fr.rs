@@ -204,7 +204,7 @@ pub(super) const TEXTS: Texts = Texts {
         "Aucun code n’a été saisi dans ce navigateur, ou son délai est passé. Saisissez le code que l’appareil affiche.",
     ),
     blocked: (
-        "Ce n’est pas permis d’ici",
-        "Une règle de ce serveur interdit d’admettre l’appareil. Vos administrateurs en savent plus.",
+        "Il n’y a rien à admettre",
+        "Rien ne peut être donné à cet appareil en votre nom en ce moment. Vos administrateurs savent pourquoi.",
     ),
 };
