@@ -195,6 +195,8 @@ impl TestServer {
         // Receivers of webhooks, and other issuers, are on this machine here.
         config.notices.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
         config.gateway.allow_networks.clone_from(&config.notices.allow_networks);
+        // A device is told at once that it has to wait: no test waits for that, unless it says so.
+        config.device_grants.hold_s = 0;
         change(&mut config);
         let url = match &database {
             Database::Sqlite => format!("sqlite:{}", directory.join("keyward.db").display()),
