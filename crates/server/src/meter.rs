@@ -131,7 +131,12 @@ impl Route {
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
             _ if path.starts_with("/api/") => Self::Api,
-            _ if ["/login/", "/account/", "/invitation", "/device/", "/D/"].iter().any(|under| path.starts_with(under)) => Self::Pages,
+            _ if ["/login/", "/account/", "/invitation", "/device/", "/D/"]
+                .iter()
+                .any(|under| path.starts_with(under)) =>
+            {
+                Self::Pages
+            }
             _ => Self::Other,
         }
     }

@@ -99,11 +99,7 @@ fn entered(form: &Form<'_>, held: &Held) -> Result<Entered, PageError> {
     Ok(Entered { text: code.unwrap_or_default(), typed: false, is_foreign: compared != "yes" })
 }
 
-async fn enter(
-    State(app): State<Arc<App>>,
-    held: Held,
-    SignedForm { by, form }: SignedForm,
-) -> Result<Response, Turn> {
+async fn enter(State(app): State<Arc<App>>, held: Held, SignedForm { by, form }: SignedForm) -> Result<Response, Turn> {
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
     let Entered { text, typed, is_foreign } = entered(&form, &held)?;
     let (visitor, t) = (visitor(&by), by.visit.language.texts());
@@ -126,11 +122,7 @@ async fn enter(
 }
 
 /// Gives a code free that this login has entered, for the account they sign in with next. The browser keeps the code.
-async fn switch(
-    State(app): State<Arc<App>>,
-    held: Held,
-    SignedForm { by, .. }: SignedForm,
-) -> Result<Response, Turn> {
+async fn switch(State(app): State<Arc<App>>, held: Held, SignedForm { by, .. }: SignedForm) -> Result<Response, Turn> {
     if let Some(grant) = held.grant {
         device_grants::release(&app, &visitor(&by), grant).await.or_else(|refusal| outcome::only_faults(refusal))?;
     }

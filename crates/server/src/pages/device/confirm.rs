@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use keyward_model::id::DeviceGrantId;
 use keyward_model::login::Method;
 use keyward_model::user_code::UserCode;
+use keyward_store::StoreError;
 
 use crate::app::App;
 use crate::device_grants::{self, Asked, Consent, Refusal};
@@ -90,7 +91,7 @@ impl Care {
 
 /// Whether they have signed in since the device asked; with a passkey, if they have one: that is signed for this server, by
 /// somebody who is there.
-async fn has_proved(app: &App, by: &SignedIn, asked: &Asked) -> Result<bool, PageError> {
+async fn has_proved(app: &App, by: &SignedIn, asked: &Asked) -> Result<bool, StoreError> {
     if by.auth_time() < asked.asked_at {
         return Ok(false);
     }
@@ -148,7 +149,11 @@ fn ago(age: Duration, t: &Texts) -> String {
     }
 }
 
-async fn decide(State(app): State<Arc<App>>, held: Held, SignedForm { by, form }: SignedForm) -> Result<Response, Turn> {
+async fn decide(
+    State(app): State<Arc<App>>,
+    held: Held,
+    SignedForm { by, form }: SignedForm,
+) -> Result<Response, Turn> {
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
     let grant: DeviceGrantId = field(&form, "grant")?.parse().map_err(|_| PageProblem::Unreadable)?;
     // What the form showed is decided, although the browser may have entered another code since.
@@ -178,8 +183,7 @@ async fn decide(State(app): State<Arc<App>>, held: Held, SignedForm { by, form }
 
 async fn approve(app: &Arc<App>, by: &SignedIn, grant: DeviceGrantId, consent: Consent) -> Result<(), Refusal> {
     let asked = device_grants::look(app, &visitor(by), grant).await?;
-    let proved = has_proved(app, by, &asked).await;
-    if asked.friction.must_sign_in_afresh && !proved? {
+    if asked.friction.must_sign_in_afresh && !has_proved(app, by, &asked).await? {
         return Err(Refusal::SignInAfresh);
     }
     device_grants::approve(app, &visitor(by), grant, consent).await.map(drop)
