@@ -20,6 +20,8 @@ mod cli_rotation;
 mod connections;
 mod crashes;
 mod demo;
+mod device_browser;
+mod device_pages;
 mod device_sessions;
 mod events;
 mod ext_authz;
