@@ -225,6 +225,7 @@ impl Lines<'_> {
         match actor {
             Actor::Token { user, credential, .. } => format!("{} with {credential}", self.name(*user).await),
             Actor::Client { client, credential } => format!("{client} with {credential}"),
+            Actor::PublicClient { client } => client.to_string(),
             Actor::Login { user, login } => format!("{} in {login}", self.name(*user).await),
             Actor::System { system } => system.clone(),
         }

@@ -16,12 +16,8 @@ CREATE TABLE refresh_tokens (
 CREATE INDEX refresh_tokens_idle ON refresh_tokens (idle_at);
 CREATE INDEX refresh_tokens_sealed ON refresh_tokens (sealed_until) WHERE sealed_until IS NOT NULL;
 
--- Where browsers may be led back to after a user has let a client in.
-CREATE TABLE client_redirect_uris (
-    client TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
-    uri    TEXT NOT NULL,
-    PRIMARY KEY (client, uri)
-);
+-- Where browsers may be led back to after a user has let a client in: URIs with a space between.
+ALTER TABLE clients ADD COLUMN redirect_uris TEXT NOT NULL DEFAULT '';
 
 -- What a user let a client have, until the client comes for it with the code. A code that was redeemed stays known for a
 -- while: whoever comes with it again ends the session that it gave.

@@ -1,13 +1,17 @@
 //! The grants: which there are, and what each may use. Nothing below here names HTTP.
 
 pub mod client_credentials;
+pub mod device_code;
+pub mod refresh_token;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use keyward_model::form::Form;
 use keyward_model::refresh_token::RefreshToken;
 use keyward_model::rights::{Requested, RightsError};
 use keyward_model::time::Timestamp;
+use keyward_store::Origin;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
@@ -15,7 +19,7 @@ use crate::oauth::client_auth::Asker;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// All grant types, as the metadata publishes them (RFC 8414 §2).
-pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE];
+pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE, refresh_token::GRANT_TYPE, device_code::GRANT_TYPE];
 
 /// The most `resource` parameters in one request.
 const MAX_RESOURCES: usize = 8;
@@ -26,8 +30,24 @@ pub struct Call<'a> {
     pub app: &'a Arc<App>,
     /// Who asks.
     pub(crate) asker: Asker,
+    /// The parameters, for those that one grant alone has.
+    pub form: &'a Form<'a>,
+    /// From which network address.
+    pub address: Option<IpAddr>,
     /// The instant of the request.
     pub now: Timestamp,
+}
+
+impl Call<'_> {
+    /// A parameter that the grant cannot do without.
+    pub(crate) fn required(&self, name: &'static str) -> Result<&str, OAuthError> {
+        self.form.get(name)?.ok_or_else(|| ErrorCode::InvalidRequest.because(format!("{name} is missing")))
+    }
+
+    /// Who does what this call does, from where and when.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { actor: self.asker.actor(), source: self.address.map(|address| address.to_string()), now: self.now }
+    }
 }
 
 /// What is asked for, whatever the grant: the parameters as they were sent.
@@ -104,6 +124,8 @@ pub async fn exchange(
 ) -> Result<TokenResponse, OAuthError> {
     match grant_type {
         client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),
+        refresh_token::GRANT_TYPE => refresh_token::exchange(call, request).await,
+        device_code::GRANT_TYPE => device_code::exchange(call, request).await,
         _ => Err(ErrorCode::UnsupportedGrantType.because("this grant type is not available")),
     }
 }

@@ -34,7 +34,7 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
         app.callers.accepted(credential, caller, now);
     }
     let asked = grants::Request::read(&form)?;
-    let call = grants::Call { app: &app, asker, now };
+    let call = grants::Call { app: &app, asker, form: &form, address: request.address, now };
     let response = grants::exchange(grant, &call, asked).await?;
     meter::TOKENS_ISSUED.increment();
     Ok(no_store(match &call.asker {
