@@ -102,6 +102,11 @@ on_both_databases! {
         assert_eq!(told["subject"], scene.session.as_str());
         assert_eq!(told["actor"]["user"], scene.user.as_str());
         assert_eq!((&told["data"]["client"], &told["data"]["created_from"]), (&json!(scene.tv), &json!("192.0.2.7")));
+        // Twice is told once.
+        scene.olga.submit(&scene.action("disown"), &[]).await.leads_to("/account/devices?done=disowned");
+        let notices = admin.get("/api/v1/notices?kind=device_session.disowned").await.ok();
+        assert_eq!(notices["items"].as_array().unwrap().len(), 1, "{notices}");
+        assert_eq!(kinds(&admin, &scene.session).await[1..], ["device_session.revoked", "device_session.disowned"]);
     }
 
     async fn signing_out_everywhere_leaves_this_browser_alone(server: TestServer) {

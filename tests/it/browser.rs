@@ -151,7 +151,10 @@ pub(crate) struct Reader<'a> {
 pub(crate) const READERS: [(&str, &str, u32); 3] = [("en", "light", 1440), ("de", "dark", 768), ("fr", "light", 320)];
 
 impl<'a> Reader<'a> {
-    pub(crate) async fn new(browser: &'a Browser, (language, scheme, width): (&'static str, &'static str, u32)) -> Self {
+    pub(crate) async fn new(
+        browser: &'a Browser,
+        (language, scheme, width): (&'static str, &'static str, u32),
+    ) -> Self {
         browser.speak(language).await;
         browser.look(width, 900, scheme).await;
         Self { browser, language, scheme, width }

@@ -21,6 +21,7 @@ use crate::api::instant::Instant;
 use crate::api::line;
 use crate::app::App;
 use crate::login::session;
+use crate::notices::{Message, Outbox};
 use crate::pages::frame::{Frame, page};
 use crate::pages::rights::Sentences;
 use crate::pages::signed_in::{SignedForm, SignedIn, Turn, field};
@@ -138,15 +139,21 @@ async fn end(
     Ok(back("ended"))
 }
 
-/// Ends it as any other, and says besides that somebody else had got hold of an account: administrators look for that.
+/// Ends it as any other, and tells administrators besides that somebody else had got hold of an account.
 async fn disown(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     SignedForm { by, .. }: SignedForm,
 ) -> Result<Response, Turn> {
     let session = find(&app, &by, &id).await?;
+    let client = app.store.find_client(session.client).await?.ok_or(PageProblem::NotFound)?;
+    let message = Message::disowned(&session, &client, &by.user, by.visit.now, &app.entropy)?;
     let mut tx = by.begin(&app).await?;
     revoke(&mut tx, &session, &by).await?;
+    if !Outbox::open(&app, &mut tx).await?.note(&message, None).await.map_err(|error| PageError::fault(&error))? {
+        // It was said before.
+        return Ok(back("disowned"));
+    }
     let data = json!({
         "user": session.user, "client": session.client, "label": session.label, "created_from": session.created_from,
     });

@@ -13,7 +13,7 @@ use keyward_model::id::DeviceGrantId;
 use crate::app::App;
 use crate::device_grants::{self, Refusal};
 use crate::pages::device::held::Held;
-use crate::pages::device::{CONFIRM, DONE, START, visitor};
+use crate::pages::device::{DONE, START, visitor};
 use crate::pages::frame::{Frame, page};
 use crate::pages::script;
 use crate::pages::signed_in::{SignedForm, SignedIn, Turn, field};
@@ -72,7 +72,8 @@ async fn show(State(app): State<Arc<App>>, by: SignedIn, held: Held) -> Result<R
     let t = by.visit.language.texts();
     let shown = match state {
         GrantState::Pending => return Ok(see_other(START)),
-        GrantState::Claimed(_) => return Ok(see_other(CONFIRM)),
+        // The question leads here where there is nothing to ask: client or user may not do this any more.
+        GrantState::Claimed(_) => DonePage::bad(&by, t.blocked),
         GrantState::Approved(approval) => DonePage {
             digits: approval.digits.map(Digits::reveal),
             undo: Some(grant.id),

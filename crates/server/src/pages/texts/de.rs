@@ -145,7 +145,7 @@ pub(super) const TEXTS: Texts = Texts {
     compare_title: "Zeigt das Gerät diesen Code?",
     compare_text: "Sie kommen über ein Bild oder einen Link, und solche können auch andere machen. Vergleichen Sie, bevor Sie weitergehen.",
     compare_no: "Nein, ich sehe ihn nicht",
-    compare_yes: "Ja, es zeigt diesen Code",
+    compare_yes: "Ja, ich sehe ihn",
     confirm_title: "Jemand meldet sich auf einem Gerät an. Steht es vor Ihnen?",
     confirm_text: "Es wird in Ihrem Namen handeln können. Sagen Sie nur ja, wenn Sie das selbst gerade begonnen haben.",
     place_device: "Das Gerät",

@@ -145,7 +145,7 @@ pub(super) const TEXTS: Texts = Texts {
     compare_title: "Does the device show this code?",
     compare_text: "You came by a picture or a link, and others can make those too. Compare before you go on.",
     compare_no: "No, I do not see it",
-    compare_yes: "Yes, it shows this code",
+    compare_yes: "Yes, I see it",
     confirm_title: "Someone is signing in on a device. Is it in front of you?",
     confirm_text: "It will be able to act as you. Say yes only if you started this yourself, just now.",
     place_device: "The device",
