@@ -1,12 +1,12 @@
 //! Signing a device in with a real browser: the whole way, what it looks like, and that nothing is in anybody's way.
 
 use keyward_tests::browser::Browser;
-use keyward_tests::device::{Device, display};
 use keyward_tests::server::{Api, Db, TestServer};
 use keyward_tests::visitor::{PASSWORD, invitation, new_user};
 use serde_json::json;
 
 use crate::browser::{BUTTON, READERS, Reader, joins, without_autofill};
+use crate::device_pages::display;
 use crate::login::user_id;
 
 const YES: &str = "button[value=yes]";
@@ -35,7 +35,7 @@ async fn a_picture_is_followed_a_passkey_touched_and_the_page_tells_when_the_dev
     joins(&browser, &phone, &admin, "olga").await;
     with_rights(&admin, "olga").await;
     let tv = display(&admin, json!({ "confirmation": true })).await;
-    let device = Device::asks(&server, &tv, "Living-room TV").await;
+    let device = server.device(&tv, &[("device_label", "Living-room TV")]).await;
 
     browser.forget_cookies().await;
     browser.open(&format!("{}{}", server.app.issuer, device.link())).await;
@@ -48,7 +48,7 @@ async fn a_picture_is_followed_a_passkey_touched_and_the_page_tells_when_the_dev
     browser.unlock(&phone, true).await;
     browser.press(BUTTON).await;
     browser.until_at("/device").await;
-    browser.until_reads(device.code()).await;
+    browser.until_reads(device.user_code()).await;
     browser.press(YES).await;
     browser.until_at("/device/confirm").await;
     browser.until_reads("Is it in front of you?").await;
@@ -56,13 +56,13 @@ async fn a_picture_is_followed_a_passkey_touched_and_the_page_tells_when_the_dev
     browser.until_at("/device/done").await;
     browser.until_reads("The device asks for these digits:").await;
     let digits = browser.script("return document.querySelector('.digits').innerText").await;
-    device.polls(digits.as_str()).await.ok();
+    server.poll(&device, &[("confirmation", digits.as_str().unwrap())]).await.ok();
     // Nobody presses anything: the page is told.
     browser.until_reads("Living-room TV is signed in").await;
     browser.press("form[action='/device/undo'] button").await;
     browser.until_reads("It is taken back").await;
     let inside = browser.script("return performance.getEntriesByType('navigation')[0].name + document.referrer").await;
-    assert!(!inside.to_string().contains(device.code()), "{inside}");
+    assert!(!inside.to_string().contains(device.user_code()), "{inside}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,20 +79,20 @@ async fn without_scripts_a_device_is_signed_in_by_password() {
     browser.press("form[action='/logout'] button").await;
     browser.until_at("/signed-out").await;
     let tv = display(&admin, json!({})).await;
-    let device = Device::asks_elsewhere(&server, &tv, "TV").await;
+    let device = server.device_elsewhere(&tv, &[("device_label", "TV")]).await;
     browser.open(&format!("{}/device", server.app.issuer)).await;
     browser.until_at("/login?continue=/device").await;
     browser.write("#name", "olga").await;
     browser.write("#password", PASSWORD).await;
     browser.press("form[action='/login'] button").await;
     browser.until_at("/device").await;
-    types(&browser, &server.app.issuer, &device.code().to_lowercase()).await;
+    types(&browser, &server.app.issuer, &device.user_code().to_lowercase()).await;
     browser.press(YES).await;
     browser.until_reads("Say that the device is in front of you").await;
     browser.press(".check").await;
     browser.press(YES).await;
     browser.until_at("/device/done").await;
-    device.is_signed_in().await;
+    server.poll(&device, &[]).await.ok();
     browser.press("a[href='/device/done']").await;
     browser.until_reads("TV is signed in").await;
 }
@@ -117,7 +117,7 @@ async fn no_page_of_the_device_flow_has_barriers_in_any_language() {
         browser.write("#code", "nonsense").await;
         browser.press(CONTINUE).await;
         reader.looks("device-unknown").await;
-        let device = Device::asks(&server, &tv, "Living-room TV").await;
+        let device = server.device(&tv, &[("device_label", "Living-room TV")]).await;
         browser.open(&format!("{issuer}{}", device.link())).await;
         reader.looks("device-compare").await;
         browser.press(YES).await;
@@ -127,14 +127,14 @@ async fn no_page_of_the_device_flow_has_barriers_in_any_language() {
         browser.until_at("/device/done").await;
         reader.looks("device-approved").await;
         let digits = browser.script("return document.querySelector('.digits').innerText").await;
-        device.polls(digits.as_str()).await.ok();
+        server.poll(&device, &[("confirmation", digits.as_str().unwrap())]).await.ok();
         browser.open(&format!("{issuer}/device/done")).await;
         reader.looks("device-done").await;
         browser.open(&format!("{issuer}/account/devices")).await;
         reader.looks("devices").await;
 
-        let device = Device::asks_elsewhere(&server, &tv, "Wohnzimmer, 2. Stock, neben dem Fenster").await;
-        types(&browser, issuer, device.code()).await;
+        let device = server.device_elsewhere(&tv, &[("device_label", "Wohnzimmer, 2. Stock, neben dem Fenster")]).await;
+        types(&browser, issuer, device.user_code()).await;
         reader.looks("device-elsewhere").await;
         browser.press(NO).await;
         browser.until_at("/device/done").await;
@@ -146,7 +146,7 @@ async fn no_page_of_the_device_flow_has_barriers_in_any_language() {
     server.clock.advance(std::time::Duration::from_secs(60));
     for reader in READERS {
         let reader = Reader::new(&browser, reader).await;
-        let device = Device::asks(&server, &cli, "terminal").await;
+        let device = server.device(&cli, &[("device_label", "terminal")]).await;
         browser.open(&format!("{issuer}{}", device.link())).await;
         browser.press(YES).await;
         browser.until_at("/device/confirm").await;

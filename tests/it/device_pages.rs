@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward_tests::device::{Device, display};
+use keyward_tests::devices::Device;
 use keyward_tests::keyward::Process;
 use keyward_tests::on_both_databases;
 use keyward_tests::server::{Api, Db, TestServer};
@@ -23,6 +23,11 @@ async fn person<'a>(server: &'a TestServer, admin: &Api<'_>, name: &str) -> Visi
     let rights = json!({ "scope": "Supervisor", "res": ["plant/7"] });
     admin.patch(&format!("/api/v1/users/{user}"), &rights).await.ok();
     visitor
+}
+
+/// A public client through which devices are signed in so; its owner is an administrator.
+pub(crate) async fn display(admin: &Api<'_>, device_grant: Value) -> String {
+    admin.new_tv(json!({ "name": "Hall display", "scope": "Admin", "device_grant": device_grant })).await
 }
 
 /// Types a code and gets to the question.
@@ -48,8 +53,8 @@ async fn says_yes(visitor: &Visitor<'_>, question: &PageSeen) {
     answers(visitor, question, "yes", true).await.leads_to("/device/done");
 }
 
-async fn refusal(device: &Device<'_>) -> Value {
-    device.polls(None).await.body["error"].clone()
+async fn refusal(server: &TestServer, device: &Device) -> Value {
+    server.poll(device, &[]).await.body["error"].clone()
 }
 
 async fn kinds(admin: &Api<'_>, grant: &str) -> Vec<String> {
@@ -70,18 +75,18 @@ on_both_databases! {
         let tv = display(&admin, json!({})).await;
         drop(person(&server, &admin, "olga").await);
         let olga = Visitor::new(&server);
-        let device = Device::asks(&server, &tv, "Living-room TV").await;
+        let device = server.device(&tv, &[("device_label", "Living-room TV")]).await;
         olga.get("/device").await.leads_to("/login?continue=/device");
         olga.post("/login", &[("name", "olga"), ("password", PASSWORD), ("continue", "/device")]).await.leads_to("/device");
         shows(&olga.get("/device").await, &["Enter the code that the device shows.", "autocapitalize=\"characters\""]);
-        let typed = format!(" {} ", device.code().to_lowercase().replace('-', " \u{2013} "));
+        let typed = format!(" {} ", device.user_code().to_lowercase().replace('-', " \u{2013} "));
         let question = types(&olga, &typed).await;
         shows(&question, &[
             "Is it in front of you?", "Living-room TV", "Hall display", "from your administrators", "127.0.0.1",
             "Both are in the same network.", "less than a minute ago", "<strong>Supervisor</strong> – Supervise",
             "<code>plant/7</code>", "<strong>olga</strong>",
         ]);
-        assert!(!question.html.contains(device.code()), "to compare what was typed teaches nothing");
+        assert!(!question.html.contains(device.user_code()), "to compare what was typed teaches nothing");
         assert!(!question.html.contains("type=\"checkbox\""), "in one network, one tap");
         let (no, yes) = (question.html.find("value=\"no\"").unwrap(), question.html.find("value=\"yes\"").unwrap());
         assert!(no < yes, "no stands first");
@@ -89,7 +94,7 @@ on_both_databases! {
         says_yes(&olga, &question).await;
         let done = olga.get("/device/done").await;
         shows(&done, &["Go back to the device", "data-state=\"approved\"", "See whether it is signed in"]);
-        let tokens = device.is_signed_in().await;
+        let tokens = server.poll(&device, &[]).await.ok();
         assert_eq!(crate::status_list::claims(tokens["access_token"].as_str().unwrap())["res"], json!(["plant/7"]));
         shows(&olga.get("/device/done").await, &["Living-room TV is signed in", "Undo"]);
         shows(&olga.get("/account/devices").await, &["Living-room TV", "Hall display"]);
@@ -100,21 +105,21 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "").await;
-        let question = types(&olga, device.code()).await;
+        let device = server.device(&tv, &[("device_label", "")]).await;
+        let question = types(&olga, device.user_code()).await;
         answers(&olga, &question, "no", false).await.leads_to("/device/done");
         shows(&olga.get("/device/done").await, &["The device is not let in"]);
-        assert_eq!(refusal(&device).await, "access_denied");
+        assert_eq!(refusal(&server, &device).await, "access_denied");
         assert_eq!(kinds(&admin, &grant(&question)).await, ["device_grant.claimed", "device_grant.denied"]);
         answers(&olga, &question, "yes", true).await.leads_to("/device/done");
-        assert_eq!(refusal(&device).await, "access_denied", "no is final");
+        assert_eq!(refusal(&server, &device).await, "access_denied", "no is final");
     }
 
     async fn a_link_survives_the_login_and_its_code_is_compared_and_stands_in_no_url(server: TestServer) {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
         let phone = Visitor::new(&server);
         let landed = phone.get(&device.link()).await;
         landed.leads_to("/device");
@@ -126,19 +131,19 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(9 * 60));
         phone.post("/login", &[("name", "olga"), ("password", PASSWORD), ("continue", "/device")]).await.leads_to("/device");
         let compare = phone.get("/device").await;
-        shows(&compare, &["Does the device show this code?", device.code()]);
+        shows(&compare, &["Does the device show this code?", device.user_code()]);
         phone.submit("/device", &[("compared", "yes")]).await.leads_to("/device/confirm");
         let question = phone.get("/device/confirm").await;
-        shows(&question, &[device.code(), "9 min ago"]);
+        shows(&question, &[device.user_code(), "9 min ago"]);
         says_yes(&phone, &question).await;
-        device.is_signed_in().await;
+        server.poll(&device, &[]).await.ok();
 
         // And whoever does not see it says so, and it is over.
-        let device = Device::asks(&server, &tv, "TV").await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
         olga.get(&device.link()).await.leads_to("/device");
         olga.submit("/device", &[("compared", "no")]).await.leads_to("/device/done");
         shows(&olga.get("/device/done").await, &["The device is not let in"]);
-        assert_eq!(refusal(&device).await, "access_denied");
+        assert_eq!(refusal(&server, &device).await, "access_denied");
         olga.get("/D/rubbish").await.leads_to("/device");
         shows(&olga.get("/device").await, &["Enter the code"]);
     }
@@ -147,7 +152,7 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
         for path in [device.link().as_str(), "/device", "/device/confirm", "/device/done", "/device/status"] {
             olga.get(path).await;
         }
@@ -163,8 +168,8 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
-        let question = types(&olga, device.code()).await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
+        let question = types(&olga, device.user_code()).await;
         let elsewhere = Visitor::new(&server);
         elsewhere.sign_in("olga", PASSWORD).await.leads_to("/account");
         elsewhere.get("/device/confirm").await.is_refused(StatusCode::NOT_FOUND, "There is nothing to decide here");
@@ -185,15 +190,15 @@ on_both_databases! {
         planted.sign_in("olga", PASSWORD).await.leads_to("/account");
         planted.get("/device/confirm").await.is_refused(StatusCode::NOT_FOUND, "There is nothing to decide here");
         says_yes(&olga, &question).await;
-        device.is_signed_in().await;
+        server.poll(&device, &[]).await.ok();
     }
 
     async fn a_form_counts_from_a_page_of_this_login_only_and_no_page_can_be_framed(server: TestServer) {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
-        let forms = [("/device", "code", device.code()), ("/device/decision", "answer", "yes"),
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
+        let forms = [("/device", "code", device.user_code()), ("/device/decision", "answer", "yes"),
             ("/device/undo", "grant", "x"), ("/device/switch", "x", "x")];
         for (path, name, value) in forms {
             let forged = olga.post(path, &[(name, value)]).await;
@@ -203,7 +208,7 @@ on_both_databases! {
             let foreign = olga.send(request.form(&[("form_token", &*token), (name, value)])).await;
             foreign.is_refused(StatusCode::FORBIDDEN, "This form is too old");
         }
-        let question = types(&olga, device.code()).await;
+        let question = types(&olga, device.user_code()).await;
         for page in [olga.get("/device").await, question, olga.get(&device.link()).await] {
             assert_eq!(page.header("x-frame-options"), "DENY");
             let policy = page.header("content-security-policy");
@@ -216,13 +221,13 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let (olga, sam) = (person(&server, &admin, "olga").await, person(&server, &admin, "sam").await);
-        let device = Device::asks(&server, &tv, "TV").await;
-        let question = types(&olga, device.code()).await;
-        let contested = sam.submit("/device", &[("code", device.code())]).await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
+        let question = types(&olga, device.user_code()).await;
+        let contested = sam.submit("/device", &[("code", device.user_code())]).await;
         contested.is_refused(StatusCode::GONE, "This code is in too many hands");
         answers(&olga, &question, "yes", true).await.leads_to("/device/done");
         shows(&olga.get("/device/done").await, &["This code is in too many hands"]);
-        assert_eq!(refusal(&device).await, "access_denied");
+        assert_eq!(refusal(&server, &device).await, "access_denied");
     }
 
     async fn whoever_changes_the_account_gives_the_code_free_for_the_other(server: TestServer) {
@@ -230,8 +235,8 @@ on_both_databases! {
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
         drop(person(&server, &admin, "sam").await);
-        let device = Device::asks(&server, &tv, "TV").await;
-        let question = types(&olga, device.code()).await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
+        let question = types(&olga, device.user_code()).await;
         olga.submit("/device/switch", &[]).await.leads_to(ANOTHER);
         let login = olga.get(ANOTHER).await;
         shows(&login, &["Use another account"]);
@@ -240,12 +245,12 @@ on_both_databases! {
         olga.post("/login", &form).await.leads_to("/device");
         let late = answers(&olga, &question, "yes", true).await;
         late.is_refused(StatusCode::NOT_FOUND, "There is nothing to decide here");
-        shows(&olga.get("/device").await, &["Does the device show this code?", device.code()]);
+        shows(&olga.get("/device").await, &["Does the device show this code?", device.user_code()]);
         olga.submit("/device", &[("compared", "yes")]).await.leads_to("/device/confirm");
         let question = olga.get("/device/confirm").await;
         shows(&question, &["<strong>sam</strong>"]);
         says_yes(&olga, &question).await;
-        let token = device.is_signed_in().await["access_token"].as_str().unwrap().to_owned();
+        let token = server.poll(&device, &[]).await.ok()["access_token"].as_str().unwrap().to_owned();
         assert_eq!(crate::status_list::claims(&token)["sub"], user_id(&admin, "sam").await);
     }
 
@@ -253,13 +258,13 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks_elsewhere(&server, &tv, "TV").await;
-        let question = types(&olga, device.code()).await;
+        let device = server.device_elsewhere(&tv, &[("device_label", "TV")]).await;
+        let question = types(&olga, device.user_code()).await;
         shows(&question, &["127.0.0.2", "127.0.0.1", "in another network than you", "type=\"checkbox\""]);
         let unticked = answers(&olga, &question, "yes", false).await;
         unticked.is_refused(StatusCode::UNPROCESSABLE_ENTITY, "Say that the device is in front of you");
         answers(&olga, &question, "yes", true).await.leads_to("/device/done");
-        device.is_signed_in().await;
+        server.poll(&device, &[]).await.ok();
     }
 
     async fn what_would_manage_keyward_takes_a_fresh_sign_in_the_typed_code_and_time(server: TestServer) {
@@ -271,12 +276,12 @@ on_both_databases! {
         let cli = json!({ "name": "cli", "kind": "public", "scope": "keyward:self", "res": ["*"], "apis": [own], "device_grant": {} });
         let cli = admin.new_client(cli).await;
         server.clock.advance(Duration::from_secs(1));
-        let device = Device::asks(&server, &cli, "terminal").await;
+        let device = server.device(&cli, &[("device_label", "terminal")]).await;
         olga.get(&device.link()).await.leads_to("/device");
         olga.submit("/device", &[("compared", "yes")]).await.leads_to("/device/confirm");
         let question = olga.get("/device/confirm").await;
         shows(&question, &["This one needs a closer look", "Prove once more that it is you", "a yes counts from 5 seconds", "value=\"no\""]);
-        assert!(!question.html.contains(device.code()) && !question.html.contains("value=\"yes\""), "{}", question.html);
+        assert!(!question.html.contains(device.user_code()) && !question.html.contains("value=\"yes\""), "{}", question.html);
         let refused = answers(&olga, &question, "yes", true).await;
         refused.is_refused(StatusCode::UNPROCESSABLE_ENTITY, "Prove once more that it is you");
 
@@ -284,7 +289,7 @@ on_both_databases! {
         let form = [("name", "olga"), ("password", PASSWORD), ("continue", "/device"), ("again", "1")];
         olga.post("/login", &form).await.leads_to("/device");
         shows(&olga.get("/device").await, &["Enter the code that the device shows."]);
-        let question = types(&olga, device.code()).await;
+        let question = types(&olga, device.user_code()).await;
         let hasty = answers(&olga, &question, "yes", true).await;
         hasty.is_refused(StatusCode::TOO_MANY_REQUESTS, "faster than anybody reads");
         assert_eq!(hasty.header("retry-after"), "5");
@@ -292,20 +297,20 @@ on_both_databases! {
         let unticked = answers(&olga, &question, "yes", false).await;
         unticked.is_refused(StatusCode::UNPROCESSABLE_ENTITY, "Say that the device is in front of you");
         says_yes(&olga, &question).await;
-        device.is_signed_in().await;
+        server.poll(&device, &[]).await.ok();
     }
 
     async fn digits_are_shown_where_the_client_wants_them_and_the_device_must_give_them(server: TestServer) {
         let admin = server.admin().await;
         let tv = display(&admin, json!({ "confirmation": true })).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
-        let question = types(&olga, device.code()).await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
+        let question = types(&olga, device.user_code()).await;
         says_yes(&olga, &question).await;
         let done = olga.get("/device/done").await;
         shows(&done, &["The device asks for these digits:"]);
         let digits = done.html.split("class=\"digits\" dir=\"ltr\">").nth(1).unwrap()[..3].to_owned();
-        device.polls(Some(&digits)).await.ok();
+        server.poll(&device, &[("confirmation", &digits)]).await.ok();
         shows(&olga.get("/device/done").await, &["TV is signed in"]);
     }
 
@@ -313,12 +318,12 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
-        let question = types(&olga, device.code()).await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
+        let question = types(&olga, device.user_code()).await;
         server.clock.advance(Duration::from_secs(601));
         answers(&olga, &question, "yes", true).await.leads_to("/device/done");
         shows(&olga.get("/device/done").await, &["The time is over"]);
-        let late = olga.submit("/device", &[("code", device.code())]).await;
+        let late = olga.submit("/device", &[("code", device.user_code())]).await;
         late.is_refused(StatusCode::UNPROCESSABLE_ENTITY, "No device shows this code now.");
     }
 
@@ -328,11 +333,11 @@ on_both_databases! {
         let olga = person(&server, &admin, "olga").await;
         let mallory = person(&server, &admin, "mallory").await;
         for has_come in [false, true] {
-            let device = Device::asks(&server, &tv, "TV").await;
-            let question = types(&olga, device.code()).await;
+            let device = server.device(&tv, &[("device_label", "TV")]).await;
+            let question = types(&olga, device.user_code()).await;
             says_yes(&olga, &question).await;
             if has_come {
-                device.is_signed_in().await;
+                server.poll(&device, &[]).await.ok();
             }
             let undo = [("grant", &*grant(&question))];
             assert_ne!(mallory.submit("/device/undo", &undo).await.status, StatusCode::OK, "it is not hers");
@@ -342,7 +347,7 @@ on_both_databases! {
             if has_come {
                 shows(&olga.get("/account/devices").await, &["Nothing acts for you on a device."]);
             } else {
-                assert_eq!(refusal(&device).await, "access_denied");
+                assert_eq!(refusal(&server, &device).await, "access_denied");
             }
         }
     }
@@ -351,12 +356,12 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
         for wrong in ["BBBB-BBBB", "CCCC-CCCC", "nonsense", "", "DDDD-DDDD"] {
             let refused = olga.submit("/device", &[("code", wrong)]).await;
             refused.is_refused(StatusCode::UNPROCESSABLE_ENTITY, "No device shows this code now.");
         }
-        let stopped = olga.submit("/device", &[("code", device.code())]).await;
+        let stopped = olga.submit("/device", &[("code", device.user_code())]).await;
         stopped.is_refused(StatusCode::TOO_MANY_REQUESTS, "too many wrong codes");
         assert!(!stopped.header("retry-after").is_empty());
     }
@@ -365,12 +370,12 @@ on_both_databases! {
         let admin = server.admin().await;
         let tv = display(&admin, json!({})).await;
         let olga = person(&server, &admin, "olga").await;
-        let device = Device::asks(&server, &tv, "TV").await;
-        let question = types(&olga, device.code()).await;
+        let device = server.device(&tv, &[("device_label", "TV")]).await;
+        let question = types(&olga, device.user_code()).await;
         // The whole stream is read: it ends by itself.
         let (told, ()) = tokio::join!(olga.get("/device/status"), async {
             says_yes(&olga, &question).await;
-            device.is_signed_in().await;
+            server.poll(&device, &[]).await.ok();
         });
         assert_eq!((told.status, told.header("content-type")), (StatusCode::OK, "text/event-stream"));
         let states: Vec<_> = told.html.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
@@ -397,8 +402,8 @@ async fn a_page_that_looks_on_hinders_no_orderly_stop() {
     let admin = server.admin().await;
     let tv = display(&admin, json!({})).await;
     let olga = person(&server, &admin, "olga").await;
-    let device = Device::asks(&server, &tv, "TV").await;
-    types(&olga, device.code()).await;
+    let device = server.device(&tv, &[("device_label", "TV")]).await;
+    types(&olga, device.user_code()).await;
     let request = server.http.get(olga.url("/device/status"));
     let cookies = [LOGIN_COOKIE, GRANT_COOKIE].map(|name| format!("{name}={}", olga.cookie(name).unwrap()));
     let mut stream = request.header("cookie", cookies.join("; ")).send().await.unwrap();

@@ -21,6 +21,8 @@ mod connections;
 mod crashes;
 mod demo;
 mod device_browser;
+mod device_grants;
+mod device_holds;
 mod device_pages;
 mod device_sessions;
 mod events;

@@ -9,7 +9,7 @@
 pub mod authenticator;
 pub mod browser;
 pub mod clients;
-pub mod device;
+pub mod devices;
 pub mod echo;
 pub mod feed;
 pub mod gateways;

@@ -18,6 +18,7 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 #[derive(OpenApi)]
 #[openapi(paths(
     token,
+    device_authorization,
     introspect,
     revoke,
     jwks,
@@ -33,8 +34,12 @@ struct Endpoints;
 /// A token request (RFC 6749 §4.4.2).
 #[derive(ToSchema)]
 struct TokenRequest {
-    /// `client_credentials`.
+    /// `client_credentials`; `urn:ietf:params:oauth:grant-type:device_code` of a device that waits to be let in (RFC 8628 §3.4).
     grant_type: String,
+    /// The secret of a device that asked at `/auth/device`.
+    device_code: Option<String>,
+    /// The digits that a device was given, if its client wants that.
+    confirmation: Option<String>,
     /// Space-separated scopes; all that may be granted if absent.
     scope: Option<String>,
     /// Space-separated resource paths; all that may be granted if absent.
@@ -114,7 +119,7 @@ struct OAuthError {
 /// A token to look at or to end, by a client that authenticates as at `/token`.
 #[derive(ToSchema)]
 struct TokenForm {
-    /// The access token.
+    /// The access token; at `/revoke` also the `device_code` of a device that gives up.
     token: String,
     /// Allowed and ignored: there is one type of token.
     token_type_hint: Option<String>,
@@ -179,6 +184,49 @@ struct KeySet {
             headers(("Keyward-Key-Expires" = Option<String>, description = "When the key ends, if that is near (RFC 9110 §5.6.7)"))),
         (status = "4XX", body = TokenRefusal)))]
 fn token() {}
+
+/// Ask to sign a device in (RFC 8628)
+///
+/// A confidential client authenticates as at `/token`, a public one sends its `client_id`. Then the device asks at `/token` until
+/// somebody has let it in.
+#[utoipa::path(post, path = "/auth/device", tag = "oauth", security(("client" = []), ()),
+    request_body(content = DeviceAuthorizationRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = DeviceAuthorization), (status = "4XX", body = OAuthError)))]
+fn device_authorization() {}
+
+/// A device that asks (RFC 8628 §3.1).
+#[derive(ToSchema)]
+struct DeviceAuthorizationRequest {
+    /// The `client_…` id, if not sent by HTTP Basic.
+    client_id: Option<String>,
+    /// The API key of a confidential client, if not sent by HTTP Basic.
+    client_secret: Option<String>,
+    /// Space-separated scopes; all that the client gives to devices if absent.
+    scope: Option<String>,
+    /// Space-separated resource paths; all that the client has if absent.
+    res: Option<String>,
+    /// What people find the device by; the first 100 bytes are kept.
+    device_label: Option<String>,
+}
+
+/// What the device shows, and what it keeps (RFC 8628 §3.2).
+#[derive(ToSchema)]
+struct DeviceAuthorization {
+    /// The secret with which it asks at `/token`.
+    device_code: String,
+    /// What people type, such as `WDJB-MJHT`.
+    user_code: String,
+    /// Where they type it.
+    verification_uri: String,
+    /// The same with the code in it, to be shown as a QR code.
+    verification_uri_complete: String,
+    /// Seconds until it is too late.
+    expires_in: u64,
+    /// Seconds between two questions at `/token`.
+    interval: u64,
+    /// The device must ask for the digits that are shown at the approval, and send them as `confirmation`.
+    confirmation_required: Option<bool>,
+}
 
 /// Ask whether a token counts now (RFC 7662)
 ///
