@@ -112,7 +112,7 @@ async fn enter(State(app): State<Arc<App>>, held: Held, SignedForm { by, form }:
     let held = Held { grant: Some(asked.id), code: UserCode::parse(&text), typed };
     let mut response = if is_foreign {
         // Whoever sees no device with this code is asked nothing more: it is somebody else's.
-        device_grants::deny(&app, &visitor, asked.id).await.or_else(|refusal| outcome::only_faults(refusal))?;
+        device_grants::deny(&app, &visitor, asked.id).await.or_else(outcome::only_faults)?;
         see_other(DONE)
     } else {
         see_other(CONFIRM)
@@ -124,7 +124,7 @@ async fn enter(State(app): State<Arc<App>>, held: Held, SignedForm { by, form }:
 /// Gives a code free that this login has entered, for the account they sign in with next. The browser keeps the code.
 async fn switch(State(app): State<Arc<App>>, held: Held, SignedForm { by, .. }: SignedForm) -> Result<Response, Turn> {
     if let Some(grant) = held.grant {
-        device_grants::release(&app, &visitor(&by), grant).await.or_else(|refusal| outcome::only_faults(refusal))?;
+        device_grants::release(&app, &visitor(&by), grant).await.or_else(outcome::only_faults)?;
     }
     let mut response = see_other(&OwnPath::parse(START).login_as_another());
     Held { grant: None, ..held }.keep(&app, by.visit.now, &mut response);
