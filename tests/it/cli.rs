@@ -319,6 +319,22 @@ async fn further_keys_are_kept_under_names_and_chosen_by_them() {
 }
 
 #[tokio::test]
+async fn a_client_is_switched_on_for_devices_and_off_again() {
+    let server = Process::serve(&[]).await;
+    let person = Person::administrator(&server);
+    person.registers("press-7");
+    let tv = ["client", "create", "tv", "--public", "--scope", "Supervisor", "--res", "plant/7", "--api", "plant"];
+    let made = person.json(&[&tv[..], &["--device-grant", "on"]].concat());
+    assert_eq!(made["device_grant"], json!({ "scope": "Supervisor", "confirmation": false }));
+    let narrower =
+        ["client", "change", "tv", "--device-grant", "on", "--device-scope", "Worker", "--device-confirmation"];
+    assert!(person.does(&narrower).contains("Worker, by digits"));
+    assert_eq!(person.tries(&["client", "change", "tv", "--device-scope", "Worker"]).code, 2, "only with the switch");
+    assert_eq!(person.json(&["client", "change", "tv", "--device-grant", "off"])["device_grant"], Value::Null);
+    assert!(person.does(&["client", "show", "press-7"]).contains("none may be signed in"));
+}
+
+#[tokio::test]
 async fn device_sessions_are_listed_shown_and_ended() {
     let server = Process::serve(&[]).await;
     let person = Person::administrator(&server);

@@ -152,6 +152,13 @@ async fn no_page_of_the_device_flow_has_barriers_in_any_language() {
         browser.until_at("/device/confirm").await;
         reader.looks("device-care").await;
     }
+    // And on a television that has a browser.
+    let reader = Reader::new(&browser, ("en", "dark", 1920)).await;
+    for (name, path) in [("device-confirm", "/device/confirm"), ("devices", "/account/devices"), ("device", "/device")]
+    {
+        browser.open(&format!("{issuer}{path}")).await;
+        reader.looks(name).await;
+    }
 }
 
 async fn with_administration(admin: &Api<'_>, name: &str) {

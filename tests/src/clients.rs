@@ -1,8 +1,9 @@
 //! Programs that other people wrote, as clients of Keyward: `tests/clients`.
 
+use std::io::{BufRead as _, BufReader, Lines};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -34,9 +35,45 @@ pub struct Seen {
 
 /// openid-client and jose, in Node.js.
 pub async fn node(key: &Key) -> Seen {
+    run_client(&node_program(), "node/client.mjs", key).await
+}
+
+/// A device that asks with openid-client, and waits for what becomes of it.
+pub struct NodeDevice {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl NodeDevice {
+    /// It asks; gives what it shows.
+    pub async fn ask(issuer: &str, client_id: &str, scope: &str) -> (Self, Value) {
+        let mut command = Command::new(node_program());
+        command.arg(clients().join("node/device.mjs")).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.env("KEYWARD_ISSUER", issuer).env("KEYWARD_CLIENT_ID", client_id).env("KEYWARD_SCOPE", scope);
+        let mut child = command.spawn().expect("node is installed");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        Self { child, lines }.line().await
+    }
+
+    /// What came of it.
+    pub async fn outcome(self) -> Value {
+        let (mut device, outcome) = self.line().await;
+        drop(device.child.wait());
+        outcome
+    }
+
+    async fn line(mut self) -> (Self, Value) {
+        let reading = tokio::task::spawn_blocking(move || {
+            let line = self.lines.next().expect("one more line").expect("text");
+            (self, serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        });
+        reading.await.expect("the thread returns")
+    }
+}
+
+fn node_program() -> PathBuf {
     let own = clients().join("node/.venv/bin/node");
-    let program = if own.is_file() { own } else { PathBuf::from("node") };
-    run_client(&program, "node/client.mjs", key).await
+    if own.is_file() { own } else { PathBuf::from("node") }
 }
 
 /// Authlib and PyJWT, in Python.

@@ -89,6 +89,15 @@ enum Database {
     Postgres(Arc<TestDatabase>),
 }
 
+impl Database {
+    async fn new(db: Db) -> Self {
+        match db {
+            Db::Sqlite => Self::Sqlite,
+            Db::Postgres => Self::Postgres(Arc::new(postgres::database().await)),
+        }
+    }
+}
+
 /// The right to write, held by a test.
 pub enum Writing {
     /// SQLite has one writer.
@@ -118,11 +127,12 @@ impl TestServer {
 
     /// A new server on a new database, with other settings.
     pub async fn start_with(db: Db, change: impl FnOnce(&mut Config)) -> Self {
-        let database = match db {
-            Db::Sqlite => Database::Sqlite,
-            Db::Postgres => Database::Postgres(Arc::new(postgres::database().await)),
-        };
-        Self::launch(database, run::subdirectory("server"), Clock::frozen(START), change).await
+        Self::launch(Database::new(db).await, run::subdirectory("server"), Clock::frozen(START), change).await
+    }
+
+    /// A new server whose clock is the system's, for clients that wait by their own.
+    pub async fn start_in_real_time(db: Db, change: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(Database::new(db).await, run::subdirectory("server"), Clock::system(), change).await
     }
 
     /// A new server on a database that the test has made, with the settings' defaults.

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 use crate::api::callers::CallerView;
 use crate::meter;
+use crate::oauth::grants::device_code::Polling;
 use crate::oauth::key_warning::EndedKey;
 
 pub(crate) use gateway::{GatewayError, Realm, let_in, turn_away};
@@ -128,16 +129,6 @@ pub struct OAuthError {
     pub(crate) polling: Option<Polling>,
     /// The log has told of it, or of many like it at once.
     pub(crate) is_told: bool,
-}
-
-/// What a device is told beside that it has to wait.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Polling {
-    /// Seconds between two questions, also after `slow_down`, which the client makes longer by itself.
-    pub(crate) interval: u64,
-    /// The device was let in and must send the digits that were shown: how often it may still be wrong.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) confirmation_tries_left: Option<i64>,
 }
 
 /// Goes with an answer of which the log has told: no line of its own is needed.

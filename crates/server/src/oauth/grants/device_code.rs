@@ -15,6 +15,7 @@ use keyward_model::event::Draft;
 use keyward_model::id::DeviceSessionId;
 use keyward_model::secret::Secret;
 use keyward_model::time::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::device_grants::{draft, rights_now};
@@ -22,7 +23,7 @@ use crate::meter;
 use crate::oauth::grants::{Call, Request, TokenResponse};
 use crate::oauth::sealed_response;
 use crate::oauth::session_tokens::{self, NewSession, SessionTokens};
-use crate::respond::{ErrorCode, OAuthError, Polling};
+use crate::respond::{ErrorCode, OAuthError};
 use crate::standing::SignedIn;
 
 /// RFC 8628 §3.4
@@ -30,6 +31,16 @@ pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// Of polls with one code at once, one redeems it and all others find what it left.
 const ATTEMPTS: u8 = 4;
+
+/// What a device is told beside that it has to wait.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Polling {
+    /// Seconds between two questions, also after `slow_down`, which the client makes longer by itself.
+    pub(crate) interval: u64,
+    /// The device was let in and must send the digits that were shown: how often it may still be wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) confirmation_tries_left: Option<i64>,
+}
 
 /// Gives the first tokens of a device that was let in.
 pub async fn exchange(call: &Call<'_>, _request: Request<'_>) -> Result<TokenResponse, OAuthError> {
