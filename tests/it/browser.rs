@@ -8,11 +8,11 @@ use serde_json::json;
 
 use crate::login::user_id;
 
-const BUTTON: &str = "form[data-passkey=get] button";
+pub(crate) const BUTTON: &str = "form[data-passkey=get] button";
 const CREATE: &str = "form[data-passkey=create] button";
 
 /// Invites a new user, who makes a passkey in this browser.
-async fn joins(browser: &Browser, device: &Authenticator, admin: &Api<'_>, name: &str) {
+pub(crate) async fn joins(browser: &Browser, device: &Authenticator, admin: &Api<'_>, name: &str) {
     let link = invitation(admin, &new_user(admin, name).await).await;
     browser.open(&link).await;
     browser.until_reads("Create a passkey").await;
@@ -23,7 +23,7 @@ async fn joins(browser: &Browser, device: &Authenticator, admin: &Api<'_>, name:
 }
 
 /// Takes autofill away, as in browsers that do not have it: what happens then is the button's doing.
-async fn without_autofill(browser: &Browser) {
+pub(crate) async fn without_autofill(browser: &Browser) {
     let source = "delete PublicKeyCredential.isConditionalMediationAvailable;";
     browser.tools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).await;
 }
@@ -180,24 +180,27 @@ async fn the_form_leads_the_browser_on_to_the_application_and_nowhere_else() {
 }
 
 /// Looks at a page as people do who read this language, in light or dark, in a window of this width.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     browser: &'a Browser,
     language: &'static str,
     scheme: &'static str,
     width: u32,
 }
 
-const READERS: [(&str, &str, u32); 3] = [("en", "light", 1440), ("de", "dark", 768), ("fr", "light", 320)];
+pub(crate) const READERS: [(&str, &str, u32); 3] = [("en", "light", 1440), ("de", "dark", 768), ("fr", "light", 320)];
 
 impl<'a> Reader<'a> {
-    async fn new(browser: &'a Browser, (language, scheme, width): (&'static str, &'static str, u32)) -> Self {
+    pub(crate) async fn new(
+        browser: &'a Browser,
+        (language, scheme, width): (&'static str, &'static str, u32),
+    ) -> Self {
         browser.speak(language).await;
         browser.look(width, 900, scheme).await;
         Self { browser, language, scheme, width }
     }
 
     /// Finds nothing in the way on the page that is open. Keeps a picture where `KEYWARD_TEST_PICTURES` says.
-    async fn looks(&self, name: &str) {
+    pub(crate) async fn looks(&self, name: &str) {
         let Self { browser, language, scheme, width } = self;
         assert_eq!(browser.script("return document.documentElement.lang").await, *language, "{name}");
         assert_eq!(browser.barriers().await, json!([]), "{name} in {language}, {scheme}");
@@ -234,6 +237,7 @@ async fn no_page_has_barriers_in_any_language() {
             ("recovery", "/login/recovery"),
             ("ended", "/invitation/x"),
             ("account", "/account?done=invited"),
+            ("devices-none", "/account/devices"),
             ("signed-out", "/signed-out"),
         ] {
             browser.open(&format!("{issuer}{path}")).await;

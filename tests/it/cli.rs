@@ -360,6 +360,7 @@ async fn device_sessions_are_listed_shown_and_ended() {
     assert!(person.does(&["session", "list"]).contains("hall 3"));
     let shown = person.does(&["session", "show", session]);
     assert!(shown.contains("active") && shown.contains("192.0.2.7") && shown.contains("plant/7"), "{shown}");
+    assert_eq!(person.json(&["session", "rename", session, "TV in hall 4"])["label"], "TV in hall 4");
     assert_eq!(person.does(&["session", "revoke", session]), format!("{session} is revoked\n"));
     assert_eq!(person.json(&["session", "show", session])["end_reason"], "revoked");
 }

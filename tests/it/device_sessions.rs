@@ -6,7 +6,7 @@ use std::time::Duration;
 use keyward_model::token::{AccessTokenClaims, TokenKind};
 use keyward_tests::on_both_databases;
 use keyward_tests::server::{Answer, Api, Secrets, TestServer};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::authority::{ids, person};
@@ -108,6 +108,31 @@ on_both_databases! {
         let kinds: Vec<&Value> = told["items"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
         assert_eq!(kinds, ["device_session.created", "device_session.revoked"]);
         assert_eq!(his.get(&format!("/api/v1/events?subject={session}")).await.status, StatusCode::FORBIDDEN);
+    }
+
+    async fn whoever_logged_in_names_a_session_and_support_does_not(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, hers) = person(&admin, &server, "olga", "keyward:self").await;
+        let (_, his) = person(&admin, &server, "sam", "keyward:self").await;
+        let (_, support) = person(&admin, &server, "sue", "keyward:support").await;
+        let (tv, _) = tv(&admin).await;
+        let session = server.begin_session(olga["id"].as_str().unwrap(), &tv, ("Worker", "plant")).await;
+        let (path, name) = (path(&session), json!({ "label": "TV, hall 4" }));
+        let etag = hers.get(&path).await.header("etag").to_owned();
+        assert_eq!(his.patch(&path, &name).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(support.patch(&path, &name).await.status, StatusCode::FORBIDDEN);
+        assert_eq!(hers.patch(&path, &name).await.ok()["label"], "TV, hall 4");
+        let stale = Answer::of(hers.request(Method::PATCH, &path).header("if-match", etag).json(&name)).await;
+        assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
+        assert_eq!(admin.patch(&path, &json!({ "label": "TV" })).await.ok()["label"], "TV");
+        for refused in [json!({ "label": "x".repeat(101) }), json!({ "label": "a\u{200b}b" }), json!({})] {
+            assert_eq!(hers.patch(&path, &refused).await.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+        }
+        let told = hers.get(&format!("/api/v1/events?subject={session}&kind=device_session.renamed")).await.ok();
+        assert_eq!(told["items"][0]["data"], json!({ "label": { "old": "hall 3", "new": "TV, hall 4" } }));
+        assert_eq!(told["items"].as_array().unwrap().len(), 2);
+        hers.act(&format!("{path}/revoke")).await.ok();
+        assert_eq!(hers.patch(&path, &name).await.status, StatusCode::CONFLICT);
     }
 
     async fn a_disabled_client_or_user_stops_a_session_and_enabling_lets_it_go_on(server: TestServer) {

@@ -7,6 +7,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod account_devices;
 mod api_reference;
 mod apis;
 mod audit;
@@ -20,10 +21,12 @@ mod cli_rotation;
 mod connections;
 mod crashes;
 mod demo;
+mod device_browser;
 mod device_crashes;
 mod device_grants;
 mod device_grants_model;
 mod device_holds;
+mod device_pages;
 mod device_sessions;
 mod events;
 mod ext_authz;

@@ -27,6 +27,11 @@ impl Device {
         self.answer["user_code"].as_str().expect("a code")
     }
 
+    /// The path that its picture leads to.
+    pub fn link(&self) -> String {
+        format!("/D/{}", self.user_code())
+    }
+
     /// What the device keeps.
     pub fn device_code(&self) -> &str {
         self.answer["device_code"].as_str().expect("a code")
@@ -57,6 +62,14 @@ impl TestServer {
     /// A device that asks through a public client; it must be answered.
     pub async fn device(&self, client: &str, further: &[(&str, &str)]) -> Device {
         Device { client: client.to_owned(), answer: self.ask(client, further).await.ok() }
+    }
+
+    /// A device at another address of this machine, and so in another network than all visitors.
+    pub async fn device_elsewhere(&self, client: &str, further: &[(&str, &str)]) -> Device {
+        let http = crate::http_from(Some(std::net::IpAddr::from([127, 0, 0, 2])));
+        let form = [&[("client_id", client)], further].concat();
+        let request = http.post(format!("{}/auth/device", self.url())).form(&form);
+        Device { client: client.to_owned(), answer: Answer::of(request).await.ok() }
     }
 
     /// The answer to a device that asks whether it was let in.

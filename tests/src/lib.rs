@@ -27,8 +27,13 @@ pub mod visitor;
 
 /// An HTTP client that follows no redirect.
 pub fn http() -> reqwest::Client {
+    http_from(None)
+}
+
+/// The same from this address of the machine.
+pub fn http_from(address: Option<std::net::IpAddr>) -> reqwest::Client {
     // Another test of this process may have installed it.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).local_address(address);
     client.build().expect("a client needs nothing but the provider")
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use keyward_model::id::DeviceSessionId;
-use keyward_server::api::device_sessions::{DeviceSessionQuery, DeviceSessionView};
+use keyward_server::api::device_sessions::{DeviceSessionChange, DeviceSessionQuery, DeviceSessionView};
 use keyward_server::api::instant::Instant;
 use keyward_server::api::list::List;
 
@@ -18,12 +18,18 @@ use crate::when;
 Examples:
   keyward session list --user me
   keyward session list --client hall-display
+  keyward session rename session_01h455vb4pex5vsknk084sn02q 'TV in hall 3'
   keyward session revoke session_01h455vb4pex5vsknk084sn02q")]
 pub(crate) enum Session {
     List(ListSessions),
     /// Show one device session
     Show {
         session: DeviceSessionId,
+    },
+    /// Name a device session that has not ended
+    Rename {
+        session: DeviceSessionId,
+        label: String,
     },
     /// End device sessions at once; their tokens end with them
     Revoke {
@@ -53,6 +59,11 @@ impl Session {
             Self::List(list) => list.run(global, &remote).await,
             Self::Show { session } => {
                 let view: DeviceSessionView = remote.get(&format!("device-sessions/{session}")).await?;
+                global.answer(&view, properties)
+            }
+            Self::Rename { session, label } => {
+                let change = DeviceSessionChange { label };
+                let view: DeviceSessionView = remote.patch(&format!("device-sessions/{session}"), &change).await?;
                 global.answer(&view, properties)
             }
             Self::Revoke { sessions } => {

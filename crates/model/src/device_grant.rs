@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! pending ── code entered ──▶ claimed ── approve ──▶ approved ── poll ──▶ redeemed
-//!    │                           │  └─ deny ─▶ denied   └─ undone ─▶ denied
+//!    │ ◀── given free again ─────┤  └─ deny ─▶ denied   └─ undone ─▶ denied
 //!    └── expiry, the client gives up, another account enters the code ──▶ expired | denied
 //! ```
 

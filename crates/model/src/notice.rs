@@ -46,6 +46,8 @@ words! {
         NewNetwork = "credential.new_network",
         /// Whoever found a key reported it.
         LeakReported = "credential.leak_reported",
+        /// Somebody found a device that acts for them and is not theirs.
+        Disowned = "device_session.disowned",
         /// Somebody tries out whether notices arrive.
         Test = "webhook.test",
     }

@@ -104,7 +104,7 @@ fn name(text: String) -> Result<String, ApiError> {
 }
 
 /// A line for people: at most 100 characters, all of them visible.
-fn line(text: String, field: &'static str) -> Result<String, ApiError> {
+pub(crate) fn line(text: String, field: &'static str) -> Result<String, ApiError> {
     const MOST: usize = 100;
     let text = text.trim();
     if text.chars().count() > MOST || text.chars().any(is_unseen) {

@@ -33,6 +33,7 @@ use crate::notices::Notices;
 use crate::oauth::revocations::Readers;
 use crate::oauth::revocations::ring::Feed;
 use crate::oauth::status_list::StatusList;
+use crate::pages::device::status::Watchers;
 use crate::principals::Principals;
 use crate::registry::Registry;
 use crate::revoked_tokens::RevokedTokens;
@@ -107,6 +108,8 @@ pub struct App {
     pub(crate) sessions: SessionsConfig,
     /// Devices that ask to be signed in.
     pub device_grants: DeviceGrants,
+    /// Pages that look on until a device is signed in.
+    pub(crate) watchers: Watchers,
     /// How much one client may change.
     pub(crate) changes: Budget<ClientId>,
     /// How much one user may have.
@@ -181,6 +184,7 @@ impl App {
             sign_in: SignIn::new(config, &issuer, &hashing_key, &entropy)?,
             sessions: config.sessions.clone(),
             device_grants: DeviceGrants::new(&config.device_grants, &hashing_key),
+            watchers: Watchers::default(),
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),
             metrics_networks: config.server.metrics_networks.clone(),

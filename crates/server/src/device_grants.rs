@@ -21,7 +21,7 @@ use keyward_model::entropy::EntropyError;
 use keyward_model::event::{Actor, Draft};
 use keyward_model::id::{ClientId, DeviceGrantId, LoginId, UserId};
 use keyward_model::login::Method;
-use keyward_model::rights::{ResSet, Rights, ScopeSet};
+use keyward_model::rights::{ResSet, Rights, Scope, ScopeSet};
 use keyward_model::secret::HashingKey;
 use keyward_model::time::Timestamp;
 use keyward_model::user_code::UserCode;
@@ -270,6 +270,14 @@ pub async fn deny(app: &Arc<App>, by: &Visitor, id: DeviceGrantId) -> Result<(),
     commit(app, tx, by).await
 }
 
+/// Gives a code free again that this browser has entered, so that another account of whoever sits there can enter it.
+pub async fn release(app: &Arc<App>, by: &Visitor, id: DeviceGrantId) -> Result<(), Refusal> {
+    let mut tx = begin(app, by).await?;
+    let released = tx.release_device_grant(id, (by.user, by.login), by.now).await?.ok_or(Refusal::Ended)?;
+    tx.record(draft("device_grant.released", &released));
+    commit(app, tx, by).await
+}
+
 /// Takes an approval back, in any browser of whoever gave it: before the device has come nothing is given, afterwards the
 /// session ends with all its tokens.
 pub async fn undo(app: &Arc<App>, by: &Visitor, id: DeviceGrantId) -> Result<Undone, Refusal> {
@@ -379,7 +387,7 @@ async fn look_at(app: &Arc<App>, by: &Visitor, grant: &DeviceGrant) -> Result<As
     let who = app.store.find_client_and_user(grant.client, by.user).await?.ok_or(Refusal::Ended)?;
     let rights = rights_now(app, &who, grant)?;
     let friction = judge(grant, &claim, &rights, (by, asked_lately));
-    let scopes = in_words(app, &rights.scope).await?;
+    let scopes = in_words(&app.registry.load(), &rights.scope);
     Ok(Asked {
         id: grant.id,
         client: who.client.id,
@@ -399,11 +407,12 @@ async fn look_at(app: &Arc<App>, by: &Visitor, grant: &DeviceGrant) -> Result<As
     })
 }
 
-async fn in_words(app: &App, scopes: &ScopeSet) -> Result<Vec<ScopeInWords>, StoreError> {
-    let topmost = app.registry.load().catalogue.topmost(scopes);
-    let entries = app.store.list_scopes().await?;
-    let entries = entries.into_iter().filter(|entry| topmost.contains(entry.name.as_str()));
-    Ok(entries.map(|entry| ScopeInWords { name: entry.name.to_string(), description: entry.description }).collect())
+/// Scopes as people read them: those that no other of them implies, with what administrators say of each.
+pub(crate) fn in_words(registry: &Registry, scopes: &ScopeSet) -> Vec<ScopeInWords> {
+    let topmost = registry.catalogue.topmost(scopes);
+    let words =
+        |name: &Scope| ScopeInWords { name: name.to_string(), description: registry.description(name).to_owned() };
+    topmost.iter().map(words).collect()
 }
 
 async fn asked_lately(app: &App, id: DeviceGrantId, now: Timestamp) -> Result<u64, StoreError> {

@@ -130,12 +130,17 @@ impl Route {
             "/leaks" => Self::Leaks,
             "/forward-auth" => Self::ForwardAuth,
             ext_authz::CHECK => Self::ExtAuthz,
-            "/login" | "/logout" | "/signed-out" | "/account" => Self::Pages,
+            "/login" | "/logout" | "/signed-out" | "/account" | "/device" => Self::Pages,
             "/healthz" | "/readyz" | "/metrics" => Self::Health,
             _ if path.starts_with("/.well-known/") => Self::Metadata,
             _ if path.starts_with("/status-lists/") => Self::StatusList,
             _ if path.starts_with("/api/") => Self::Api,
-            _ if ["/login/", "/account/", "/invitation"].iter().any(|under| path.starts_with(under)) => Self::Pages,
+            _ if ["/login/", "/account/", "/invitation", "/device/", "/D/"]
+                .iter()
+                .any(|under| path.starts_with(under)) =>
+            {
+                Self::Pages
+            }
             _ => Self::Other,
         }
     }

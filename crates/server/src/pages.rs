@@ -3,11 +3,13 @@
 pub(crate) mod account;
 pub(crate) mod api_reference;
 pub(crate) mod authorize;
+pub(crate) mod device;
 pub(crate) mod frame;
 pub(crate) mod invitation;
 pub(crate) mod login;
 pub(crate) mod own_path;
 pub(crate) mod recovery;
+pub(crate) mod rights;
 pub(crate) mod signed_in;
 pub(crate) mod texts;
 pub(crate) mod visit;
@@ -32,6 +34,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .merge(invitation::routes())
         .merge(account::routes())
         .merge(authorize::routes())
+        .merge(device::routes())
         .route_layer(from_fn_with_state(Arc::clone(app), frame::around))
         .route_layer(from_fn(name_route))
         .merge(script::routes())

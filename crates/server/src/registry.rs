@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keyward_guard::{Expect, Policy, TrustedIssuer};
 use keyward_model::api::Api;
 use keyward_model::id::ApiId;
-use keyward_model::rights::{Catalogue, Rights};
+use keyward_model::rights::{Catalogue, Rights, Scope};
 use keyward_store::{Store, StoreError};
 
 /// One consistent reading of catalogue and APIs; replaced as a whole when one of them changes.
@@ -14,6 +14,7 @@ use keyward_store::{Store, StoreError};
 pub(crate) struct Registry {
     /// All scopes and what they imply.
     pub(crate) catalogue: Catalogue,
+    descriptions: HashMap<Scope, String>,
     apis: HashMap<ApiId, Arc<Api>>,
     by_audience: HashMap<String, Arc<Api>>,
     policies: HashMap<ApiId, Policy>,
@@ -22,12 +23,20 @@ pub(crate) struct Registry {
 impl Registry {
     /// Reads both from the database of the server that is this issuer.
     pub(crate) async fn load(store: &Store, issuer: &str) -> Result<Self, StoreError> {
-        let entries = store.list_scopes().await?.into_iter().map(|entry| (entry.name, entry.implies));
+        let entries = store.list_scopes().await?;
+        let descriptions = entries.iter().map(|entry| (entry.name.clone(), entry.description.clone())).collect();
+        let entries = entries.into_iter().map(|entry| (entry.name, entry.implies));
         let catalogue = Catalogue::new(entries).map_err(|e| StoreError::Corrupt(format!("scopes: {e}")))?;
         let apis: Vec<Arc<Api>> = store.list_apis().await?.into_iter().map(Arc::new).collect();
         let by_audience = apis.iter().map(|api| (api.audience.clone(), Arc::clone(api))).collect();
         let policies = apis.iter().map(|api| (api.id, policy(api, &catalogue, issuer))).collect();
-        Ok(Self { catalogue, apis: apis.into_iter().map(|api| (api.id, api)).collect(), by_audience, policies })
+        let apis = apis.into_iter().map(|api| (api.id, api)).collect();
+        Ok(Self { catalogue, descriptions, apis, by_audience, policies })
+    }
+
+    /// What a scope lets one do, in the words of whoever keeps the catalogue; empty if they gave none.
+    pub(crate) fn description(&self, scope: &Scope) -> &str {
+        self.descriptions.get(scope).map_or("", String::as_str)
     }
 
     /// The API with this id.

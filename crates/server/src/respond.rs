@@ -426,6 +426,8 @@ pub(crate) enum PageProblem {
     Application,
     /// Something that may not be chosen.
     Invalid,
+    /// It is not any more what the page showed.
+    Changed,
     /// Tried too often.
     TooMany,
     /// Too much to do at this moment.
@@ -443,6 +445,7 @@ impl PageProblem {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Ended => StatusCode::GONE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Changed => StatusCode::CONFLICT,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -242,6 +242,18 @@ impl Tx {
         self.arrow((id, approval.approved_at), set, if_it_is, &further).await
     }
 
+    /// Gives the code free in the browser that entered it.
+    pub async fn release_device_grant(
+        &mut self,
+        id: DeviceGrantId,
+        (user, login): (UserId, LoginId),
+        now: Timestamp,
+    ) -> Result<Option<DeviceGrant>, StoreError> {
+        let set = "state = 'pending', user_id = NULL, login = NULL, claimed_at = NULL, typed = NULL";
+        let if_it_is = "state = 'claimed' AND user_id = $3 AND login = $4";
+        self.arrow((id, now), set, if_it_is, &[user.to_string().into(), login.to_string().into()]).await
+    }
+
     /// Says no in the browser that entered the code.
     pub async fn refuse_device_grant(
         &mut self,

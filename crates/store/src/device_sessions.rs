@@ -18,10 +18,10 @@ const COLUMNS: &str = "id, user_id, client, label, scope, res, status_index, aut
                        end_reason, created_from, created_at, updated_at, version, amr";
 const WIDTH: usize = 16;
 
-static FIND_WITH_ALL: LazyLock<String> = LazyLock::new(|| {
+static WITH_ALL: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {}, {}, {}, {}, {LOWERED} FROM device_sessions JOIN clients ON clients.id = device_sessions.client \
-         JOIN users ON users.id = device_sessions.user_id WHERE device_sessions.id = $1",
+        "{}, {}, {}, {}, {LOWERED} FROM device_sessions JOIN clients ON clients.id = device_sessions.client \
+         JOIN users ON users.id = device_sessions.user_id",
         columns_of("device_sessions", COLUMNS),
         columns_of("clients", clients::COLUMNS),
         clients::APIS,
@@ -109,6 +109,12 @@ fn read(row: &Row) -> Result<DeviceSession, StoreError> {
     })
 }
 
+fn read_with_all(row: &Row) -> Result<FoundSession, StoreError> {
+    let mut session = row.clone();
+    let FoundWho { client, user, true_from } = read_who(&session.split_off(WIDTH))?;
+    Ok(FoundSession { session: read(&session)?, client, user, true_from })
+}
+
 impl Store {
     /// The device session with this id.
     pub async fn find_device_session(&self, id: DeviceSessionId) -> Result<Option<DeviceSession>, StoreError> {
@@ -118,10 +124,31 @@ impl Store {
 
     /// A device session with its client and its user, all as of one instant.
     pub async fn find_signed_in(&self, id: DeviceSessionId) -> Result<Option<FoundSession>, StoreError> {
-        let rows = self.query(&FIND_WITH_ALL, &[id.to_string().into()]).await?;
-        let Some(mut session) = rows.into_iter().next() else { return Ok(None) };
-        let FoundWho { client, user, true_from } = read_who(&session.split_off(WIDTH))?;
-        Ok(Some(FoundSession { session: read(&session)?, client, user, true_from }))
+        let sql = format!("SELECT {} WHERE device_sessions.id = $1", *WITH_ALL);
+        self.find(&sql, &[id.to_string().into()], read_with_all).await
+    }
+
+    /// The device sessions of a user that have not ended, with their clients and when they were last refreshed; the
+    /// newest first.
+    pub async fn list_signed_in(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        most: u16,
+    ) -> Result<Vec<(FoundSession, Option<Timestamp>)>, StoreError> {
+        let sql = format!(
+            "SELECT (SELECT rotated_at FROM refresh_tokens WHERE session = device_sessions.id), {} \
+             WHERE device_sessions.user_id = $1 AND device_sessions.ended_at IS NULL \
+             AND device_sessions.expires_at > $2 ORDER BY device_sessions.id DESC LIMIT $3",
+            *WITH_ALL
+        );
+        let args = [user.to_string().into(), now.as_millis().into(), i64::from(most).into()];
+        let read = |row: &Row| {
+            let mut used_at = row.clone();
+            let found = used_at.split_off(1);
+            Ok((read_with_all(&found)?, used_at.opt_int(0)?.map(Timestamp::from_millis)))
+        };
+        self.query(&sql, &args).await?.iter().map(read).collect()
     }
 
     /// A client and a user; `None` if there is not the one or the other.
@@ -150,6 +177,22 @@ impl Tx {
              ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
         );
         self.execute(&sql, &values(session)).await.map(|_| ())
+    }
+
+    /// Names a device session anew, if it has not ended and still has this version.
+    pub async fn rename_device_session(
+        &mut self,
+        id: DeviceSessionId,
+        label: &str,
+        version: i64,
+        now: Timestamp,
+    ) -> Result<Option<DeviceSession>, StoreError> {
+        let sql = format!(
+            "UPDATE device_sessions SET label = $2, updated_at = $4, version = version + 1 \
+             WHERE id = $1 AND version = $3 AND ended_at IS NULL AND expires_at > $4 RETURNING {COLUMNS}"
+        );
+        let args: [Value; 4] = [id.to_string().into(), label.into(), version.into(), now.as_millis().into()];
+        self.find(&sql, &args, read).await
     }
 
     /// A client and a user, as this transaction sees them; `None` if there is not the one or the other.

@@ -15,11 +15,13 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::Tagged;
-use crate::api::call::Call;
+use crate::api::body::{Json, Tagged, stale};
+use crate::api::call::{Call, Level};
+use crate::api::changes;
+use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
 use crate::api::list::{List, page};
-use crate::api::{Query, id};
+use crate::api::{Query, id, line};
 use crate::app::App;
 use crate::respond::{ApiError, Problem, ProblemDetails};
 
@@ -84,8 +86,16 @@ pub struct DeviceSessionQuery {
     pub client: Option<ClientId>,
 }
 
+/// What to change of a device session.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceSessionChange {
+    /// What people call it; at most 100 characters.
+    pub label: String,
+}
+
 pub(super) fn router() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(revoke))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, rename)).routes(routes!(revoke))
 }
 
 /// List device sessions
@@ -116,6 +126,33 @@ async fn list(
 async fn get(call: Call, Path(path): Path<String>) -> Result<Tagged<DeviceSessionView>, ApiError> {
     let session = find(&call, id(&path)?).await?;
     Ok(tagged(&call, session))
+}
+
+/// Name a device session that has not ended
+#[utoipa::path(patch, path = "/api/v1/device-sessions/{id}", tag = "device sessions",
+    request_body = DeviceSessionChange,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
+    responses((status = 200, body = DeviceSessionView), (status = "default", body = ProblemDetails)))]
+async fn rename(
+    call: Call,
+    Path(path): Path<String>,
+    if_match: IfMatch,
+    body: Json<DeviceSessionChange>,
+) -> Result<Tagged<DeviceSessionView>, ApiError> {
+    let session = find(&call, id(&path)?).await?;
+    if call.user() != session.user {
+        call.require(Level::Admin)?;
+    }
+    if_match.require(session.version)?;
+    if !session.is_active(call.now) {
+        return Err(Problem::Conflict.because("this device session has ended; there is nothing to name any more"));
+    }
+    let label = line(body.value.label, "label")?;
+    let mut tx = call.begin().await?;
+    let renamed = tx.rename_device_session(session.id, &label, session.version, call.now).await?.ok_or_else(stale)?;
+    tx.record(renamed_draft(&session, &renamed));
+    call.commit(tx).await?;
+    Ok(tagged(&call, renamed))
 }
 
 /// End a device session at once, with all its tokens
@@ -168,6 +205,12 @@ fn view(session: DeviceSession, now: Timestamp) -> DeviceSessionView {
         created_at: Instant(session.created_at),
         updated_at: Instant(session.updated_at),
     }
+}
+
+/// What the log says of a session with another name.
+pub(crate) fn renamed_draft(before: &DeviceSession, after: &DeviceSession) -> Draft {
+    let data = changes::between(&json!({ "label": before.label }), &json!({ "label": after.label }));
+    Draft { kind: "device_session.renamed", subject: after.id.to_string(), data }
 }
 
 /// What the log says of a session.

@@ -16,7 +16,7 @@ pub(super) struct Letter {
 
 /// Writes what the body of a notice says.
 pub(super) fn write(body: &Body) -> Letter {
-    let Data { credential, client, owner, callers, next, .. } = &body.data;
+    let Data { credential, client, owner, session, user, callers, next, .. } = &body.data;
     let subject = subject(body);
     let mut text = format!("{subject}.\n\n");
     let mut line = |what: &str, value: String| text.push_str(&format!("{what:8}  {value}\n"));
@@ -28,6 +28,12 @@ pub(super) fn write(body: &Body) -> Letter {
     }
     if let Some(owner) = owner {
         line("owner", known_as(owner));
+    }
+    if let Some(session) = session {
+        line("device", known_as(session));
+    }
+    if let Some(user) = user {
+        line("user", known_as(user));
     }
     for (what, at) in [("ends", body.data.ends_at), ("revoked", body.data.revoked_at)] {
         if let Some(at) = at {
@@ -68,6 +74,10 @@ fn subject(body: &Body) -> String {
                 (_, None) => "still works".to_owned(),
             };
             format!("A key of {client} was reported as leaked, and {fate}")
+        }
+        NoticeKind::Disowned => {
+            let user = body.data.user.as_ref().map_or("", |user| user.name.as_str());
+            format!("A device acted for {user} through {client} and is not theirs; it was ended")
         }
         NoticeKind::Test => "Keyward can send you notices".to_owned(),
     }

@@ -2,11 +2,14 @@
 
 use std::net::IpAddr;
 
+use keyward_model::client::Client;
 use keyward_model::credential::StateName;
+use keyward_model::device_session::DeviceSession;
 use keyward_model::entropy::{Entropy, EntropyError};
-use keyward_model::id::{ClientId, CredentialId, NoticeId, UserId};
+use keyward_model::id::{ClientId, CredentialId, DeviceSessionId, NoticeId, UserId};
 use keyward_model::notice::{Notice, NoticeKind, Occasion};
 use keyward_model::time::Timestamp;
+use keyward_model::user::User;
 use keyward_store::{Concerned, SeenCaller};
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +51,10 @@ pub(super) struct Data {
     pub(super) client: Option<Named<ClientId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<Named<UserId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Named<DeviceSessionId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<Named<UserId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ends_at: Option<Instant>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,6 +162,31 @@ impl Message {
         Ok(Self { notice, client: Some(client.id), owner: owner.id, email })
     }
 
+    /// What is to be told of a device that acted for a user and is not theirs: to administrators, for it may be the trace of
+    /// somebody who talks others into signing in foreign devices.
+    pub(crate) fn disowned(
+        session: &DeviceSession,
+        client: &Client,
+        user: &User,
+        now: Timestamp,
+        entropy: &Entropy,
+    ) -> Result<Self, EntropyError> {
+        let data = Data {
+            session: Some(Named { id: session.id, name: session.label.clone() }),
+            client: Some(Named { id: client.id, name: client.name.clone() }),
+            user: Some(Named { id: user.id, name: user.name.clone() }),
+            revoked_at: Some(Instant(now)),
+            network: session.created_from.clone(),
+            next: Some(format!("keyward session list --client {}", client.id)),
+            ..Data::default()
+        };
+        let (id, kind) = (NoticeId::new(now, entropy)?, NoticeKind::Disowned);
+        let body = body(&Body { kind, timestamp: Instant(now), data });
+        let occasion = Occasion { deadline: 0, rung: session.id.to_string() };
+        let notice = Notice { id, kind, credential: None, occasion, body, created_at: now };
+        Ok(Self { notice, client: Some(client.id), owner: client.owner, email: None })
+    }
+
     /// What tells a webhook that it can be reached. Every test is an occasion of its own.
     pub(crate) fn test(now: Timestamp, entropy: &Entropy) -> Result<Notice, EntropyError> {
         let (kind, id) = (NoticeKind::Test, NoticeId::new(now, entropy)?);
@@ -185,7 +217,7 @@ fn next(kind: NoticeKind, concerned: &Concerned) -> String {
         (NoticeKind::Ending, StateName::Active) => format!("keyward credential rotate {key}"),
         (NoticeKind::Ending, _) => format!("keyward credential watch {key}"),
         (NoticeKind::RevokedInUse, _) => format!("keyward credential callers {key} --outcome refused"),
-        (NoticeKind::NewNetwork | NoticeKind::LeakReported | NoticeKind::Test, _) => {
+        (NoticeKind::NewNetwork | NoticeKind::LeakReported | NoticeKind::Disowned | NoticeKind::Test, _) => {
             format!("keyward credential callers {key}")
         }
     }

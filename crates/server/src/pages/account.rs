@@ -1,5 +1,6 @@
 //! The account page: how its user signs in, and where they are signed in.
 
+mod devices;
 pub(crate) mod logins;
 pub(crate) mod passkeys;
 mod recovery_codes;
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .merge(passkeys::routes())
         .merge(recovery_codes::routes())
         .merge(logins::routes())
+        .merge(devices::routes())
 }
 
 #[derive(Template)]

@@ -133,6 +133,7 @@ fn refusal(error: PageError, language: Language) -> Response {
         PageProblem::Foreign => t.foreign,
         PageProblem::Wrong | PageProblem::Invalid => t.refused,
         PageProblem::NotFound => t.not_found,
+        PageProblem::Changed => t.changed,
         PageProblem::Ended => t.invitation_ended,
         PageProblem::Application => t.application_unknown,
         PageProblem::TooMany => (t.too_many_title, t.too_many),

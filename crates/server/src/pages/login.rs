@@ -60,12 +60,16 @@ pub(crate) struct Asked {
     pub(crate) back: OwnPath,
     /// Also by whoever is signed in.
     pub(crate) again: bool,
+    /// To sign in as somebody else than they are.
+    pub(crate) other: bool,
 }
 
 impl Asked {
     /// From the parameters of a form or query.
     pub(crate) fn read(form: &Form<'_>) -> Result<Self, PageError> {
-        Ok(Self { back: OwnPath::parse(field(form, "continue")?), again: !field(form, "again")?.is_empty() })
+        let again = field(form, "again")?;
+        let back = OwnPath::parse(field(form, "continue")?);
+        Ok(Self { back, again: !again.is_empty(), other: again == "other" })
     }
 
     /// From the query of a page.
@@ -81,7 +85,7 @@ async fn show(State(app): State<Arc<App>>, visit: Visit, uri: Uri) -> Result<Res
     if known.is_some() && !asked.again {
         return Ok(see_other(asked.back.as_str()));
     }
-    let name = known.map(|(_, user)| user.name).unwrap_or_default();
+    let name = known.filter(|_| !asked.other).map(|(_, user)| user.name).unwrap_or_default();
     Ok(shown(&app, &visit, (&asked, &name), None))
 }
 

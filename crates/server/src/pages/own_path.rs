@@ -37,6 +37,11 @@ impl OwnPath {
         &self.0
     }
 
+    /// The page to sign in on as somebody else, which leads back here.
+    pub(crate) fn login_as_another(&self) -> String {
+        format!("/login?continue={self}&again=other")
+    }
+
     /// The page to sign in on that leads back here; `again` also for whoever is signed in.
     pub(crate) fn login(&self, again: bool) -> String {
         format!("/login?continue={self}{}", if again { "&again=1" } else { "" })

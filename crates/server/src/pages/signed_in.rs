@@ -101,6 +101,12 @@ impl SignedIn {
         }
     }
 
+    /// Commits what others must find in force as soon as this user is told of it.
+    pub(crate) async fn commit(&self, app: &App, tx: Tx) -> Result<(), PageError> {
+        let seq = tx.commit(&self.origin()).await?;
+        Ok(app.wait_until_applied(seq).await?)
+    }
+
     /// Who does what they do here, from where and when.
     pub(crate) fn origin(&self) -> Origin {
         let actor = Actor::Login { user: self.user.id, login: self.login.id };

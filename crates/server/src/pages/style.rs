@@ -12,10 +12,11 @@ use crate::pages::served::Served;
 
 const PATH: &str = "/assets/style.css";
 
-const SHEETS: [&str; 3] = [
+const SHEETS: [&str; 4] = [
     include_str!("../../assets/style.css"),
     include_str!("../../assets/reference.css"),
     include_str!("../../assets/account.css"),
+    include_str!("../../assets/device.css"),
 ];
 
 static STYLE: LazyLock<Served> = LazyLock::new(|| Served::new(SHEETS.concat().into_bytes(), "text/css; charset=utf-8"));

@@ -84,7 +84,7 @@ macro_rules! texts {
 texts! {
     lines: lang skip name password new_password or sign_in sign_in_lead passkey_button to_sign_in to_account
         to_recovery again_title again_text again_button;
-    pairs: unreadable foreign refused not_found unavailable signed_out;
+    pairs: unreadable foreign refused not_found changed unavailable signed_out;
 
     lines: wrong passkey_refused too_many_title too_many busy_title busy disabled script_cancelled script_failed
         script_unreachable script_unknown;
@@ -110,8 +110,22 @@ texts! {
         authorize_everywhere authorize_deny authorize_allow authorize_hint;
     pairs: application_unknown;
 
+    lines: devices_title devices_text devices_none devices_see to_devices device_begun device_from device_ends device_stopped
+        device_name device_rename device_end device_disown device_disown_text devices_end rights_none rights_on
+        rights_everywhere done_device_renamed done_device_ended done_device_disowned done_devices_ended;
+    pairs: ;
+
     lines: done_password done_passkey_added done_passkey_removed done_passkey_renamed done_login_ended done_logins_ended;
     pairs: ;
+
+    lines: device_title device_lead device_code device_code_hint device_care device_continue code_unknown
+        code_too_many switch_account compare_title compare_text compare_no compare_yes confirm_title
+        confirm_text place_device place_you place_same place_other fact_device fact_app fact_asked
+        fact_code fact_code_text fact_rights app_verified app_unverified asked_now asked_minutes
+        confirm_here confirm_no confirm_yes care_title care_type care_sign_in care_wait here_missing
+        too_fast approved_title approved_text approved_digits approved_look redeemed_title redeemed_text
+        undo_lead undo device_unnamed device_again;
+    pairs: denied undone contested unconfirmed cancelled expired nothing blocked;
 }
 
 #[cfg(test)]

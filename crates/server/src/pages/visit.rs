@@ -92,7 +92,7 @@ pub(crate) fn forget_login(response: &mut Response) {
 }
 
 /// A cookie with this name, if there is just one.
-fn cookie(headers: &HeaderMap, name: &str) -> Option<Zeroizing<String>> {
+pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<Zeroizing<String>> {
     let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let mut named = pairs.filter(|(found, _)| *found == name).map(|(_, value)| value);
@@ -101,7 +101,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<Zeroizing<String>> {
 }
 
 /// `Secure` also over plain http: browsers take it from loopback, and anywhere else it must not be.
-fn set_cookie(response: &mut Response, name: &str, value: &str, kept: Option<Duration>) {
+pub(crate) fn set_cookie(response: &mut Response, name: &str, value: &str, kept: Option<Duration>) {
     let kept = kept.map(|kept| format!("; Max-Age={}", kept.as_secs())).unwrap_or_default();
     let cookie = Zeroizing::new(format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax{kept}"));
     if let Ok(mut cookie) = HeaderValue::try_from(&*cookie) {
