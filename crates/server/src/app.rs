@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use keyward_guard::Expect;
 use keyward_model::api::KEYWARD_AUDIENCE;
 use keyward_model::entropy::{Entropy, EntropyError};
-use keyward_model::id::{ClientId, KeyId};
+use keyward_model::id::{ClientId, KeyId, UserId};
 use keyward_model::sealing::{MasterKey, SealError};
 use keyward_model::secret::{HashingKey, Secret};
 use keyward_store::{CallerKey, Head, Store, StoreError, Tx};
@@ -99,6 +99,8 @@ pub struct App {
     pub sign_in: SignIn,
     /// How much one client may change.
     pub(crate) changes: Budget<ClientId>,
+    /// How much one user may change through clients that others use too.
+    pub(crate) changes_of_users: Budget<UserId>,
     /// How much one user may have.
     pub(crate) limits: LimitsConfig,
     /// When signing keys change.
@@ -169,6 +171,7 @@ impl App {
             failures: Failures::new(&config.limits),
             sign_in: SignIn::new(config, &issuer, &hashing_key, &entropy)?,
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
+            changes_of_users: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),
