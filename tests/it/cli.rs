@@ -328,7 +328,7 @@ async fn device_sessions_are_listed_shown_and_ended() {
     let file = rusqlite::Connection::open(server.data().join("keyward.db")).unwrap();
     file.execute(
         "INSERT INTO device_sessions VALUES (?1, ?2, ?3, 'hall 3', 'Worker', 'plant/7', 9, 1, 4000000000000, NULL, NULL, \
-         '192.0.2.7', 1, 1, 1)",
+         '192.0.2.7', 1, 1, 1, 'pwd')",
         [session, &user, &tv],
     )
     .unwrap();

@@ -13,7 +13,7 @@ use crate::authority::{ids, own_api, person};
 use crate::status_list::{List, claims, place};
 
 /// A public client for a new API that introspects with the key.
-async fn tv(admin: &Api<'_>) -> (String, Secrets) {
+pub(crate) async fn tv(admin: &Api<'_>) -> (String, Secrets) {
     let gateway = admin.new_client(json!({ "name": "gateway" })).await;
     let gateway = admin.issue(&gateway, &json!({})).await;
     let api = json!({ "name": "plant", "audience": "https://plant.example", "scopes": ["Admin", "Supervisor", "Worker"],
@@ -131,7 +131,7 @@ on_both_databases! {
         let shown = hers.get(&path(&session)).await.ok();
         assert_eq!(shown, json!({
             "id": session, "user": olga["id"], "client": tv, "label": "hall 3", "scope": "Worker", "res": ["plant"],
-            "authenticated_at": "2026-11-23T12:00:00Z", "expires_at": "2026-11-23T13:00:00Z", "ended_at": null,
+            "authenticated_at": "2026-11-23T12:00:00Z", "amr": "", "expires_at": "2026-11-23T13:00:00Z", "ended_at": null,
             "end_reason": null, "created_from": "192.0.2.7", "created_at": "2026-11-23T12:00:00Z",
             "updated_at": "2026-11-23T12:00:00Z",
         }));

@@ -67,6 +67,30 @@ on_both_databases! {
         assert_eq!(claims.act, None);
     }
 
+    async fn a_public_client_names_itself_and_gets_no_token_of_its_own(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let tv = admin.new_client(json!({ "name": "tv", "kind": "public" })).await;
+        let ask = async |form: &[(&str, &str)]| {
+            let form = [&[("grant_type", "client_credentials")], form].concat();
+            Answer::of(server.http.post(format!("{}/token", server.url())).form(&form)).await
+        };
+        assert_eq!(error(&ask(&[("client_id", &tv)]).await), (400, "unauthorized_client"));
+        assert_eq!(error(&ask(&[("client_id", &tv), ("client_secret", "")]).await), (400, "unauthorized_client"));
+        let empty = server.http.post(format!("{}/token", server.url())).basic_auth(&tv, Some(""));
+        let empty = Answer::of(empty.form(&[("grant_type", "client_credentials")])).await;
+        assert_eq!(error(&empty), (400, "unauthorized_client"), "RFC 6749 \u{a7}2.3.1: an empty secret may be left out");
+
+        // Whoever has secrets and sends none learns as little as whoever does not exist.
+        let unknown = ask(&[("client_id", "client_00000000000000000000000000")]).await;
+        assert_eq!(error(&unknown), (401, "invalid_client"));
+        assert_eq!(ask(&[("client_id", &key.client_id)]).await.body, unknown.body);
+        assert_eq!(ask(&[("client_id", "no identifier")]).await.body, unknown.body);
+
+        admin.act(&format!("/api/v1/clients/{tv}/disable")).await.ok();
+        assert_eq!(error(&ask(&[("client_id", &tv)]).await), (401, "invalid_client"));
+    }
+
     async fn a_request_narrows_what_it_gets(server: TestServer) {
         let admin = server.admin().await;
         let api = admin.new_api(ORDERS, &["Admin", "Supervisor", "Worker"]).await;

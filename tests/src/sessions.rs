@@ -1,4 +1,4 @@
-//! Device sessions and identity tokens, made as a login would: no endpoint begins one yet.
+//! Device sessions and their tokens, made as a login would.
 
 use std::time::Duration;
 
@@ -8,8 +8,10 @@ use keyward_model::id::DeviceSessionId;
 use keyward_model::rights::Rights;
 use keyward_server::api::device_sessions;
 use keyward_server::oauth::identity_token;
+use keyward_server::oauth::session_tokens::{self, NewSession};
 use keyward_server::respond::OAuthError;
 use keyward_store::Origin;
+use serde_json::Value;
 
 use crate::server::TestServer;
 
@@ -28,6 +30,7 @@ impl TestServer {
             state: SessionState::Active,
             status_index: tx.next_status_index().await.expect("a place"),
             authenticated_at: now,
+            amr: String::new(),
             expires_at: now.plus(Duration::from_secs(3600)),
             created_from: Some("192.0.2.7".to_owned()),
             created_at: now,
@@ -39,6 +42,27 @@ impl TestServer {
         let seq = tx.commit(&Origin { actor: Actor::system("test"), source: None, now }).await.expect("a commit");
         self.app.wait_until_applied(seq).await.expect("the log is followed");
         session.id.to_string()
+    }
+
+    /// The same with a refresh token, as a grant begins it: what its client is answered.
+    pub async fn begin_tokens(&self, user: &str, client: &str, rights: (&str, &str)) -> Result<Value, OAuthError> {
+        let now = self.clock.now();
+        let new = NewSession {
+            user: user.parse().expect("a user's id"),
+            client: client.parse().expect("a client's id"),
+            rights: Rights { scope: rights.0.parse().expect("scopes"), res: rights.1.parse().expect("resources") },
+            label: "hall 3".to_owned(),
+            authenticated_at: now,
+            amr: "pwd".to_owned(),
+            created_from: Some("192.0.2.7".to_owned()),
+            credential: None,
+        };
+        let mut tx = self.app.store.begin().await.expect("a transaction");
+        let begun = session_tokens::begin(&self.app, &mut tx, now, new).await;
+        // Refusals commit too.
+        let seq = tx.commit(&Origin { actor: Actor::system("test"), source: None, now }).await.expect("a commit");
+        self.app.wait_until_applied(seq).await.expect("the log is followed");
+        Ok(serde_json::to_value(begun?.response).expect("it is JSON"))
     }
 
     /// An identity token of a device session; a confidential client gets it with one of its credentials.

@@ -1,5 +1,6 @@
 //! `keyward client`: applications.
 
+mod device;
 pub(crate) mod transfer;
 
 use clap::{Args, Subcommand};
@@ -101,6 +102,8 @@ pub(crate) struct CreateClient {
     /// It cannot keep a secret: no credentials.
     #[arg(long)]
     public: bool,
+    #[command(flatten)]
+    device: device::DeviceOptions,
 }
 
 /// Change a client; what is not named stays as it is
@@ -118,6 +121,8 @@ pub(crate) struct ChangeClient {
     /// Who its tokens name as `sub`: its owner, or the client itself.
     #[arg(long, value_parser = one_of::<Subject>(&["owner", "client"]))]
     subject: Option<Subject>,
+    #[command(flatten)]
+    device: device::DeviceOptions,
 }
 
 impl Client {
@@ -200,6 +205,7 @@ impl CreateClient {
             res: self.rights.res(),
             subject: self.subject,
             apis: remote.api_ids(&self.api).await?,
+            device_grant: self.device.change().flatten(),
         };
         let made: ClientView = remote.post("clients", &new).await?;
         show(global, remote, made).await
@@ -215,6 +221,7 @@ impl ChangeClient {
             res: self.rights.res(),
             subject: self.subject,
             apis: if self.api.is_empty() { None } else { Some(remote.api_ids(&self.api).await?) },
+            device_grant: self.device.change(),
         };
         let changed = remote.patch(&format!("clients/{}", client.id), &change).await?;
         show(global, remote, changed).await
@@ -246,6 +253,7 @@ async fn show(global: &Global, remote: &Remote, client: ClientView) -> anyhow::R
         ("res", or_none(client.res.to_text())),
         ("sub", format!("the {}", client.subject)),
         ("apis", or_none(words(client.apis.iter().map(|id| audience(*id))))),
+        ("devices", device::text(client.device_grant.as_ref())),
         ("created", format!("{} ({})", when::minute(client.created_at.0), when::relative(client.created_at.0, now))),
         ("changed", format!("{} ({})", when::minute(client.updated_at.0), when::relative(client.updated_at.0, now))),
     ]);

@@ -1,5 +1,6 @@
 //! Clients: applications, each owned by exactly one user.
 
+use crate::device_grant::DevicePolicy;
 use crate::id::{ApiId, ClientId, UserId};
 use crate::rights::Rights;
 use crate::time::Timestamp;
@@ -22,6 +23,8 @@ pub struct Client {
     pub subject: Subject,
     /// The APIs it may ask tokens for.
     pub apis: Vec<ApiId>,
+    /// How devices are signed in through it; `None` if they are not.
+    pub device: Option<DevicePolicy>,
     /// Since when it is disabled, with all its credentials.
     pub disabled_at: Option<Timestamp>,
     /// When it was registered.

@@ -10,6 +10,9 @@ use crate::words::words;
 /// How long an ended session stays known before its row is deleted.
 pub const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// The most sessions one user has at once; a further one ends the one that was unused for longest.
+pub const MOST_SESSIONS: u16 = 200;
+
 /// A user's login through a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSession {
@@ -29,6 +32,8 @@ pub struct DeviceSession {
     pub status_index: i64,
     /// When the user proved who they are.
     pub authenticated_at: Timestamp,
+    /// How they proved it, in the words of RFC 8176 §2 with spaces between; empty if it is not known.
+    pub amr: String,
     /// When it ends by itself.
     pub expires_at: Timestamp,
     /// The network address it was begun from, if it came from a network.
@@ -100,6 +105,7 @@ mod tests {
             state: SessionState::Active,
             status_index: 1,
             authenticated_at: at(1),
+            amr: String::new(),
             expires_at: at(10),
             created_from: None,
             created_at: at(1),

@@ -42,6 +42,11 @@ pub enum Actor {
         /// In which login.
         login: LoginId,
     },
+    /// A public client, which has no credential to prove that it is the one.
+    PublicClient {
+        /// Which one it says it is.
+        client: ClientId,
+    },
     /// The server itself (`"start"`, `"schedule"`) or whoever holds its files (`"console"`).
     System {
         /// Which part.

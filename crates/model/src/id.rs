@@ -148,6 +148,10 @@ identifier!(
     DeviceSessionId, "session"
 );
 identifier!(
+    /// A device that asks to be signed in.
+    DeviceGrantId, "grant"
+);
+identifier!(
     /// A user signed in with a browser.
     LoginId, "login"
 );

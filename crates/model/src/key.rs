@@ -6,9 +6,10 @@
 
 use std::fmt;
 
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use crate::checksummed;
+pub use crate::checksummed::KeyError;
 use crate::entropy::{Entropy, EntropyError};
 use crate::id::CredentialId;
 use crate::secret::Secret;
@@ -16,12 +17,7 @@ use crate::secret::Secret;
 /// What every key begins with.
 pub const PREFIX: &str = "kw_";
 /// How long every key is, in characters.
-pub const LEN: usize = PREFIX.len() + ID_LEN + SECRET_LEN + CHECKSUM_LEN;
-
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const ID_LEN: usize = 22;
-const SECRET_LEN: usize = 43;
-const CHECKSUM_LEN: usize = 6;
+pub const LEN: usize = checksummed::len(PREFIX);
 
 /// A whole API key in memory. `Debug` prints only the credential's id.
 #[derive(Clone)]
@@ -30,17 +26,6 @@ pub struct Key {
     pub credential: CredentialId,
     /// The 256 random bits.
     pub secret: Secret,
-}
-
-/// Why a text is not a key. Says nothing of the text itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// Wrong prefix, length or characters.
-    #[error("not a key of the form kw_…")]
-    Form,
-    /// The checksum does not match: a typo or a truncated copy.
-    #[error("the key's checksum does not match: it was mistyped or cut")]
-    Checksum,
 }
 
 impl Key {
@@ -52,30 +37,13 @@ impl Key {
 
     /// Reads a key from its text.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let bytes = text.as_bytes();
-        if bytes.len() != LEN {
-            return Err(KeyError::Form);
-        }
-        let (body, checksum) = bytes.split_at(LEN - CHECKSUM_LEN);
-        let (id, secret) = body.strip_prefix(PREFIX.as_bytes()).ok_or(KeyError::Form)?.split_at(ID_LEN);
-        let id: [u8; 16] = decode(id).ok_or(KeyError::Form)?;
-        let secret: Zeroizing<[u8; 32]> = decode(secret).map(Zeroizing::new).ok_or(KeyError::Form)?;
-        let checksum: [u8; 4] = decode(checksum).ok_or(KeyError::Form)?;
-        if checksum != crc32fast::hash(body).to_be_bytes() {
-            return Err(KeyError::Checksum);
-        }
-        Ok(Self { credential: CredentialId::from_uuid(Uuid::from_bytes(id)), secret: Secret::new(*secret) })
+        let (id, secret) = checksummed::parse(PREFIX, text)?;
+        Ok(Self { credential: CredentialId::from_uuid(id), secret })
     }
 
     /// The text to hand out, once.
     pub fn reveal(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(LEN));
-        text.push_str(PREFIX);
-        encode(self.credential.as_uuid().as_bytes(), ID_LEN, &mut text);
-        encode(self.secret.expose(), SECRET_LEN, &mut text);
-        let checksum = crc32fast::hash(text.as_bytes());
-        encode(&checksum.to_be_bytes(), CHECKSUM_LEN, &mut text);
-        text
+        checksummed::reveal(PREFIX, self.credential.as_uuid(), &self.secret)
     }
 }
 
@@ -94,66 +62,12 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Appends the big-endian number in `len` base62 digits.
-fn encode(bytes: &[u8], len: usize, out: &mut String) {
-    let mut number: Zeroizing<Vec<u8>> = Zeroizing::new(bytes.to_vec());
-    let mut digits = Zeroizing::new(vec![b'0'; len]);
-    for digit in digits.iter_mut().rev() {
-        let mut remainder: u32 = 0;
-        for byte in number.iter_mut() {
-            let value = remainder << 8 | u32::from(*byte);
-            // A remainder below 62 keeps the quotient below 256.
-            *byte = (value / 62) as u8;
-            remainder = value % 62;
-        }
-        *digit = ALPHABET.get(remainder as usize).copied().unwrap_or(b'0');
-    }
-    out.extend(digits.iter().map(|d| char::from(*d)));
-}
-
-/// Reads base62 digits as a big-endian number of exactly `N` bytes, at most 32; `None` for another character or an
-/// overflow. Ten digits at a time, for this stands on the way to every token.
-fn decode<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let mut limbs = Zeroizing::new([0u64; 4]);
-    for chunk in digits.chunks(10) {
-        // 62^10 is below 2^60.
-        let (mut value, mut weight) = (0u64, 1u64);
-        for digit in chunk {
-            value = value * 62 + u64::from(worth(*digit)?);
-            weight *= 62;
-        }
-        let mut carry = u128::from(value);
-        for limb in limbs.iter_mut() {
-            carry += u128::from(*limb) * u128::from(weight);
-            *limb = carry as u64;
-            carry >>= 64;
-        }
-        if carry != 0 {
-            return None;
-        }
-    }
-    let mut bytes = limbs.iter().flat_map(|limb| limb.to_le_bytes());
-    let mut number = [0u8; N];
-    for byte in number.iter_mut().rev() {
-        *byte = bytes.next()?;
-    }
-    bytes.all(|beyond| beyond == 0).then_some(number)
-}
-
-/// What a base62 digit stands for.
-const fn worth(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'A'..=b'Z' => Some(digit - b'A' + 10),
-        b'a'..=b'z' => Some(digit - b'a' + 36),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
 
     fn key(id: u128, secret: [u8; 32]) -> Key {
         Key { credential: CredentialId::from_uuid(Uuid::from_u128(id)), secret: Secret::new(secret) }
@@ -175,16 +89,6 @@ mod tests {
             let typo = String::from_utf8(typo).unwrap();
             assert!(Key::parse(&typo).is_err(), "typo at {at}");
         }
-    }
-
-    #[test]
-    fn numbers_too_large_for_their_bytes_are_refused() {
-        // 62^6 is above 2^32, 62^22 above 2^128, 62^43 above 2^256.
-        assert_eq!(decode::<4>(b"4gfFC3"), Some(u32::MAX.to_be_bytes()));
-        assert_eq!(decode::<4>(b"4gfFC4"), None);
-        assert_eq!(decode::<4>(b"zzzzzz"), None);
-        assert_eq!(decode::<16>(&[b'z'; 22]), None);
-        assert_eq!(decode::<32>(&[b'z'; 43]), None);
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Sealing what must rest encrypted (signing keys, the hashing key) under the master key: AES-256-GCM, with the name of
-//! what is sealed as additional data, so that nothing sealed can be put in another's place.
+//! Sealing what must rest encrypted: under the master key (signing keys, the hashing key), or under a secret that only its
+//! holder has. AES-256-GCM, with the name of what is sealed as additional data, so that nothing sealed can be put in
+//! another's place.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{self, SHA256};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
@@ -70,14 +72,8 @@ impl MasterKey {
 
     /// Seals `plain` as `name`: fingerprint, nonce, ciphertext and tag in one.
     pub fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let mut text = plain.to_vec();
-        let nonce = self
-            .cipher()?
-            .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut text)
-            .map_err(|_| SealError::Failed)?;
         let mut sealed = self.fingerprint().to_vec();
-        sealed.extend_from_slice(nonce.as_ref());
-        sealed.extend_from_slice(&text);
+        seal(&self.0, name, plain, &mut sealed)?;
         Ok(sealed)
     }
 
@@ -87,20 +83,64 @@ impl MasterKey {
         if fingerprint != self.fingerprint() {
             return Err(SealError::OtherKey);
         }
-        let (nonce, text) = rest.split_at_checked(NONCE_LEN).ok_or(SealError::Changed)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Changed)?;
-        let mut text = Zeroizing::new(text.to_vec());
-        let len = self
-            .cipher()?
-            .open_in_place(nonce, Aad::from(name.as_bytes()), &mut text)
-            .map_err(|_| SealError::Changed)?
-            .len();
-        text.truncate(len);
-        Ok(text)
+        open(&self.0, name, rest)
+    }
+}
+
+/// A key that only whoever holds a secret can make: what it seals can be read by nobody who has but the secret's hash.
+pub struct HolderKey(Secret);
+
+impl HolderKey {
+    /// Of this secret, for one purpose (HKDF-SHA-256, RFC 5869).
+    pub fn derive(secret: &Secret, purpose: &str) -> Result<Self, SealError> {
+        let mut key = Zeroizing::new([0; 32]);
+        Salt::new(HKDF_SHA256, b"keyward: sealed for whoever holds the secret")
+            .extract(secret.expose())
+            .expand(&[purpose.as_bytes()], &AES_256_GCM)
+            .and_then(|material| material.fill(&mut *key))
+            .map_err(|_| SealError::Failed)?;
+        Ok(Self(Secret::new(*key)))
     }
 
-    fn cipher(&self) -> Result<RandomizedNonceKey, SealError> {
-        RandomizedNonceKey::new(&AES_256_GCM, self.0.expose()).map_err(|_| SealError::Failed)
+    /// Seals `plain` as `name`: nonce, ciphertext and tag in one.
+    pub fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut sealed = Vec::new();
+        seal(&self.0, name, plain, &mut sealed)?;
+        Ok(sealed)
+    }
+
+    /// Opens what was sealed as `name`.
+    pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        open(&self.0, name, sealed)
+    }
+}
+
+fn seal(key: &Secret, name: &str, plain: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
+    let mut text = plain.to_vec();
+    let nonce =
+        cipher(key)?.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut text).map_err(|_| SealError::Failed)?;
+    out.extend_from_slice(nonce.as_ref());
+    out.extend_from_slice(&text);
+    Ok(())
+}
+
+fn open(key: &Secret, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let (nonce, text) = sealed.split_at_checked(NONCE_LEN).ok_or(SealError::Changed)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Changed)?;
+    let mut text = Zeroizing::new(text.to_vec());
+    let len =
+        cipher(key)?.open_in_place(nonce, Aad::from(name.as_bytes()), &mut text).map_err(|_| SealError::Changed)?.len();
+    text.truncate(len);
+    Ok(text)
+}
+
+fn cipher(key: &Secret) -> Result<RandomizedNonceKey, SealError> {
+    RandomizedNonceKey::new(&AES_256_GCM, key.expose()).map_err(|_| SealError::Failed)
+}
+
+impl fmt::Debug for HolderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 
@@ -135,6 +175,17 @@ mod tests {
             assert!(key(1).open("n", &changed).is_err(), "byte {at}");
             assert!(key(1).open("n", &sealed[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn only_whoever_holds_the_secret_opens_what_was_sealed_for_them() {
+        let of = |secret: u8, purpose| HolderKey::derive(&Secret::new([secret; 32]), purpose).unwrap();
+        let sealed = of(1, "answer").seal("n", b"plain").unwrap();
+        assert_eq!(&**of(1, "answer").open("n", &sealed).unwrap(), b"plain");
+        for (key, name) in [(of(2, "answer"), "n"), (of(1, "another"), "n"), (of(1, "answer"), "m")] {
+            assert_eq!(key.open(name, &sealed).unwrap_err(), SealError::Changed);
+        }
+        assert_eq!(format!("{:?}", of(1, "answer")), "[redacted]");
     }
 
     #[test]

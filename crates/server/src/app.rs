@@ -17,7 +17,9 @@ use tokio::sync::{Mutex, watch};
 use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, GatewayConfig, LeaksConfig, LimitsConfig, RotationConfig, SigningKeysConfig};
+use crate::config::{
+    Config, ConfigError, GatewayConfig, LeaksConfig, LimitsConfig, RotationConfig, SessionsConfig, SigningKeysConfig,
+};
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::follow::Looks;
@@ -97,6 +99,8 @@ pub struct App {
     pub(crate) failures: Failures,
     /// How people sign in.
     pub sign_in: SignIn,
+    /// How long applications keep people signed in.
+    pub(crate) sessions: SessionsConfig,
     /// How much one client may change.
     pub(crate) changes: Budget<ClientId>,
     /// How much one user may change through clients that others use too.
@@ -170,6 +174,7 @@ impl App {
             leaks: config.leaks.clone(),
             failures: Failures::new(&config.limits),
             sign_in: SignIn::new(config, &issuer, &hashing_key, &entropy)?,
+            sessions: config.sessions.clone(),
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             changes_of_users: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),

@@ -1,5 +1,6 @@
 //! Configuration: defaults ← file ← environment, parsed strictly into small structs, one per consumer.
 
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -10,9 +11,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 use keyward_model::caller::KEPT_UNSEEN;
 use serde::{Deserialize, Serialize};
-use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 use zeroize::Zeroizing;
+
+use read::{merge, refuse_unknown, set_from_variable};
 
 /// Every setting with its default and its explanation.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -45,6 +47,8 @@ pub struct Config {
     pub mail: MailConfig,
     /// How people sign in.
     pub login: LoginConfig,
+    /// How long applications keep people signed in.
+    pub sessions: SessionsConfig,
     /// How much to bear.
     pub limits: LimitsConfig,
     /// What to log.
@@ -235,6 +239,27 @@ pub struct LoginConfig {
     pub attempts_per_minute: u32,
 }
 
+/// `[sessions]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct SessionsConfig {
+    pub idle_days: u32,
+    pub max_days: u32,
+}
+
+impl SessionsConfig {
+    /// How long a session goes on unused.
+    pub(crate) fn idle(&self) -> Duration {
+        days(self.idle_days)
+    }
+
+    /// How long it goes on at most.
+    pub(crate) fn lasts(&self) -> Duration {
+        days(self.max_days)
+    }
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -387,6 +412,10 @@ impl Config {
                 "[login] max_days is at most 366, idle_hours no more than that, invitation_hours at most 744",
             );
         }
+        let SessionsConfig { idle_days, max_days } = self.sessions;
+        if idle_days == 0 || idle_days > max_days || max_days > 366 {
+            return refuse("[sessions] idle_days must not be 0 nor more than max_days, which is at most 366");
+        }
         let LimitsConfig { failures_burst, failures_per_minute, changes_burst, changes_per_minute, .. } = self.limits;
         if [failures_burst, failures_per_minute, changes_burst, changes_per_minute].contains(&0) {
             return refuse("[limits] the bursts and the numbers per minute must not be 0");
@@ -432,62 +461,4 @@ fn is_issuer(text: &str) -> bool {
             && !rest.ends_with('/')
             && rest.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'\\' | b'<' | b'>'))
     })
-}
-
-/// Names the first setting of the file that does not exist, with its line.
-fn refuse_unknown(text: &str, known: &Table) -> Result<(), ConfigError> {
-    let line_of = |at: usize| text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
-    let file = DeTable::parse(text).map_err(|e| ConfigError::Syntax(format!("{e}")))?;
-    for (section, content) in file.get_ref() {
-        let name = section.get_ref();
-        let Some(Value::Table(known)) = known.get(name.as_ref()) else {
-            return Err(ConfigError::Unknown { line: line_of(section.span().start), name: format!("[{name}]") });
-        };
-        let DeValue::Table(content) = content.get_ref() else { continue };
-        if let Some((setting, _)) = content.iter().find(|(setting, _)| !known.contains_key(setting.get_ref().as_ref()))
-        {
-            let line = line_of(setting.span().start);
-            return Err(ConfigError::Unknown { line, name: format!("[{name}] {}", setting.get_ref()) });
-        }
-    }
-    Ok(())
-}
-
-fn merge(settings: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (settings.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
-            (_, value) => drop(settings.insert(key, value)),
-        }
-    }
-}
-
-/// `KEYWARD_SERVER_LISTEN` sets `[server] listen`; the type is that of the default.
-fn set_from_variable(settings: &mut Table, name: &str, text: &str) -> Result<(), ConfigError> {
-    for (section, content) in settings.iter_mut() {
-        let Value::Table(content) = content else { continue };
-        for (setting, value) in content.iter_mut() {
-            if format!("KEYWARD_{section}_{setting}").to_uppercase() == name {
-                let problem =
-                    |problem: &str| ConfigError::Variable { name: name.to_owned(), problem: problem.to_owned() };
-                *value = match value {
-                    Value::Integer(_) => Value::Integer(text.parse().map_err(|_| problem("must be a whole number"))?),
-                    Value::Boolean(_) => Value::Boolean(text.parse().map_err(|_| problem("must be true or false"))?),
-                    Value::Array(default) => {
-                        let items = text.split(',').map(str::trim).filter(|t| !t.is_empty());
-                        // A list of numbers has some by default.
-                        let item = |t: &str| match default.first() {
-                            Some(Value::Integer(_)) => t.parse().map(Value::Integer),
-                            _ => Ok(Value::String(t.to_owned())),
-                        };
-                        let items: Result<_, _> = items.map(item).collect();
-                        Value::Array(items.map_err(|_| problem("must be whole numbers"))?)
-                    }
-                    _ => Value::String(text.to_owned()),
-                };
-                return Ok(());
-            }
-        }
-    }
-    Err(ConfigError::UnknownVariable(name.to_owned()))
 }

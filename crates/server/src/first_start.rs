@@ -176,6 +176,7 @@ async fn insert_bootstrap_client(
         owner,
         rights: rights("keyward:admin")?,
         subject: Subject::Owner,
+        device: None,
         apis: vec![api],
         disabled_at: None,
         created_at: now,

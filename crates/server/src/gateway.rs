@@ -23,7 +23,7 @@ use keyward_model::token::AccessTokenClaims;
 
 use crate::app::App;
 use crate::meter;
-use crate::oauth::grants::{Call, client_credentials};
+use crate::oauth::grants::client_credentials::{self, Holder};
 use crate::oauth::{client_auth, key_warning};
 use crate::respond::{ErrorCode, GatewayError, OAuthError, Realm, let_in, turn_away};
 use crate::standing::standing;
@@ -117,8 +117,8 @@ async fn by_key(
     knock: &Knock<'_>,
 ) -> Result<(AccessTokenClaims, Option<HeaderValue>), GatewayError> {
     let principal = client_auth::authenticate_in_header(app, knock.headers, knock.address, knock.now).await?;
-    let call = Call { app, principal, now: knock.now };
-    let claims = match client_credentials::all_for(&call, api) {
+    let holder = Holder { app, principal: &principal, now: knock.now };
+    let claims = match client_credentials::all_for(holder, api) {
         Ok(claims) => claims,
         // As a token would be refused that this client could get: one for another API.
         Err(OAuthError { code: ErrorCode::InvalidTarget, .. }) => {
@@ -127,7 +127,7 @@ async fn by_key(
         }
         Err(error) => return Err(error.into()),
     };
-    Ok((claims, key_warning::in_header(app, &call.principal, knock.now)))
+    Ok((claims, key_warning::in_header(app, &principal, knock.now)))
 }
 
 /// The verdict of the guard, with the keys of other issuers as far as they are needed.

@@ -11,5 +11,7 @@ pub(crate) mod key_warning;
 pub mod metadata;
 pub mod revocations;
 pub mod revoke;
+pub(crate) mod sealed_response;
+pub mod session_tokens;
 pub mod status_list;
 pub mod token;

@@ -75,8 +75,9 @@ impl App {
             tx.record(device_sessions::draft("device_session.expired", session));
         }
         let forgotten = tx.forget_device_sessions(now.minus(SESSION_KEPT_AFTER_END), BATCH).await?;
+        let answers = tx.forget_sealed_answers(now, BATCH).await?;
         tx.commit(&origin(now)).await?;
-        Ok(expired.len() == usize::from(BATCH) || forgotten == u64::from(BATCH))
+        Ok(expired.len() == usize::from(BATCH) || forgotten.max(answers) == u64::from(BATCH))
     }
 
     async fn forget(&self, now: Timestamp) -> Result<(), StartError> {

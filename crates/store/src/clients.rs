@@ -1,6 +1,7 @@
 //! Clients, and the APIs each may ask tokens for.
 
 use keyward_model::client::Client;
+use keyward_model::device_grant::DevicePolicy;
 use keyward_model::id::{ApiId, ClientId, UserId};
 use keyward_model::rights::Rights;
 use keyward_model::time::Timestamp;
@@ -10,12 +11,12 @@ use crate::engine::{Row, Value};
 use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
 
-pub(crate) const COLUMNS: &str =
-    "id, name, kind, owner, scope, res, subject, disabled_at, created_at, updated_at, version";
+pub(crate) const COLUMNS: &str = "id, name, kind, owner, scope, res, subject, disabled_at, created_at, updated_at, \
+                                  version, device_scope, device_confirmation";
 /// The APIs of one client as one text, so that a client is always read whole by one statement.
 pub(crate) const APIS: &str = "(SELECT string_agg(a.api, ' ') FROM client_apis a WHERE a.client = clients.id)";
 /// How many columns a client is read from, its APIs the last.
-pub(crate) const WIDTH: usize = 12;
+pub(crate) const WIDTH: usize = 14;
 
 /// Which clients to list.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +31,7 @@ pub struct ClientFilter {
 
 pub(crate) fn read(row: &Row) -> Result<Client, StoreError> {
     let mut apis: Vec<ApiId> = row
-        .opt_str(11)?
+        .opt_str(13)?
         .unwrap_or_default()
         .split(' ')
         .filter(|t| !t.is_empty())
@@ -45,11 +46,17 @@ pub(crate) fn read(row: &Row) -> Result<Client, StoreError> {
         rights: Rights { scope: parsed(row.str(4)?, "clients.scope")?, res: parsed(row.str(5)?, "clients.res")? },
         subject: parsed(row.str(6)?, "clients.subject")?,
         apis,
+        device: device(row)?,
         disabled_at: row.opt_int(7)?.map(Timestamp::from_millis),
         created_at: Timestamp::from_millis(row.int(8)?),
         updated_at: Timestamp::from_millis(row.int(9)?),
         version: row.int(10)?,
     })
+}
+
+fn device(row: &Row) -> Result<Option<DevicePolicy>, StoreError> {
+    let Some(scope) = row.opt_str(11)? else { return Ok(None) };
+    Ok(Some(DevicePolicy { scope: parsed(scope, "clients.device_scope")?, confirmation: row.int(12)? != 0 }))
 }
 
 impl Store {
@@ -81,7 +88,10 @@ impl Tx {
 
     /// Registers a client; `Conflict` if its owner or one of its APIs does not exist.
     pub async fn insert_client(&mut self, client: &Client) -> Result<(), StoreError> {
-        let sql = format!("INSERT INTO clients ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
+        let sql = format!(
+            "INSERT INTO clients ({COLUMNS}) VALUES \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        );
         self.execute(&sql, &values(client)).await?;
         self.insert_client_apis(client).await
     }
@@ -89,8 +99,8 @@ impl Tx {
     /// Writes the client if nobody has changed it since `version` was read; `false` if somebody has.
     pub async fn update_client(&mut self, client: &Client, version: i64) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET name = $2, kind = $3, owner = $4, scope = $5, res = $6, subject = $7, \
-                   disabled_at = $8, created_at = $9, updated_at = $10, version = $11 + 1 \
-                   WHERE id = $1 AND version = $11";
+                   disabled_at = $8, created_at = $9, updated_at = $10, version = $11 + 1, \
+                   device_scope = $12, device_confirmation = $13 WHERE id = $1 AND version = $11";
         let mut values = values(client);
         values[10] = version.into();
         if self.execute(sql, &values).await? == 0 {
@@ -116,7 +126,7 @@ impl Tx {
     }
 }
 
-fn values(client: &Client) -> [Value; 11] {
+fn values(client: &Client) -> [Value; 13] {
     [
         client.id.to_string().into(),
         client.name.as_str().into(),
@@ -129,5 +139,7 @@ fn values(client: &Client) -> [Value; 11] {
         client.created_at.as_millis().into(),
         client.updated_at.as_millis().into(),
         client.version.into(),
+        client.device.as_ref().map(|device| device.scope.to_string()).into(),
+        i64::from(client.device.as_ref().is_some_and(|device| device.confirmation)).into(),
     ]
 }

@@ -15,14 +15,23 @@ use crate::status_list::LOWERED;
 use crate::{Page, Store, StoreError, Tx, clients, columns_of, parsed, users};
 
 const COLUMNS: &str = "id, user_id, client, label, scope, res, status_index, authenticated_at, expires_at, ended_at, \
-                       end_reason, created_from, created_at, updated_at, version";
-const WIDTH: usize = 15;
+                       end_reason, created_from, created_at, updated_at, version, amr";
+const WIDTH: usize = 16;
 
 static FIND_WITH_ALL: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {}, {}, {}, {}, {LOWERED} FROM device_sessions JOIN clients ON clients.id = device_sessions.client \
          JOIN users ON users.id = device_sessions.user_id WHERE device_sessions.id = $1",
         columns_of("device_sessions", COLUMNS),
+        columns_of("clients", clients::COLUMNS),
+        clients::APIS,
+        columns_of("users", users::COLUMNS),
+    )
+});
+
+static FIND_WHO: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {}, {}, {}, {LOWERED} FROM clients CROSS JOIN users WHERE clients.id = $1 AND users.id = $2",
         columns_of("clients", clients::COLUMNS),
         clients::APIS,
         columns_of("users", users::COLUMNS),
@@ -51,6 +60,25 @@ pub struct FoundSession {
     pub true_from: i64,
 }
 
+/// Who a device session is to be begun for.
+#[derive(Debug)]
+pub struct FoundWho {
+    /// Through which client.
+    pub client: Client,
+    /// Who.
+    pub user: User,
+    /// From which place in the log on scopes and APIs must be known to judge by them.
+    pub true_from: i64,
+}
+
+/// Client and user, and what stands behind them.
+fn read_who(row: &Row) -> Result<FoundWho, StoreError> {
+    let mut client = row.clone();
+    let mut user = client.split_off(clients::WIDTH);
+    let lowered = user.split_off(users::WIDTH);
+    Ok(FoundWho { client: clients::read(&client)?, user: users::read(&user)?, true_from: lowered.int(0)? })
+}
+
 fn read(row: &Row) -> Result<DeviceSession, StoreError> {
     let state = match (row.opt_int(9)?, row.opt_str(10)?) {
         (None, None) => SessionState::Active,
@@ -77,6 +105,7 @@ fn read(row: &Row) -> Result<DeviceSession, StoreError> {
         created_at: Timestamp::from_millis(row.int(12)?),
         updated_at: Timestamp::from_millis(row.int(13)?),
         version: row.int(14)?,
+        amr: row.text(15)?,
     })
 }
 
@@ -91,15 +120,8 @@ impl Store {
     pub async fn find_signed_in(&self, id: DeviceSessionId) -> Result<Option<FoundSession>, StoreError> {
         let rows = self.query(&FIND_WITH_ALL, &[id.to_string().into()]).await?;
         let Some(mut session) = rows.into_iter().next() else { return Ok(None) };
-        let mut client = session.split_off(WIDTH);
-        let mut user = client.split_off(clients::WIDTH);
-        let lowered = user.split_off(users::WIDTH);
-        Ok(Some(FoundSession {
-            session: read(&session)?,
-            client: clients::read(&client)?,
-            user: users::read(&user)?,
-            true_from: lowered.int(0)?,
-        }))
+        let FoundWho { client, user, true_from } = read_who(&session.split_off(WIDTH))?;
+        Ok(Some(FoundSession { session: read(&session)?, client, user, true_from }))
     }
 
     /// Device sessions in the order in which they were begun.
@@ -120,7 +142,7 @@ impl Tx {
     pub async fn insert_device_session(&mut self, session: &DeviceSession) -> Result<(), StoreError> {
         let sql = format!(
             "INSERT INTO device_sessions ({COLUMNS}) VALUES \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
         );
         self.execute(&sql, &values(session)).await.map(|_| ())
     }
@@ -147,6 +169,15 @@ impl Tx {
         Ok(self.find(sql, &args, |_| Ok(())).await?.is_some())
     }
 
+    /// A client and a user, as this transaction sees them; `None` if there is not the one or the other.
+    pub async fn find_client_and_user(
+        &mut self,
+        client: ClientId,
+        user: UserId,
+    ) -> Result<Option<FoundWho>, StoreError> {
+        self.find(&FIND_WHO, &[client.to_string().into(), user.to_string().into()], read_who).await
+    }
+
     /// Ends a device session that has not ended; `None` if it had.
     pub async fn revoke_device_session(
         &mut self,
@@ -157,23 +188,52 @@ impl Tx {
             "UPDATE device_sessions SET ended_at = $2, end_reason = 'revoked', updated_at = $2, version = version + 1 \
              WHERE id = $1 AND ended_at IS NULL AND expires_at > $2 RETURNING {COLUMNS}"
         );
-        self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await
+        let revoked = self.find(&sql, &[id.to_string().into(), now.as_millis().into()], read).await?;
+        self.without_refresh_tokens(revoked.into_iter().collect()).await.map(|mut ended| ended.pop())
     }
 
-    /// Writes down the ends that time has brought; gives the sessions that ended.
+    /// Ends the sessions of a user that were unused for longest, where there are more than so many.
+    pub async fn revoke_surplus_device_sessions(
+        &mut self,
+        user: UserId,
+        most: u16,
+        now: Timestamp,
+    ) -> Result<Vec<DeviceSession>, StoreError> {
+        let sql = format!(
+            "UPDATE device_sessions SET ended_at = $2, end_reason = 'revoked', updated_at = $2, version = version + 1 \
+             WHERE user_id = $1 AND ended_at IS NULL AND id NOT IN (SELECT s.id FROM device_sessions s \
+             LEFT JOIN refresh_tokens r ON r.session = s.id WHERE s.user_id = $1 AND s.ended_at IS NULL \
+             ORDER BY coalesce(r.rotated_at, s.created_at) DESC, s.id DESC LIMIT $3) RETURNING {COLUMNS}"
+        );
+        let args = [user.to_string().into(), now.as_millis().into(), i64::from(most).into()];
+        let ended = self.tx.query(&sql, &args).await?.iter().map(read).collect::<Result<_, _>>()?;
+        self.without_refresh_tokens(ended).await
+    }
+
+    /// Writes down the ends that time has brought, also to sessions that nobody used for too long; gives those that ended.
     pub async fn expire_device_sessions(
         &mut self,
         now: Timestamp,
         most: u16,
     ) -> Result<Vec<DeviceSession>, StoreError> {
         let sql = format!(
-            "UPDATE device_sessions SET ended_at = expires_at, end_reason = 'expired', updated_at = $1, \
-             version = version + 1 WHERE id IN \
-             (SELECT id FROM device_sessions WHERE ended_at IS NULL AND expires_at <= $1 LIMIT $2) \
+            "UPDATE device_sessions SET ended_at = CASE WHEN expires_at <= $1 THEN expires_at ELSE $1 END, \
+             end_reason = 'expired', updated_at = $1, version = version + 1 WHERE id IN \
+             (SELECT id FROM device_sessions WHERE ended_at IS NULL AND expires_at <= $1 \
+             UNION ALL SELECT session FROM refresh_tokens WHERE idle_at <= $1 LIMIT $2) \
              AND ended_at IS NULL RETURNING {COLUMNS}"
         );
         let args = [now.as_millis().into(), i64::from(most).into()];
-        self.tx.query(&sql, &args).await?.iter().map(read).collect()
+        let ended = self.tx.query(&sql, &args).await?.iter().map(read).collect::<Result<_, _>>()?;
+        self.without_refresh_tokens(ended).await
+    }
+
+    /// Sessions that have ended: what got them tokens goes.
+    async fn without_refresh_tokens(&mut self, ended: Vec<DeviceSession>) -> Result<Vec<DeviceSession>, StoreError> {
+        for session in &ended {
+            self.delete_refresh_token(session.id).await?;
+        }
+        Ok(ended)
     }
 
     /// Deletes device sessions that ended before this instant; gives how many.
@@ -205,5 +265,6 @@ fn values(session: &DeviceSession) -> [Value; WIDTH] {
         session.created_at.as_millis().into(),
         session.updated_at.as_millis().into(),
         session.version.into(),
+        session.amr.as_str().into(),
     ]
 }

@@ -15,4 +15,6 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 9, name: "outbox", sql: include_str!("../migrations/0009_outbox.sql") },
     Migration { version: 10, name: "logins", sql: include_str!("../migrations/0010_logins.sql") },
     Migration { version: 11, name: "disabled", sql: include_str!("../migrations/0011_disabled.sql") },
+    Migration { version: 12, name: "device grants", sql: include_str!("../migrations/0012_device_grants.sql") },
+    Migration { version: 13, name: "refresh tokens", sql: include_str!("../migrations/0013_refresh_tokens.sql") },
 ];

@@ -1,12 +1,14 @@
-//! Who is behind a key: credential, client and owner by one statement, for requests that find nothing in memory.
+//! Who is behind a key: credential, client and owner by one statement, for requests that find nothing in memory. And who
+//! is behind a `client_id` alone.
 
 use std::sync::LazyLock;
 
 use keyward_model::client::Client;
 use keyward_model::credential::Credential;
-use keyward_model::id::CredentialId;
+use keyward_model::id::{ClientId, CredentialId};
 use keyward_model::user::User;
 
+use crate::engine::Row;
 use crate::status_list::LOWERED;
 use crate::{Store, StoreError, clients, columns_of, credentials, users};
 
@@ -15,6 +17,15 @@ static FIND: LazyLock<String> = LazyLock::new(|| {
         "SELECT {}, {}, {}, {}, {LOWERED} FROM credentials JOIN clients ON clients.id = credentials.client \
          JOIN users ON users.id = clients.owner WHERE credentials.id = $1",
         columns_of("credentials", credentials::COLUMNS),
+        columns_of("clients", clients::COLUMNS),
+        clients::APIS,
+        columns_of("users", users::COLUMNS),
+    )
+});
+
+static FIND_CLIENT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {}, {}, {} FROM clients JOIN users ON users.id = clients.owner WHERE clients.id = $1",
         columns_of("clients", clients::COLUMNS),
         clients::APIS,
         columns_of("users", users::COLUMNS),
@@ -48,5 +59,15 @@ impl Store {
             owner: users::read(&owner)?,
             true_from: lowered.int(0)?,
         }))
+    }
+
+    /// A client and its owner, as of one instant.
+    pub async fn find_client_and_owner(&self, id: ClientId) -> Result<Option<(Client, User)>, StoreError> {
+        self.find(&FIND_CLIENT, &[id.to_string().into()], |row: &Row| {
+            let mut client = row.clone();
+            let owner = client.split_off(clients::WIDTH);
+            Ok((clients::read(&client)?, users::read(&owner)?))
+        })
+        .await
     }
 }

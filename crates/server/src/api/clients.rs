@@ -1,5 +1,7 @@
 //! Clients.
 
+mod device;
+
 use std::sync::Arc;
 
 use axum::extract::Path;
@@ -15,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::api::body::{Begun, Done, Json, Tagged, stale};
+use crate::api::body::{Begun, Done, Json, Tagged, present, stale};
 use crate::api::call::{Call, Level, conflict};
 use crate::api::condition::IfMatch;
 use crate::api::instant::Instant;
@@ -24,6 +26,8 @@ use crate::api::{Query, changes, id, name, transfers};
 use crate::app::App;
 use crate::oauth::status_list::last_token_dead;
 use crate::respond::{ApiError, Problem, ProblemDetails};
+
+pub use device::DeviceGrantView;
 
 /// An application.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -52,6 +56,8 @@ pub struct ClientView {
     /// The APIs it may ask tokens for.
     #[schema(value_type = Vec<String>)]
     pub apis: Vec<ApiId>,
+    /// How devices are signed in through it; null if they are not.
+    pub device_grant: Option<DeviceGrantView>,
     /// Since when it is disabled.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub disabled_at: Option<Instant>,
@@ -93,6 +99,9 @@ pub struct NewClient {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub apis: Vec<ApiId>,
+    /// How devices are signed in through it; if absent, they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_grant: Option<DeviceGrantView>,
 }
 
 /// A change of a client: what is absent stays as it is.
@@ -118,6 +127,10 @@ pub struct ClientChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub apis: Option<Vec<ApiId>>,
+    /// How devices are signed in through it; null: no more. Those that are, stay so.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<DeviceGrantView>)]
+    pub device_grant: Option<Option<DeviceGrantView>>,
 }
 
 /// Which clients to list.
@@ -149,6 +162,7 @@ impl From<Client> for ClientView {
             res: client.rights.res,
             subject: client.subject,
             apis: client.apis,
+            device_grant: client.device.map(DeviceGrantView::from),
             disabled_at: client.disabled_at.map(Instant),
             created_at: Instant(client.created_at),
             updated_at: Instant(client.updated_at),
@@ -209,6 +223,7 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
         name: name(new.name)?,
         kind: new.kind.unwrap_or(ClientKind::Confidential),
         owner,
+        device: new.device_grant.map(|device| device.policy(&new.scope)),
         rights: Rights { scope: new.scope, res: new.res.unwrap_or_else(|| call.res().clone()) },
         subject: new.subject.unwrap_or(Subject::Owner),
         apis: apis(&call, new.apis)?,
@@ -270,6 +285,9 @@ async fn change(
     client.subject = change.subject.unwrap_or(client.subject);
     if let Some(new) = change.apis {
         client.apis = apis(&call, new)?;
+    }
+    if let Some(device) = change.device_grant {
+        client.device = device.map(|device| device.policy(&client.rights.scope));
     }
     call.require_handing_out(&client.rights)?;
     save(&call, &before, client, "client.changed").await
@@ -377,9 +395,11 @@ fn tagged(client: Client, made: bool) -> Tagged<ClientView> {
 }
 
 fn describe(client: &Client) -> serde_json::Value {
+    let device = client.device.as_ref().map(|d| json!({ "scope": d.scope, "confirmation": d.confirmation }));
     json!({
         "name": client.name, "kind": client.kind, "owner": client.owner, "scope": client.rights.scope,
-        "res": client.rights.res, "subject": client.subject, "apis": client.apis, "disabled_at": client.disabled_at,
+        "res": client.rights.res, "subject": client.subject, "apis": client.apis, "device_grant": device,
+        "disabled_at": client.disabled_at,
     })
 }
 

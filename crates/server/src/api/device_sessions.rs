@@ -47,6 +47,8 @@ pub struct DeviceSessionView {
     /// When the user proved who they are.
     #[schema(value_type = String, format = DateTime)]
     pub authenticated_at: Instant,
+    /// How they proved it, in the words of RFC 8176 §2, e.g. `pop mfa` for a passkey; empty if it is not known.
+    pub amr: String,
     /// When it ends by itself.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Instant,
@@ -158,6 +160,7 @@ fn view(session: DeviceSession, now: Timestamp) -> DeviceSessionView {
         scope: session.rights.scope,
         res: session.rights.res,
         authenticated_at: Instant(session.authenticated_at),
+        amr: session.amr,
         expires_at: Instant(session.expires_at),
         ended_at,
         end_reason,
@@ -174,6 +177,7 @@ pub fn draft(kind: &'static str, session: &DeviceSession) -> Draft {
         members.insert("label".to_owned(), json!(session.label));
         members.insert("scope".to_owned(), json!(session.rights.scope));
         members.insert("res".to_owned(), json!(session.rights.res));
+        members.insert("amr".to_owned(), json!(session.amr));
         members.insert("expires_at".to_owned(), json!(session.expires_at));
     }
     Draft { kind, subject: session.id.to_string(), data }

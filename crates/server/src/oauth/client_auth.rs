@@ -4,17 +4,20 @@
 //! 2. Read the key; the credential's id inside it finds its row
 //! 3. Compare the secret, the same work whoever asks
 //! 4. Only after the right secret: say what else is in the way
+//! 5. Without a secret: a public client, which names itself by its `client_id`    RFC 6749 §3.2.1
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, header};
 use keyward_model::basic::{Basic, BasicError};
 use keyward_model::caller::Shown;
-use keyward_model::client::ClientKind;
+use keyward_model::client::{Client, ClientKind};
+use keyward_model::event::Actor;
 use keyward_model::form::Form;
-use keyward_model::id::ClientId;
+use keyward_model::id::{ClientId, CredentialId};
 use keyward_model::key::Key;
 use keyward_model::time::Timestamp;
+use keyward_model::user::User;
 
 use crate::app::App;
 use crate::meter;
@@ -28,7 +31,51 @@ use crate::respond::{ErrorCode, OAuthError};
 /// The authentication methods, as the metadata names them (RFC 8414 §2).
 pub const METHODS: &[&str] = &["client_secret_basic", "client_secret_post"];
 
+/// Who asks at an OAuth endpoint.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A client that proved who it is with one of its credentials.
+    Confidential(Principal),
+    /// A client that has none and says who it is: anybody may say the same.
+    Public(Named),
+}
+
+/// A public client and its owner.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) client: Client,
+    pub(crate) owner: User,
+}
+
+impl Asker {
+    /// Which client.
+    pub(crate) fn client(&self) -> &Client {
+        match self {
+            Self::Confidential(principal) => &principal.client,
+            Self::Public(named) => &named.client,
+        }
+    }
+
+    /// For the log.
+    pub(crate) fn actor(&self) -> Actor {
+        let client = self.client().id;
+        match self.credential() {
+            Some(credential) => Actor::Client { client, credential },
+            None => Actor::PublicClient { client },
+        }
+    }
+
+    /// With which credential.
+    pub(crate) fn credential(&self) -> Option<CredentialId> {
+        match self {
+            Self::Confidential(principal) => Some(principal.entry.credential.id),
+            Self::Public(_) => None,
+        }
+    }
+}
+
 /// What a client presents.
+#[derive(Clone, Copy)]
 struct Presented<'a> {
     client_id: &'a str,
     secret: &'a str,
@@ -38,8 +85,22 @@ struct Presented<'a> {
 pub(crate) async fn authenticate(app: &App, request: &FormRequest, form: &Form<'_>) -> Result<Principal, OAuthError> {
     let authorization = basic(&request.headers)?;
     let presented = presented(authorization.as_ref(), form)?;
-    let attempt = Attempt { presented, caller: caller::of(request, form)?, address: request.address, now: request.now };
-    attempt.admit(app).await
+    Attempt::of(request, form, presented)?.admit(app).await
+}
+
+/// The client that sent this request: authenticated, or a public one by its name.
+pub(crate) async fn identify(app: &App, request: &FormRequest, form: &Form<'_>) -> Result<Asker, OAuthError> {
+    let authorization = basic(&request.headers)?;
+    match named(authorization.as_ref(), form)? {
+        Some(client_id) => {
+            let attempt = Attempt::of(request, form, Presented { client_id, secret: "" })?;
+            attempt.recognize(app).await.map(Asker::Public)
+        }
+        None => {
+            let presented = presented(authorization.as_ref(), form)?;
+            Attempt::of(request, form, presented)?.admit(app).await.map(Asker::Confidential)
+        }
+    }
 }
 
 /// The client whose key is in the header of a request to an API, which a gateway asks about.
@@ -66,7 +127,27 @@ struct Attempt<'a> {
     now: Timestamp,
 }
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
+    fn of(request: &'a FormRequest, form: &'a Form<'_>, presented: Presented<'a>) -> Result<Self, OAuthError> {
+        let caller = caller::of(request, form)?;
+        Ok(Self { presented, caller, address: request.address, now: request.now })
+    }
+
+    /// Nobody learns whether there is a client that has secrets and sent none.
+    async fn recognize(self, app: &App) -> Result<Named, OAuthError> {
+        let found = match self.presented.client_id.parse::<ClientId>() {
+            Ok(id) => app.store.find_client_and_owner(id).await?,
+            Err(_) => None,
+        };
+        let named = match found.filter(|(client, _)| client.kind == ClientKind::Public) {
+            None => Err(Refusal::Unproven),
+            Some((client, _)) if client.disabled_at.is_some() => Err(Refusal::ClientDisabled),
+            Some((_, owner)) if owner.disabled_at.is_some() => Err(Refusal::OwnerDisabled),
+            Some((client, owner)) => Ok(Named { client, owner }),
+        };
+        named.map_err(|refusal| refuse(app, &self, refusal))
+    }
+
     async fn admit(self, app: &App) -> Result<Principal, OAuthError> {
         let outcome = verify(app, &self.presented, self.now).await?;
         if let (Err(Refusal::Ended(_)), Ok(key)) = (&outcome, Key::parse(self.presented.secret)) {
@@ -75,6 +156,18 @@ impl Attempt<'_> {
         }
         outcome.map_err(|refusal| refuse(app, &self, refusal))
     }
+}
+
+/// The client that names itself without a secret, which may be left out or empty (RFC 6749 §2.3.1).
+fn named<'a>(authorization: Option<&'a Basic>, form: &'a Form<'_>) -> Result<Option<&'a str>, OAuthError> {
+    let (id, secret) = (form.get("client_id")?, form.get("client_secret")?);
+    Ok(match authorization {
+        Some(authorization) if authorization.secret().is_empty() && secret.is_none() => {
+            Some(authorization.client_id()).filter(|own| id.is_none_or(|id| id == *own))
+        }
+        None if secret.is_none() => id,
+        _ => None,
+    })
 }
 
 /// Finds the credentials. RFC 6749 §2.3: "The client MUST NOT use more than one authentication method in each request."
@@ -172,7 +265,10 @@ fn refuse(app: &App, attempt: &Attempt<'_>, refusal: Refusal) -> OAuthError {
         };
     }
     let (description, cause) = match &refusal {
-        Refusal::Unproven => ("client_id or client_secret is wrong".into(), "unknown client or wrong secret"),
+        Refusal::Unproven if presented.secret.is_empty() => {
+            ("the client_secret is missing, or there is no such public client".to_owned(), "no such public client")
+        }
+        Refusal::Unproven => ("client_id or client_secret is wrong".to_owned(), "unknown client or wrong secret"),
         Refusal::Ended(key) => (key.notice().to_owned(), "ended credential"),
         Refusal::ClientDisabled => ("this client is disabled; ask its owner".to_owned(), "disabled client"),
         Refusal::OwnerDisabled => {

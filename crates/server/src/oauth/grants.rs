@@ -1,20 +1,24 @@
 //! The grants: which there are, and what each may use. Nothing below here names HTTP.
 
 pub mod client_credentials;
+pub mod refresh_token;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use keyward_model::form::Form;
+use keyward_model::refresh_token::RefreshToken;
 use keyward_model::rights::{Requested, RightsError};
 use keyward_model::time::Timestamp;
-use serde::Serialize;
+use keyward_store::Origin;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::principals::Principal;
+use crate::oauth::client_auth::Asker;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// All grant types, as the metadata publishes them (RFC 8414 §2).
-pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE];
+pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE, refresh_token::GRANT_TYPE];
 
 /// The most `resource` parameters in one request.
 const MAX_RESOURCES: usize = 8;
@@ -23,14 +27,30 @@ const MAX_RESOURCES: usize = 8;
 pub struct Call<'a> {
     /// The server.
     pub app: &'a Arc<App>,
-    /// The authenticated client.
-    pub(crate) principal: Principal,
+    /// Who asks.
+    pub(crate) asker: Asker,
+    /// The parameters, for those that one grant alone has.
+    pub form: &'a Form<'a>,
+    /// From which network address.
+    pub address: Option<IpAddr>,
     /// The instant of the request.
     pub now: Timestamp,
 }
 
+impl Call<'_> {
+    /// A parameter that the grant cannot do without.
+    pub(crate) fn required(&self, name: &'static str) -> Result<&str, OAuthError> {
+        self.form.get(name)?.ok_or_else(|| ErrorCode::InvalidRequest.because(format!("{name} is missing")))
+    }
+
+    /// Who does what this call does, from where and when.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { actor: self.asker.actor(), source: self.address.map(|address| address.to_string()), now: self.now }
+    }
+}
+
 /// What is asked for, whatever the grant: the parameters as they were sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request<'a> {
     /// `scope` (RFC 6749 §3.3).
     pub scope: Option<&'a str>,
@@ -40,17 +60,32 @@ pub struct Request<'a> {
     pub resources: Vec<&'a str>,
 }
 
-/// A successful response (RFC 6749 §5.1).
-#[derive(Debug, Serialize)]
+/// A successful response (RFC 6749 §5.1). Read back, it is written as the same bytes again.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct TokenResponse {
     /// The JWT.
     pub access_token: String,
     /// Always `Bearer` (RFC 6750).
+    #[serde(skip_deserializing, default = "bearer")]
     pub token_type: &'static str,
     /// Seconds until it ends.
     pub expires_in: i64,
     /// What was granted, with all it implies.
     pub scope: String,
+    /// With what the next tokens are got (RFC 6749 §6).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<RefreshToken>,
+}
+
+impl TokenResponse {
+    /// A token that is over at once, to be given its time.
+    pub(crate) fn bearer(access_token: String, scope: String) -> Self {
+        Self { access_token, token_type: bearer(), expires_in: 0, scope, refresh_token: None }
+    }
+}
+
+fn bearer() -> &'static str {
+    "Bearer"
 }
 
 impl<'a> Request<'a> {
@@ -88,6 +123,7 @@ pub async fn exchange(
 ) -> Result<TokenResponse, OAuthError> {
     match grant_type {
         client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),
+        refresh_token::GRANT_TYPE => refresh_token::exchange(call, request).await,
         _ => Err(ErrorCode::UnsupportedGrantType.because("this grant type is not available")),
     }
 }

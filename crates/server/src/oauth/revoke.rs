@@ -1,50 +1,82 @@
-//! Token revocation: RFC 7009, of an access token by the client it was issued to.
+//! Token revocation: RFC 7009, of an access or refresh token by the client it was issued to.
 //!
-//! 1. Authenticate the client                                          §2.1
+//! 1. Authenticate the client, or let a public one name itself         §2.1
 //! 2. What is no valid token of ours needs no revoking: success        §2.2
 //! 3. Somebody else's token is refused                                 §2.1
-//! 4. Charge the client's budget: each revocation stays in the log for ever
-//! 5. Note the token's end and append the event; answer when in force
-//! 6. When as many are noted as are listed for verifiers, end all tokens of the same grant instead    §2.1
+//! 4. A refresh token: end its session, with all its tokens            §2.1
+//! 5. Charge the client's budget: each revocation stays in the log for ever
+//! 6. Note the token's end and append the event; answer when in force
+//! 7. When as many are noted as are listed for verifiers, end all tokens of the same grant instead    §2.1
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use keyward_model::event::{Actor, Draft};
+use keyward_model::event::Draft;
 use keyward_model::id::CredentialId;
+use keyward_model::refresh_token::RefreshToken;
 use keyward_model::time::Timestamp;
 use keyward_model::token::AccessTokenClaims;
-use keyward_store::{Origin, StoreError, TokensOf, Tx};
+use keyward_store::{Origin, TokensOf, Tx};
 use serde_json::json;
 
 use crate::api::changes::MOVED;
+use crate::api::device_sessions::draft;
 use crate::app::App;
+use crate::oauth::caller;
+use crate::oauth::client_auth::{self, Asker};
 use crate::oauth::form::FormRequest;
 use crate::oauth::status_list::{MOST_TOKENS, last_token_dead};
 use crate::oauth::token::no_store;
-use crate::oauth::{caller, client_auth};
 use crate::respond::{ErrorCode, OAuthError, json_response};
 
 /// `POST /revoke`
 pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
     let (now, form) = (request.now, request.form()?);
     let from = caller::of(&request, &form)?;
-    let caller = client_auth::authenticate(&app, &request, &form).await?;
-    app.callers.accepted(caller.entry.credential.id, from, now);
+    let asker = client_auth::identify(&app, &request, &form).await?;
+    if let Some(credential) = asker.credential() {
+        app.callers.accepted(credential, from, now);
+    }
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
-    let done = || Ok(no_store(json_response(StatusCode::OK, &json!({}))));
+    let origin = Origin { actor: asker.actor(), source: request.address.map(|a| a.to_string()), now };
+    match RefreshToken::parse(token) {
+        Ok(token) => end_session(&app, &token, &asker, &origin).await?,
+        Err(_) => end_access_token(&app, token, &asker, &origin).await?,
+    }
+    Ok(no_store(json_response(StatusCode::OK, &json!({}))))
+}
 
+/// RFC 7009 §2.1: with a refresh token, all tokens of its grant end. One that was replaced says as well whose session it is.
+async fn end_session(app: &App, token: &RefreshToken, asker: &Asker, origin: &Origin) -> Result<(), OAuthError> {
+    if !token.is_genuine(&app.hashing_key) {
+        return Ok(());
+    }
+    let Some(session) = app.store.find_device_session(token.session).await? else { return Ok(()) };
+    if session.client != asker.client().id {
+        return Err(ErrorCode::UnauthorizedClient.because("this token was issued to another client"));
+    }
+    let mut tx = app.store.begin().await?;
+    let Some(ended) = tx.revoke_device_session(session.id, origin.now).await? else {
+        return Ok(app.settle(tx, origin).await?);
+    };
+    tx.record(draft("device_session.revoked", &ended));
+    let seq = tx.commit(origin).await?;
+    Ok(app.wait_until_applied(seq).await?)
+}
+
+async fn end_access_token(app: &App, token: &str, asker: &Asker, origin: &Origin) -> Result<(), OAuthError> {
+    let (now, client) = (origin.now, asker.client().id);
     let keys = app.key_ring.load_full();
-    let Ok(claims) = keyward_guard::verify(token, &keys.key_set, &app.expect_any, now) else { return done() };
-    if claims.client_id != caller.client.id {
+    let Ok(claims) = keyward_guard::verify(token, &keys.key_set, &app.expect_any, now) else { return Ok(()) };
+    if claims.client_id != client {
         return Err(ErrorCode::UnauthorizedClient.because("this token was issued to another client"));
     }
     if app.revoked_tokens.contains(&app.store, claims.jti).await? {
-        return done();
+        return Ok(());
     }
-    if let Some(wait) = app.changes.charge(caller.client.id, now) {
+    if let Some(wait) = app.changes.charge(client, now) {
         return Err(OAuthError {
             retry_after: Some(wait),
             ..ErrorCode::TemporarilyUnavailable.because(
@@ -52,40 +84,37 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
             )
         });
     }
-    let credential = claims.cred.unwrap_or(caller.entry.credential.id);
     // Verifiers may be lenient about the end of a token; it must stay known as revoked as long.
     let known_until = claims.exp.plus(keyward_guard::MAX_LEEWAY);
-    let actor = Actor::Client { client: caller.client.id, credential: caller.entry.credential.id };
-    let origin = Origin { actor, source: request.address.map(|a| a.to_string()), now };
     let mut tx = app.store.begin().await?;
-    let draft = if tx.count_revoked_tokens(now).await? >= MOST_TOKENS {
-        end_all_of_grant(&mut tx, &claims, credential, now).await?
-    } else if tx.insert_revoked_token(claims.jti, credential, known_until, now).await? {
-        Draft {
-            kind: "token.revoked",
-            subject: claims.jti.to_string(),
-            data: json!({ "client": claims.client_id, "credential": credential, "expires_at": known_until }),
+    let full = tx.count_revoked_tokens(now).await? >= MOST_TOKENS;
+    let told = match claims.cred.or(asker.credential()) {
+        Some(credential) if !full => {
+            if !tx.insert_revoked_token(claims.jti, credential, known_until, now).await? {
+                return Ok(app.settle(tx, origin).await?);
+            }
+            let data = json!({ "client": client, "credential": credential, "expires_at": known_until });
+            Draft { kind: "token.revoked", subject: claims.jti.to_string(), data }
         }
-    } else {
-        app.settle(tx, &origin).await?;
-        return done();
+        // A public client's token has no credential: all of its session end, and it gets others by its refresh token.
+        credential => end_all_of_grant(&mut tx, &claims, credential, now).await?,
     };
-    tx.record(draft);
-    let seq = tx.commit(&origin).await?;
-    app.wait_until_applied(seq).await?;
-    done()
+    tx.record(told);
+    let seq = tx.commit(origin).await?;
+    Ok(app.wait_until_applied(seq).await?)
 }
 
 /// Ends every token got with the same credential or in the same device session: their place in the status list is left.
 async fn end_all_of_grant(
     tx: &mut Tx,
     claims: &AccessTokenClaims,
-    credential: CredentialId,
+    credential: Option<CredentialId>,
     now: Timestamp,
-) -> Result<Draft, StoreError> {
-    let (kind, subject, of) = match claims.sid {
-        Some(session) => ("device_session.tokens_ended", session.to_string(), TokensOf::DeviceSession(session)),
-        None => ("credential.tokens_ended", credential.to_string(), TokensOf::Credential(credential)),
+) -> Result<Draft, OAuthError> {
+    let (kind, subject, of) = match (claims.sid, credential) {
+        (Some(session), _) => ("device_session.tokens_ended", session.to_string(), TokensOf::DeviceSession(session)),
+        (None, Some(cred)) => ("credential.tokens_ended", cred.to_string(), TokensOf::Credential(cred)),
+        (None, None) => return Err(ErrorCode::UnauthorizedClient.because("a public client has no such tokens")),
     };
     let moved = tx.end_tokens(of, last_token_dead(now), now).await?;
     let data = json!({ "client": claims.client_id, "token": claims.jti, MOVED: moved });

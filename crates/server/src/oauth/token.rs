@@ -2,7 +2,7 @@
 //!
 //! 1. Read the form              §3.2
 //! 2. Find the grant             §4.5
-//! 3. Authenticate the client    §2.3
+//! 3. Find out who asks          §2.3, §3.2.1
 //! 4. Count who asked            `callers`
 //! 5. Carry out the grant        `grants`
 //! 6. Warn if the key ends soon  `key_warning`
@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 
 use crate::app::App;
 use crate::meter;
+use crate::oauth::client_auth::{self, Asker};
 use crate::oauth::form::FormRequest;
-use crate::oauth::{caller, client_auth, grants, key_warning};
-use crate::respond::{ErrorCode, OAuthError};
+use crate::oauth::{caller, grants, key_warning};
+use crate::respond::{ErrorCode, OAuthError, json_response};
 
 /// `POST /token`
 pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<Response, OAuthError> {
@@ -26,15 +27,20 @@ pub async fn token(State(app): State<Arc<App>>, request: FormRequest) -> Result<
         form.get("grant_type")?.ok_or_else(|| ErrorCode::InvalidRequest.because("grant_type is missing"))?;
     let grant = grants::find(grant_type)?;
     let caller = caller::of(&request, &form)?;
-    let principal = client_auth::authenticate(&app, &request, &form).await?;
+    let asker = client_auth::identify(&app, &request, &form).await?;
     // Whatever becomes of the request: whoever has the right key and asks for the wrong thing uses it, and would be cut off
     // by its end.
-    app.callers.accepted(principal.entry.credential.id, caller, now);
+    if let Some(credential) = asker.credential() {
+        app.callers.accepted(credential, caller, now);
+    }
     let asked = grants::Request::read(&form)?;
-    let call = grants::Call { app: &app, principal, now };
+    let call = grants::Call { app: &app, asker, form: &form, address: request.address, now };
     let response = grants::exchange(grant, &call, asked).await?;
     meter::TOKENS_ISSUED.increment();
-    Ok(no_store(key_warning::beside(&response, &app, &call.principal, now)))
+    Ok(no_store(match &call.asker {
+        Asker::Confidential(principal) => key_warning::beside(&response, &app, principal, now),
+        Asker::Public(_) => json_response(StatusCode::OK, &response),
+    }))
 }
 
 /// RFC 6749 §5.1: token responses must not be stored by anything on the way.

@@ -12,8 +12,11 @@ use keyward_model::client::Subject;
 use keyward_model::id::TokenId;
 use keyward_model::jws::SigningAlgorithm;
 use keyward_model::rights::{self, Rights, ScopeSet};
+use keyward_model::time::Timestamp;
 use keyward_model::token::{AccessTokenClaims, Actor, SharedClaims, Status, StatusReference, Subject as Sub};
 
+use crate::app::App;
+use crate::oauth::client_auth::Asker;
 use crate::oauth::grants::{Call, Request, TokenResponse};
 use crate::principals::{Ceiling, Principal};
 use crate::registry::Registry;
@@ -43,17 +46,33 @@ struct Grant {
     claims: SharedClaims,
 }
 
-/// Issues a token for the client itself.
+/// A client that has proved to hold one of its credentials.
+#[derive(Clone, Copy)]
+pub(crate) struct Holder<'a> {
+    /// The server.
+    pub(crate) app: &'a Arc<App>,
+    /// The client with its credential and owner.
+    pub(crate) principal: &'a Principal,
+    /// The instant of the request.
+    pub(crate) now: Timestamp,
+}
+
+/// Issues a token for the client itself. RFC 6749 §4.4: this grant "MUST only be used by confidential clients".
 pub fn exchange(call: &Call<'_>, request: Request<'_>) -> Result<TokenResponse, OAuthError> {
-    let ceiling = call.principal.ceiling(&call.app.registry.load());
+    let Asker::Confidential(principal) = &call.asker else {
+        let why = "a public client has no credentials; let a user sign in with it instead";
+        return Err(ErrorCode::UnauthorizedClient.because(why));
+    };
+    let holder = Holder { app: call.app, principal, now: call.now };
+    let ceiling = principal.ceiling(&call.app.registry.load());
     // Machines ask for the same again and again. A ceiling lasts until anything changes that a grant depends on.
     let last = ceiling.last_grant.load();
     if let Some(last) = last.as_ref().filter(|last| last.answers(&request)) {
-        return issue(call, &last.grant);
+        return issue(holder, &last.grant);
     }
-    let grant = Arc::new(decide(call, &ceiling, &request)?);
+    let grant = Arc::new(decide(holder, &ceiling, &request)?);
     ceiling.last_grant.store(LastGrant::worth_remembering(&request, &grant).map(Arc::new));
-    issue(call, &grant)
+    issue(holder, &grant)
 }
 
 impl LastGrant {
@@ -75,9 +94,9 @@ impl LastGrant {
     }
 }
 
-fn decide(call: &Call<'_>, ceiling: &Ceiling, request: &Request<'_>) -> Result<Grant, OAuthError> {
+fn decide(holder: Holder<'_>, ceiling: &Ceiling, request: &Request<'_>) -> Result<Grant, OAuthError> {
     let registry = &ceiling.registry;
-    let apis = targets(&call.principal, registry, &request.resources)?;
+    let apis = targets(holder.principal, registry, &request.resources)?;
     let known: ScopeSet = apis.iter().flat_map(|api| api.scopes.iter()).cloned().collect();
     let within = Rights { scope: ceiling.rights.scope.intersect(&known), res: ceiling.rights.res.clone() };
     let granted = rights::grant(&request.requested()?, &within, &registry.catalogue)
@@ -89,17 +108,17 @@ fn decide(call: &Call<'_>, ceiling: &Ceiling, request: &Request<'_>) -> Result<G
         scope: granted.scope.to_string(),
         algorithm: first.algorithm,
         lifetime,
-        claims: claims(call, &apis, granted, lifetime)?.shared()?,
+        claims: claims(holder, &apis, granted, lifetime)?.shared()?,
     })
 }
 
 /// What a token for this API alone would say, with all that the credential may have there: for requests that carry the
 /// key itself.
-pub(crate) fn all_for(call: &Call<'_>, api: &Arc<Api>) -> Result<AccessTokenClaims, OAuthError> {
-    let ceiling = call.principal.ceiling(&call.app.registry.load());
-    let apis = targets(&call.principal, &ceiling.registry, &[&api.audience])?;
+pub(crate) fn all_for(holder: Holder<'_>, api: &Arc<Api>) -> Result<AccessTokenClaims, OAuthError> {
+    let ceiling = holder.principal.ceiling(&holder.app.registry.load());
+    let apis = targets(holder.principal, &ceiling.registry, &[&api.audience])?;
     let granted = Rights { scope: ceiling.rights.scope.intersect(&api.scopes), res: ceiling.rights.res.clone() };
-    claims(call, &apis, granted, api.token_lifetime)
+    claims(holder, &apis, granted, api.token_lifetime)
 }
 
 /// The APIs the token is for. RFC 8707 §2: what cannot be had is `invalid_target`.
@@ -136,12 +155,12 @@ fn targets(principal: &Principal, registry: &Registry, resources: &[&str]) -> Re
 
 /// The claims of a token issued now.
 fn claims(
-    call: &Call<'_>,
+    holder: Holder<'_>,
     apis: &[Arc<Api>],
     granted: Rights,
     lifetime: Duration,
 ) -> Result<AccessTokenClaims, OAuthError> {
-    let Call { app, principal, now } = call;
+    let Holder { app, principal, now } = holder;
     let (credential, client) = (&principal.entry.credential, &principal.client);
     let by_owner = client.subject == Subject::Owner;
     Ok(AccessTokenClaims {
@@ -149,10 +168,10 @@ fn claims(
         aud: apis.iter().map(|api| api.audience.as_str()).collect(),
         sub: if by_owner { Sub::User(principal.owner.id) } else { Sub::Client(client.id) },
         client_id: client.id,
-        iat: *now,
+        iat: now,
         nbf: None,
         exp: now.plus(lifetime),
-        jti: TokenId::new(*now, &app.entropy)?,
+        jti: TokenId::new(now, &app.entropy)?,
         scope: granted.scope,
         res: granted.res,
         cred: Some(credential.id),
@@ -168,10 +187,10 @@ fn claims(
     })
 }
 
-fn issue(call: &Call<'_>, grant: &Grant) -> Result<TokenResponse, OAuthError> {
-    let Call { app, principal, now } = call;
+fn issue(holder: Holder<'_>, grant: &Grant) -> Result<TokenResponse, OAuthError> {
+    let Holder { app, principal, now } = holder;
     let keys = app.key_ring.load();
-    let Some(key) = keys.signer(grant.algorithm, *now) else {
+    let Some(key) = keys.signer(grant.algorithm, now) else {
         return Err(
             ErrorCode::ServerError.because("there is no key yet that signs for this API; try again in a moment")
         );
@@ -179,8 +198,8 @@ fn issue(call: &Call<'_>, grant: &Grant) -> Result<TokenResponse, OAuthError> {
     let credential = &principal.entry.credential;
     // A token never outlives the credential it was got with: verifiers without a line to us would not notice.
     let by_lifetime = now.plus(grant.lifetime);
-    let expires_at = credential.ends_at(*now).map_or(by_lifetime, |end| end.min(by_lifetime));
-    let access_token = grant.claims.sign(key, *now, expires_at, TokenId::new(*now, &app.entropy)?)?;
+    let expires_at = credential.ends_at(now).map_or(by_lifetime, |end| end.min(by_lifetime));
+    let access_token = grant.claims.sign(key, now, expires_at, TokenId::new(now, &app.entropy)?)?;
     let expires_in = expires_at.as_seconds() - now.as_seconds();
-    Ok(TokenResponse { access_token, token_type: "Bearer", expires_in, scope: grant.scope.clone() })
+    Ok(TokenResponse { expires_in, ..TokenResponse::bearer(access_token, grant.scope.clone()) })
 }
