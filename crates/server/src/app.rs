@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
+use crate::command_line;
 use crate::config::{
     Config, ConfigError, GatewayConfig, LeaksConfig, LimitsConfig, RotationConfig, SessionsConfig, SigningKeysConfig,
 };
@@ -155,6 +156,7 @@ impl App {
         let Surroundings { store, clock, entropy, master_key } = surroundings;
         let notices = Notices::new(config)?;
         let bootstrap = first_start::prepare(&store, &clock, &entropy, &master_key).await?;
+        command_line::make_where_missing(&store, clock.now()).await?;
         let (master, hashing_key) = unlock(&store, &master_key).await?;
         // The place in the log is read first: whatever changes while the rest is read is applied again.
         let applied = store.head().await?;

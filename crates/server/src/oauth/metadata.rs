@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use keyward_model::client::COMMAND_LINE;
 use serde_json::json;
 
 use crate::app::App;
@@ -20,7 +21,7 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
     let mut scopes: Vec<&str> = registry.apis().flat_map(|api| api.scopes.iter()).map(|s| s.as_str()).collect();
     scopes.sort_unstable();
     scopes.dedup();
-    let document = json!({
+    let mut document = json!({
         "issuer": app.issuer,
         "token_endpoint": at("/token"),
         "jwks_uri": at("/jwks"),
@@ -36,6 +37,12 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
         "introspection_endpoint_auth_methods_supported": client_auth::METHODS,
         "revocation_endpoint_auth_methods_supported": client_auth::METHODS,
     });
+    if registry.has_command_line
+        && let Some(members) = document.as_object_mut()
+    {
+        // Ours: as which client `keyward login` signs in. docs/terminal.md describes it.
+        members.insert("keyward_cli_client_id".to_owned(), json!(COMMAND_LINE));
+    }
     let mut response = json_response(StatusCode::OK, &document);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response
