@@ -15,6 +15,7 @@ mod browser;
 mod caller_counts;
 mod callers;
 mod cli;
+mod cli_login;
 mod cli_rotation;
 mod connections;
 mod crashes;
