@@ -11,7 +11,7 @@ use keyward_tests::authority::{Authority, CLIENT, USER, refusal, tokens};
 use keyward_tests::keyward::Process;
 use keyward_tests::person::{Person, Said, at_a_terminal, mode, said, shown_until};
 use keyward_tests::run;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Where a machine says that nobody sits in front of it, and that somebody does.
 const PLACES: [&str; 6] = ["SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "BROWSER", "DISPLAY", "WAYLAND_DISPLAY"];
@@ -123,6 +123,28 @@ async fn ctrl_c_takes_the_code_back_from_the_server() {
     assert!(shown.err.contains("cancelled; nobody is signed in"), "{}", shown.err);
     assert_eq!(authority.asked("/revoke", "token"), ["the-device-code"]);
     assert!(!person.profile().exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn digits_that_the_browser_shows_are_asked_for_until_they_are_right() {
+    let wanted = |left: u32| (400, json!({ "error": "authorization_pending", "confirmation_tries_left": left }));
+    let authority = Authority::start(600, [wanted(3), wanted(2), tokens(1, 300)]).await;
+    let mut waiting = login(&person(&authority), &["--device"]);
+    let mut waiting = waiting.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    waiting.stdin.take().unwrap().write_all(b"123\n4 2-7\n").unwrap();
+    let shown = ended(waiting);
+    assert_eq!(shown.code, 0, "{}", shown.err);
+    assert!(
+        shown.err.contains("The digits that the browser shows: ") && shown.err.contains("other digits"),
+        "{}",
+        shown.err
+    );
+    assert_eq!(authority.asked("/token", "confirmation"), ["", "123", "427"]);
+
+    let authority = Authority::start(600, [wanted(3)]).await;
+    let shown = said(&mut login(&person(&authority), &["--device"]));
+    assert!(shown.code == 1 && shown.err.contains("standard input is closed"), "{}", shown.err);
+    assert_eq!(authority.asked("/revoke", "token"), ["the-device-code"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,6 +53,7 @@ mod proxies;
 mod races;
 mod real_clients;
 mod recovery_codes;
+mod refresh_tokens;
 mod revocations;
 mod revocations_walk;
 mod revoke;

@@ -195,6 +195,8 @@ impl TestServer {
         // Receivers of webhooks, and other issuers, are on this machine here.
         config.notices.allow_networks = vec!["127.0.0.0/8".parse().expect("a network")];
         config.gateway.allow_networks.clone_from(&config.notices.allow_networks);
+        // A device is told at once that it has to wait: no test waits for that, unless it says so.
+        config.device_grants.hold_s = 0;
         change(&mut config);
         let url = match &database {
             Database::Sqlite => format!("sqlite:{}", directory.join("keyward.db").display()),
@@ -446,7 +448,7 @@ impl Secrets {
 }
 
 /// A whole answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
@@ -454,6 +456,8 @@ pub struct Answer {
     pub headers: reqwest::header::HeaderMap,
     /// Its body; null if it is not JSON.
     pub body: Value,
+    /// The same as it was sent.
+    pub text: String,
 }
 
 impl Answer {
@@ -466,7 +470,8 @@ impl Answer {
     async fn read(response: Response) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.bytes().await.expect("a whole body");
-        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Self { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null), text }
     }
 
     /// A header's value; empty if absent.

@@ -131,7 +131,17 @@ async fn administrator(remote: &Remote, name: String) -> anyhow::Result<Profile>
     let api = remote.api(KEYWARD_AUDIENCE).await?.id;
     let scope: ScopeSet = SCOPE.parse()?;
     let apis = vec![api];
-    let new = NewClient { name, kind: None, owner: None, scope, res: None, subject: None, apis, device_grant: None };
+    let new = NewClient {
+        name,
+        kind: None,
+        owner: None,
+        scope,
+        res: None,
+        subject: None,
+        apis,
+        redirect_uris: Vec::new(),
+        device_grant: None,
+    };
     let client: ClientView = remote.post("clients", &new).await?;
     let new = NewCredential { label: "command line".to_owned(), ..NewCredential::default() };
     let issued: IssuedCredential = remote.post(&format!("clients/{}/credentials", client.id), &new).await?;

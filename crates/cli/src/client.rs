@@ -102,6 +102,9 @@ pub(crate) struct CreateClient {
     /// It cannot keep a secret: no credentials.
     #[arg(long)]
     public: bool,
+    /// Where browsers are led back to after a user has let it in; several times for several.
+    #[arg(long, value_name = "URI")]
+    redirect_uri: Vec<String>,
     #[command(flatten)]
     device: device::DeviceOptions,
 }
@@ -121,6 +124,9 @@ pub(crate) struct ChangeClient {
     /// Who its tokens name as `sub`: its owner, or the client itself.
     #[arg(long, value_parser = one_of::<Subject>(&["owner", "client"]))]
     subject: Option<Subject>,
+    /// Where browsers are led back to, instead of where they are now; several times for several.
+    #[arg(long, value_name = "URI")]
+    redirect_uri: Vec<String>,
     #[command(flatten)]
     device: device::DeviceOptions,
 }
@@ -205,6 +211,7 @@ impl CreateClient {
             res: self.rights.res(),
             subject: self.subject,
             apis: remote.api_ids(&self.api).await?,
+            redirect_uris: self.redirect_uri,
             device_grant: self.device.change().flatten(),
         };
         let made: ClientView = remote.post("clients", &new).await?;
@@ -221,6 +228,7 @@ impl ChangeClient {
             res: self.rights.res(),
             subject: self.subject,
             apis: if self.api.is_empty() { None } else { Some(remote.api_ids(&self.api).await?) },
+            redirect_uris: (!self.redirect_uri.is_empty()).then_some(self.redirect_uri),
             device_grant: self.device.change(),
         };
         let changed = remote.patch(&format!("clients/{}", client.id), &change).await?;
@@ -253,6 +261,7 @@ async fn show(global: &Global, remote: &Remote, client: ClientView) -> anyhow::R
         ("res", or_none(client.res.to_text())),
         ("sub", format!("the {}", client.subject)),
         ("apis", or_none(words(client.apis.iter().map(|id| audience(*id))))),
+        ("leads to", or_none(client.redirect_uris.join(" "))),
         ("devices", device::text(client.device_grant.as_ref())),
         ("created", format!("{} ({})", when::minute(client.created_at.0), when::relative(client.created_at.0, now))),
         ("changed", format!("{} ({})", when::minute(client.updated_at.0), when::relative(client.updated_at.0, now))),

@@ -2,6 +2,7 @@
 
 use crate::device_grant::DevicePolicy;
 use crate::id::{ApiId, ClientId, UserId};
+use crate::redirect_uri::RedirectUri;
 use crate::rights::Rights;
 use crate::time::Timestamp;
 use crate::words::words;
@@ -28,6 +29,8 @@ pub struct Client {
     pub subject: Subject,
     /// The APIs it may ask tokens for.
     pub apis: Vec<ApiId>,
+    /// Where browsers may be led back to after a user has let it in; none if users cannot.
+    pub redirect_uris: Vec<RedirectUri>,
     /// How devices are signed in through it; `None` if they are not.
     pub device: Option<DevicePolicy>,
     /// Since when it is disabled, with all its credentials.

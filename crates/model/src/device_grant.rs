@@ -89,6 +89,8 @@ pub enum GrantState {
     },
     /// Nothing comes of it.
     Denied {
+        /// Who had entered its code, if anybody had.
+        of: Option<UserId>,
         /// When it was decided.
         denied_at: Timestamp,
         /// Why.
@@ -96,6 +98,8 @@ pub enum GrantState {
     },
     /// Its time was over before.
     Expired {
+        /// Who had entered its code, if anybody had.
+        of: Option<UserId>,
         /// When.
         expired_at: Timestamp,
     },
@@ -185,12 +189,13 @@ impl GrantState {
         matches!(self, Self::Redeemed { .. } | Self::Denied { .. } | Self::Expired { .. })
     }
 
-    /// Who has to do with it.
+    /// Who has entered its code.
     pub const fn user(&self) -> Option<UserId> {
         match self {
             Self::Claimed(claim) | Self::Approved(Approval { claim, .. }) => Some(claim.user),
             Self::Redeemed { by, .. } => Some(*by),
-            Self::Pending | Self::Denied { .. } | Self::Expired { .. } => None,
+            Self::Denied { of, .. } | Self::Expired { of, .. } => *of,
+            Self::Pending => None,
         }
     }
 }
@@ -221,7 +226,7 @@ impl DeviceGrant {
         if self.state.is_final() || self.expires_at > now {
             return self.state.clone();
         }
-        GrantState::Expired { expired_at: self.expires_at }
+        GrantState::Expired { of: self.state.user(), expired_at: self.expires_at }
     }
 
     /// Whether this user may enter the code: whoever is first, and then only the same user. In another browser of theirs

@@ -2,6 +2,7 @@
 //! is replaced.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// The most parameters in one form.
 const MAX_PARAMETERS: usize = 64;
@@ -64,6 +65,19 @@ impl<'a> Form<'a> {
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, value)| &**value)
     }
+}
+
+/// The text as the value of a parameter: what is not unreserved (RFC 3986 §2.3) as `%XX`.
+pub fn encode(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte if byte.is_ascii_alphanumeric() => out.push(char::from(byte)),
+            // Writing to a string cannot fail.
+            byte => drop(write!(out, "%{byte:02X}")),
+        }
+        out
+    })
 }
 
 /// Decodes `+` and percent-encoding (the form encoding of RFC 6749 Appendix B).

@@ -352,6 +352,13 @@ impl Catalogue {
         self.closure.iter().filter(|(scope, implied)| !keeps(scope, implied)).map(|(scope, _)| scope.clone()).collect()
     }
 
+    /// The scopes of the set that no other of it implies: what there is to say of it in few words.
+    pub fn topmost(&self, scopes: &ScopeSet) -> ScopeSet {
+        let implied =
+            |scope: &Scope, by: &Scope| by != scope && self.closure.get(by).is_some_and(|all| all.contains(scope));
+        scopes.iter().filter(|scope| !scopes.iter().any(|by| implied(scope, by))).cloned().collect()
+    }
+
     /// The scopes with all they imply; unknown ones are worth nothing.
     pub fn expand(&self, scopes: &ScopeSet) -> ScopeSet {
         ScopeSet(scopes.iter().filter_map(|s| self.closure.get(s)).flatten().cloned().collect())

@@ -21,6 +21,7 @@ use crate::command_line;
 use crate::config::{
     Config, ConfigError, GatewayConfig, LeaksConfig, LimitsConfig, RotationConfig, SessionsConfig, SigningKeysConfig,
 };
+use crate::device_grants::DeviceGrants;
 use crate::failures::Failures;
 use crate::first_start::{self, Bootstrap};
 use crate::follow::Looks;
@@ -102,6 +103,8 @@ pub struct App {
     pub sign_in: SignIn,
     /// How long applications keep people signed in.
     pub(crate) sessions: SessionsConfig,
+    /// Devices that ask to be signed in.
+    pub device_grants: DeviceGrants,
     /// How much one client may change.
     pub(crate) changes: Budget<ClientId>,
     /// How much one user may change through clients that others use too.
@@ -177,6 +180,7 @@ impl App {
             failures: Failures::new(&config.limits),
             sign_in: SignIn::new(config, &issuer, &hashing_key, &entropy)?,
             sessions: config.sessions.clone(),
+            device_grants: DeviceGrants::new(&config.device_grants, &hashing_key),
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             changes_of_users: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),

@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use keyward_model::time::Timestamp;
+use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 /// The most whose spending is remembered at once. Beyond that, those seldom seen are forgotten and have their whole
@@ -28,7 +29,15 @@ impl<K: Hash + Eq + Send + Sync + 'static> Budget<K> {
     }
 
     fn remembering(most: u64, burst: u32, per_minute: u32) -> Self {
-        let weight = Duration::from_secs(60) / per_minute.max(1);
+        Self::weighing(most, burst, Duration::from_secs(60) / per_minute.max(1))
+    }
+
+    /// So many at once, and then one after each such time.
+    pub(crate) fn one_each(burst: u32, weight: Duration) -> Self {
+        Self::weighing(MOST, burst, weight)
+    }
+
+    fn weighing(most: u64, burst: u32, weight: Duration) -> Self {
         Self { forgotten_at: Cache::new(most), weight, burst: weight * burst }
     }
 
@@ -36,6 +45,14 @@ impl<K: Hash + Eq + Send + Sync + 'static> Budget<K> {
     pub(crate) fn wait(&self, who: &K, now: Timestamp) -> Option<Duration> {
         let weight = self.forgotten_at.get(who)?.plus(self.weight).since(now);
         weight.checked_sub(self.burst).filter(|wait| !wait.is_zero())
+    }
+
+    /// Takes back one charge that was made in advance and turned out not to be due. What else was charged stays.
+    pub(crate) fn refund(&self, who: K) {
+        self.forgotten_at.entry(who).and_compute_with(|entry| match entry {
+            Some(entry) => Op::Put(entry.into_value().minus(self.weight)),
+            None => Op::Nop,
+        });
     }
 
     /// Charges one; the time to wait if the budget is used up.
@@ -78,6 +95,19 @@ mod tests {
         assert_eq!(budget.charge("one", at(4)), Some(Duration::from_secs(6)));
         assert_eq!(budget.charge("one", at(10)), None);
         assert!(budget.charge("one", at(10)).is_some());
+    }
+
+    #[test]
+    fn a_charge_taken_back_leaves_the_others() {
+        let budget = Budget::one_each(2, Duration::from_secs(120));
+        for _ in 0..9 {
+            assert_eq!(budget.charge("one", at(0)), None);
+            budget.refund("one");
+        }
+        assert_eq!((budget.charge("one", at(0)), budget.charge("one", at(0))), (None, None));
+        assert_eq!(budget.charge("one", at(0)), Some(Duration::from_secs(120)));
+        budget.refund("nobody");
+        assert_eq!(budget.wait(&"nobody", at(0)), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use serde_json::json;
 
 use crate::app::StartError;
 
+/// Where browsers bring codes to: a port of the same machine, whichever was free (RFC 8252 §7.3).
+const CALLBACK: &str = "http://127.0.0.1/callback";
 const CREATED: &str = "client.created";
 
 /// Makes it where it has never been. Of two nodes at once, one does.
@@ -54,6 +56,7 @@ pub(crate) async fn insert(tx: &mut Tx, owner: UserId, api: ApiId, now: Timestam
         rights: Rights { scope: scope.clone(), res: ResSet::all() },
         subject: Subject::Owner,
         device: Some(DevicePolicy { scope, confirmation: true }),
+        redirect_uris: vec![CALLBACK.parse().map_err(|_| StartError::Unfinished)?],
         apis: vec![api],
         disabled_at: None,
         created_at: now,

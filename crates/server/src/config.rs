@@ -49,6 +49,8 @@ pub struct Config {
     pub login: LoginConfig,
     /// How long applications keep people signed in.
     pub sessions: SessionsConfig,
+    /// How devices are signed in.
+    pub device_grants: DeviceGrantsConfig,
     /// How much to bear.
     pub limits: LimitsConfig,
     /// What to log.
@@ -260,6 +262,15 @@ impl SessionsConfig {
     }
 }
 
+/// `[device_grants]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "defaults.toml explains every setting")]
+pub struct DeviceGrantsConfig {
+    pub hold_s: u8,
+    pub held_polls: u32,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -380,6 +391,9 @@ impl Config {
         let refuse = |problem: &str| Err(ConfigError::Value(problem.to_owned()));
         if server.tls_certificate.as_os_str().is_empty() != server.tls_key.as_os_str().is_empty() {
             return refuse("[server] tls_certificate and tls_key go together");
+        }
+        if self.device_grants.hold_s > 8 {
+            return refuse("[device_grants] hold_s must be at most 8: clients give up after 10 seconds");
         }
         if !server.issuer.is_empty() && !is_issuer(&server.issuer) {
             // RFC 8414 §2: no query or fragment components.

@@ -178,6 +178,7 @@ async fn insert_bootstrap_client(
         owner,
         rights: rights("keyward:admin")?,
         subject: Subject::Owner,
+        redirect_uris: Vec::new(),
         device: None,
         apis: vec![api],
         disabled_at: None,

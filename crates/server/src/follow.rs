@@ -108,6 +108,7 @@ async fn read_anew(app: &App) -> Result<(), StartError> {
     load_keys(app).await?;
     app.revoked_tokens.replace(RevokedTokens::load(&app.store, app.clock.now()).await?);
     app.status_list.note_anything();
+    app.device_grants.waiting.wake_all();
     app.principals.doubt(false);
     Ok(())
 }
@@ -192,6 +193,7 @@ async fn apply(app: &App, events: &[Event], range: LogRange) -> Result<(), Start
     } else {
         app.feed.pass_over(range.upto);
     }
+    events.iter().for_each(|event| app.device_grants.waiting.wake(event));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ pub mod app;
 pub mod callers;
 pub mod clock;
 pub mod config;
+pub mod device_grants;
 pub mod first_start;
 pub mod login;
 pub mod master_key;
@@ -112,8 +113,9 @@ impl Server {
         let fetcher = tokio::spawn(foreign_keys::keep_fetching(Arc::clone(&self.app)));
         let stop = async {
             stop.await;
-            // Streams have no end of their own that could be waited for.
+            // Streams have no end of their own that could be waited for, and whoever polls comes again.
             self.app.feed.close();
+            self.app.device_grants.waiting.close();
         };
         let finished = self.listener.serve(self.reception, stop).await;
         follower.abort();

@@ -1,5 +1,6 @@
 //! The OAuth 2.0 endpoints.
 
+pub(crate) mod authorization;
 pub(crate) mod caller;
 pub mod client_auth;
 pub mod form;

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod api_reference;
+pub(crate) mod authorize;
 pub(crate) mod frame;
 pub(crate) mod invitation;
 pub(crate) mod login;
@@ -30,6 +31,7 @@ pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
         .merge(recovery::routes())
         .merge(invitation::routes())
         .merge(account::routes())
+        .merge(authorize::routes())
         .route_layer(from_fn_with_state(Arc::clone(app), frame::around))
         .route_layer(from_fn(name_route))
         .merge(script::routes())

@@ -394,6 +394,8 @@ pub(crate) enum PageProblem {
     NotFound,
     /// A link that worked once.
     Ended,
+    /// No application that may send people here, or not from where it says.
+    Application,
     /// Something that may not be chosen.
     Invalid,
     /// Tried too often.
@@ -408,7 +410,7 @@ impl PageProblem {
     /// The HTTP status it comes with.
     pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::Unreadable | Self::Application => StatusCode::BAD_REQUEST,
             Self::Foreign | Self::Wrong => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Ended => StatusCode::GONE,

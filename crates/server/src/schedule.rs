@@ -76,8 +76,9 @@ impl App {
         }
         let forgotten = tx.forget_device_sessions(now.minus(SESSION_KEPT_AFTER_END), BATCH).await?;
         let answers = tx.forget_sealed_answers(now, BATCH).await?;
+        let codes = tx.forget_authorization_codes(now, BATCH).await?;
         tx.commit(&origin(now)).await?;
-        Ok(expired.len() == usize::from(BATCH) || forgotten.max(answers) == u64::from(BATCH))
+        Ok(expired.len() == usize::from(BATCH) || forgotten.max(answers).max(codes) == u64::from(BATCH))
     }
 
     async fn forget(&self, now: Timestamp) -> Result<(), StartError> {

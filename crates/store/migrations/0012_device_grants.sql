@@ -31,6 +31,7 @@ CREATE TABLE device_grants (
     ended_at         BIGINT,
     denial           TEXT,
     sealed           {{BLOB}},
+    sealed_until     BIGINT,
     created_at       BIGINT NOT NULL,
     expires_at       BIGINT NOT NULL,
     version          BIGINT NOT NULL,
@@ -40,6 +41,7 @@ CREATE TABLE device_grants (
     CHECK ((state IN ('redeemed', 'denied', 'expired')) = (user_code_mac IS NULL)),
     CHECK ((state = 'denied') = (denial IS NOT NULL)),
     CHECK ((state = 'redeemed') = (session IS NOT NULL)),
+    CHECK ((sealed IS NULL) = (sealed_until IS NULL)),
     -- Nothing is decided by nobody.
     CHECK (state NOT IN ('claimed', 'approved', 'redeemed') OR (user_id IS NOT NULL AND login IS NOT NULL)),
     CHECK (state NOT IN ('approved', 'redeemed') OR (approved_at IS NOT NULL AND authenticated_at IS NOT NULL))

@@ -3,6 +3,7 @@
 use keyward_model::client::Client;
 use keyward_model::device_grant::DevicePolicy;
 use keyward_model::id::{ApiId, ClientId, UserId};
+use keyward_model::redirect_uri::RedirectUri;
 use keyward_model::rights::Rights;
 use keyward_model::time::Timestamp;
 use keyward_model::user::Activity;
@@ -12,11 +13,11 @@ use crate::listing::Listing;
 use crate::{Page, Store, StoreError, Tx, parsed};
 
 pub(crate) const COLUMNS: &str = "id, name, kind, owner, scope, res, subject, disabled_at, created_at, updated_at, \
-                                  version, device_scope, device_confirmation";
+                                  version, device_scope, device_confirmation, redirect_uris";
 /// The APIs of one client as one text, so that a client is always read whole by one statement.
 pub(crate) const APIS: &str = "(SELECT string_agg(a.api, ' ') FROM client_apis a WHERE a.client = clients.id)";
 /// How many columns a client is read from, its APIs the last.
-pub(crate) const WIDTH: usize = 14;
+pub(crate) const WIDTH: usize = 15;
 
 /// Which clients to list.
 #[derive(Debug, Clone, Default)]
@@ -31,7 +32,7 @@ pub struct ClientFilter {
 
 pub(crate) fn read(row: &Row) -> Result<Client, StoreError> {
     let mut apis: Vec<ApiId> = row
-        .opt_str(13)?
+        .opt_str(14)?
         .unwrap_or_default()
         .split(' ')
         .filter(|t| !t.is_empty())
@@ -46,6 +47,12 @@ pub(crate) fn read(row: &Row) -> Result<Client, StoreError> {
         rights: Rights { scope: parsed(row.str(4)?, "clients.scope")?, res: parsed(row.str(5)?, "clients.res")? },
         subject: parsed(row.str(6)?, "clients.subject")?,
         apis,
+        redirect_uris: row
+            .str(13)?
+            .split(' ')
+            .filter(|uri| !uri.is_empty())
+            .map(|uri| parsed(uri, "clients.redirect_uris"))
+            .collect::<Result<_, _>>()?,
         device: device(row)?,
         disabled_at: row.opt_int(7)?.map(Timestamp::from_millis),
         created_at: Timestamp::from_millis(row.int(8)?),
@@ -90,7 +97,7 @@ impl Tx {
     pub async fn insert_client(&mut self, client: &Client) -> Result<(), StoreError> {
         let sql = format!(
             "INSERT INTO clients ({COLUMNS}) VALUES \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         );
         self.execute(&sql, &values(client)).await?;
         self.insert_client_apis(client).await
@@ -100,7 +107,7 @@ impl Tx {
     pub async fn update_client(&mut self, client: &Client, version: i64) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET name = $2, kind = $3, owner = $4, scope = $5, res = $6, subject = $7, \
                    disabled_at = $8, created_at = $9, updated_at = $10, version = $11 + 1, \
-                   device_scope = $12, device_confirmation = $13 WHERE id = $1 AND version = $11";
+                   device_scope = $12, device_confirmation = $13, redirect_uris = $14 WHERE id = $1 AND version = $11";
         let mut values = values(client);
         values[10] = version.into();
         if self.execute(sql, &values).await? == 0 {
@@ -126,7 +133,7 @@ impl Tx {
     }
 }
 
-fn values(client: &Client) -> [Value; 13] {
+fn values(client: &Client) -> [Value; 14] {
     [
         client.id.to_string().into(),
         client.name.as_str().into(),
@@ -141,5 +148,6 @@ fn values(client: &Client) -> [Value; 13] {
         client.version.into(),
         client.device.as_ref().map(|device| device.scope.to_string()).into(),
         i64::from(client.device.as_ref().is_some_and(|device| device.confirmation)).into(),
+        client.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>().join(" ").into(),
     ]
 }

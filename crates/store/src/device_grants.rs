@@ -54,6 +54,7 @@ fn read(row: &Row) -> Result<DeviceGrant, StoreError> {
 
 fn read_state(row: &Row) -> Result<GrantState, StoreError> {
     let user = || parsed::<UserId>(row.str(10)?, "device_grants.user_id");
+    let of = || row.opt_str(10)?.map(|user| parsed(user, "device_grants.user_id")).transpose();
     let claim = || {
         Ok::<_, StoreError>(Claim {
             user: user()?,
@@ -79,10 +80,12 @@ fn read_state(row: &Row) -> Result<GrantState, StoreError> {
             session: parsed(row.str(20)?, "device_grants.session")?,
             redeemed_at: instant(row, 21)?,
         },
-        GrantStateName::Denied => {
-            GrantState::Denied { denied_at: instant(row, 21)?, reason: parsed(row.str(22)?, "device_grants.denial")? }
-        }
-        GrantStateName::Expired => GrantState::Expired { expired_at: instant(row, 21)? },
+        GrantStateName::Denied => GrantState::Denied {
+            of: of()?,
+            denied_at: instant(row, 21)?,
+            reason: parsed(row.str(22)?, "device_grants.denial")?,
+        },
+        GrantStateName::Expired => GrantState::Expired { of: of()?, expired_at: instant(row, 21)? },
     })
 }
 

@@ -124,6 +124,11 @@ impl Store {
         Ok(Some(FoundSession { session: read(&session)?, client, user, true_from }))
     }
 
+    /// A client and a user; `None` if there is not the one or the other.
+    pub async fn find_client_and_user(&self, client: ClientId, user: UserId) -> Result<Option<FoundWho>, StoreError> {
+        self.find(&FIND_WHO, &[client.to_string().into(), user.to_string().into()], read_who).await
+    }
+
     /// Device sessions in the order in which they were begun.
     pub async fn list_device_sessions(
         &self,

@@ -7,6 +7,7 @@ pub mod engine;
 mod error;
 
 mod apis;
+mod authorization_codes;
 mod callers;
 mod clients;
 mod credentials;
@@ -39,6 +40,7 @@ mod webhooks;
 
 use keyward_model::event::Draft;
 
+pub use authorization_codes::{Authorization, Redeemed};
 pub use callers::{CallerCount, CallerFilter, CallerKey, CallerPlace, CallerSummary, CountedCaller, SeenCaller};
 pub use clients::ClientFilter;
 pub use credentials::CredentialFilter;

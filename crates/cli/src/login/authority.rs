@@ -65,11 +65,8 @@ pub(super) enum Answer {
     Tokens(Box<Token>),
     /// Not yet; when to ask again depends on this.
     NotYet(Told),
-    /// The server wants digits that the browser shows.
-    DigitsWanted {
-        /// Because those given were others.
-        wrong: bool,
-    },
+    /// It is approved, and the server wants the digits that the browser shows, or others than those given.
+    DigitsWanted,
     Expired,
     Denied,
     Failed(Failure),
@@ -82,6 +79,8 @@ struct Problem {
     #[serde(default)]
     error_description: String,
     interval: Option<u64>,
+    /// Keyward's own: how often the digits shown at the approval may still be given wrong.
+    confirmation_tries_left: Option<u64>,
 }
 
 impl Authority {
@@ -154,12 +153,11 @@ impl Authority {
             return Answer::Failed(no_keyward(&self.url));
         };
         match problem.error.as_str() {
+            "authorization_pending" if problem.confirmation_tries_left.is_some() => Answer::DigitsWanted,
             "authorization_pending" => Answer::NotYet(Told::Pending),
             "slow_down" => Answer::NotYet(Told::SlowDown(problem.interval.map(Duration::from_secs))),
             "expired_token" => Answer::Expired,
             "access_denied" => Answer::Denied,
-            "confirmation_required" => Answer::DigitsWanted { wrong: false },
-            "confirmation_wrong" => Answer::DigitsWanted { wrong: true },
             error => {
                 let said = if problem.error_description.is_empty() { error } else { &problem.error_description };
                 Answer::Failed(Failure::new(said))

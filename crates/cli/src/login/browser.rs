@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
@@ -20,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{StatusCode, header};
 use keyward_model::entropy::Entropy;
+use keyward_model::pkce::{self, CodeChallenge};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -74,8 +74,7 @@ pub(super) async fn sign_in(
     let (verifier, state) = (secret()?, secret()?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let redirect_uri = format!("http://{}{PATH}", listener.local_addr()?);
-    // RFC 7636 §4.2: `S256`, the only method there is here.
-    let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
+    let challenge = CodeChallenge::of_verifier(&verifier)?;
     let client = authority.client.to_string();
     let mut query = vec![
         ("response_type", "code"),
@@ -83,7 +82,7 @@ pub(super) async fn sign_in(
         ("redirect_uri", redirect_uri.as_str()),
         ("state", state.as_str()),
         ("code_challenge", challenge.as_str()),
-        ("code_challenge_method", "S256"),
+        ("code_challenge_method", pkce::METHOD),
     ];
     query.extend(scope.map(|scope| ("scope", scope)));
     let address = reqwest::Url::parse_with_params(endpoint, &query)

@@ -34,7 +34,7 @@ pub(super) struct Wish<'a> {
 /// How a wait ended.
 enum End {
     Tokens(Box<Token>),
-    Digits { wrong: bool },
+    Digits,
     Expired,
     Failed(Failure),
     Interrupted,
@@ -113,23 +113,32 @@ async fn decided(
             }
             End::Interrupted => {
                 status.clear();
-                // Whether or not it hears of it: the code is of no use without this program.
-                drop(authority.revoke(&grant.device_code).await);
-                return Err(stopped().into());
+                return Err(taken_back(authority, grant, stopped()).await.into());
             }
-            End::Digits { wrong } => {
-                status.settle(if wrong { "Those are other digits than the browser shows." } else { "Approved." });
-                tokio::select! {
-                    line = terminal::ask("  The digits that the browser shows: ") => digits = Some(read_digits(line?)?),
-                    () = interrupt.came() => {
-                        drop(authority.revoke(&grant.device_code).await);
-                        return Err(stopped().into());
-                    }
+            End::Digits => {
+                status.settle(if given.is_some() {
+                    "Those are other digits than the browser shows."
+                } else {
+                    "Approved."
+                });
+                let read = tokio::select! {
+                    line = terminal::ask("  The digits that the browser shows: ") => read_digits(line?),
+                    () = interrupt.came() => Err(stopped()),
                     () = time::sleep_until(ends) => return Ok(None),
+                };
+                match read {
+                    Ok(read) => digits = Some(read),
+                    Err(failure) => return Err(taken_back(authority, grant, failure).await.into()),
                 }
             }
         }
     }
+}
+
+/// Takes the code back because of this. Whether or not the server hears of it, the code is of no use without this program.
+async fn taken_back(authority: &Authority, grant: &Grant, because: Failure) -> Failure {
+    drop(authority.revoke(&grant.device_code).await);
+    because
 }
 
 /// Asks until there is an answer. With digits at hand it is asked at once: the decision has been made.
@@ -140,7 +149,7 @@ async fn wait(authority: &Authority, grant: &Grant, digits: Option<&str>, pace: 
         pause = match authority.ask(grant, digits).await {
             Answer::NotYet(told) => pace.after(told),
             Answer::Tokens(token) => return End::Tokens(token),
-            Answer::DigitsWanted { wrong } => return End::Digits { wrong },
+            Answer::DigitsWanted => return End::Digits,
             Answer::Expired => return End::Expired,
             Answer::Denied => {
                 return End::Failed(

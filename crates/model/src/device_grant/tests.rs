@@ -93,7 +93,7 @@ proptest! {
             0 => GrantState::Pending,
             1 => GrantState::Claimed(claim(of, 1)),
             2 => approval(of),
-            3 => GrantState::Denied { denied_at: at(5), reason: Denial::Refused },
+            3 => GrantState::Denied { of: Some(user(of)), denied_at: at(5), reason: Denial::Refused },
             _ => GrantState::Redeemed {
                 by: user(of),
                 session: DeviceSessionId::from_uuid(Uuid::from_u128(1)),
@@ -107,6 +107,7 @@ proptest! {
         prop_assert_eq!(grant.may_redeem(now), Err(NoArrow::Ended));
         let end = grant.state_at(now);
         prop_assert!(end.is_final());
+        prop_assert_eq!(end.user(), grant.state.user());
         prop_assert_eq!(end == state, state.is_final(), "an expiry replaces no other end");
     }
 

@@ -1,6 +1,7 @@
 //! Clients.
 
 mod device;
+mod redirect_uris;
 
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub struct ClientView {
     /// The APIs it may ask tokens for.
     #[schema(value_type = Vec<String>)]
     pub apis: Vec<ApiId>,
+    /// Where browsers may be led back to after a user has let it in; none if users cannot.
+    pub redirect_uris: Vec<String>,
     /// How devices are signed in through it; null if they are not.
     pub device_grant: Option<DeviceGrantView>,
     /// Since when it is disabled.
@@ -99,6 +102,10 @@ pub struct NewClient {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub apis: Vec<ApiId>,
+    /// Where browsers may be led back to after a user has let it in: `https://…`, a loopback address with any port, or a
+    /// scheme of the program's own, as `com.example.app:/…`; at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirect_uris: Vec<String>,
     /// How devices are signed in through it; if absent, they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_grant: Option<DeviceGrantView>,
@@ -127,6 +134,9 @@ pub struct ClientChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub apis: Option<Vec<ApiId>>,
+    /// Where browsers may be led back to, instead of where they are now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_uris: Option<Vec<String>>,
     /// How devices are signed in through it; null: no more. Those that are, stay so.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<DeviceGrantView>)]
@@ -162,6 +172,7 @@ impl From<Client> for ClientView {
             res: client.rights.res,
             subject: client.subject,
             apis: client.apis,
+            redirect_uris: redirect_uris::texts(&client.redirect_uris),
             device_grant: client.device.map(DeviceGrantView::from),
             disabled_at: client.disabled_at.map(Instant),
             created_at: Instant(client.created_at),
@@ -223,6 +234,7 @@ async fn create(call: Call, body: Json<NewClient>) -> Result<Tagged<ClientView>,
         name: name(new.name)?,
         kind: new.kind.unwrap_or(ClientKind::Confidential),
         owner,
+        redirect_uris: redirect_uris::redirect_uris(new.redirect_uris)?,
         device: new.device_grant.map(|device| device.policy(&new.scope)),
         rights: Rights { scope: new.scope, res: new.res.unwrap_or_else(|| call.res().clone()) },
         subject: new.subject.unwrap_or(Subject::Owner),
@@ -285,6 +297,9 @@ async fn change(
     client.subject = change.subject.unwrap_or(client.subject);
     if let Some(new) = change.apis {
         client.apis = apis(&call, new)?;
+    }
+    if let Some(new) = change.redirect_uris {
+        client.redirect_uris = redirect_uris::redirect_uris(new)?;
     }
     if let Some(device) = change.device_grant {
         client.device = device.map(|device| device.policy(&client.rights.scope));
@@ -399,6 +414,7 @@ fn describe(client: &Client) -> serde_json::Value {
     json!({
         "name": client.name, "kind": client.kind, "owner": client.owner, "scope": client.rights.scope,
         "res": client.rights.res, "subject": client.subject, "apis": client.apis, "device_grant": device,
+        "redirect_uris": redirect_uris::texts(&client.redirect_uris),
         "disabled_at": client.disabled_at,
     })
 }

@@ -1,5 +1,6 @@
 //! The grants: which there are, and what each may use. Nothing below here names HTTP.
 
+pub mod authorization_code;
 pub mod client_credentials;
 pub mod refresh_token;
 
@@ -18,7 +19,8 @@ use crate::oauth::client_auth::Asker;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// All grant types, as the metadata publishes them (RFC 8414 §2).
-pub const GRANT_TYPES: &[&str] = &[client_credentials::GRANT_TYPE, refresh_token::GRANT_TYPE];
+pub const GRANT_TYPES: &[&str] =
+    &[client_credentials::GRANT_TYPE, authorization_code::GRANT_TYPE, refresh_token::GRANT_TYPE];
 
 /// The most `resource` parameters in one request.
 const MAX_RESOURCES: usize = 8;
@@ -123,6 +125,7 @@ pub async fn exchange(
 ) -> Result<TokenResponse, OAuthError> {
     match grant_type {
         client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),
+        authorization_code::GRANT_TYPE => authorization_code::exchange(call).await,
         refresh_token::GRANT_TYPE => refresh_token::exchange(call, request).await,
         _ => Err(ErrorCode::UnsupportedGrantType.because("this grant type is not available")),
     }

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use keyward_model::client::COMMAND_LINE;
+use keyward_model::pkce;
 use serde_json::json;
 
 use crate::app::App;
@@ -21,8 +22,11 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
     let mut scopes: Vec<&str> = registry.apis().flat_map(|api| api.scopes.iter()).map(|s| s.as_str()).collect();
     scopes.sort_unstable();
     scopes.dedup();
+    // RFC 7591 §2: a public client has no method.
+    let with_public: Vec<&str> = client_auth::METHODS.iter().copied().chain(["none"]).collect();
     let mut document = json!({
         "issuer": app.issuer,
+        "authorization_endpoint": at("/authorize"),
         "token_endpoint": at("/token"),
         "jwks_uri": at("/jwks"),
         "introspection_endpoint": at("/introspect"),
@@ -31,11 +35,15 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
         "revocations_endpoint": at("/revocations"),
         "service_documentation": at("/docs"),
         "scopes_supported": scopes,
-        "response_types_supported": [],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "code_challenge_methods_supported": [pkce::METHOD],
+        // RFC 9207 §3
+        "authorization_response_iss_parameter_supported": true,
         "grant_types_supported": grants::GRANT_TYPES,
-        "token_endpoint_auth_methods_supported": client_auth::METHODS,
+        "token_endpoint_auth_methods_supported": with_public,
         "introspection_endpoint_auth_methods_supported": client_auth::METHODS,
-        "revocation_endpoint_auth_methods_supported": client_auth::METHODS,
+        "revocation_endpoint_auth_methods_supported": with_public,
     });
     if registry.has_command_line
         && let Some(members) = document.as_object_mut()

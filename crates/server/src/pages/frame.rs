@@ -16,8 +16,7 @@ use crate::respond::{PageError, PageProblem, html_response};
 /// Only what we serve ourselves, nothing inline, nothing around it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-const HEADERS: [(HeaderName, &str); 7] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
+const HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -26,6 +25,11 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 const FETCH_SITE: &str = "sec-fetch-site";
+
+/// Goes with a page whose form leads on to another origin than ours, to just this one: browsers apply `form-action` to
+/// where a form is redirected, too.
+#[derive(Debug, Clone)]
+pub(crate) struct FormsLeadTo(pub(crate) String);
 
 /// What every template needs.
 pub(crate) struct Frame {
@@ -76,6 +80,13 @@ fn finish(response: Response, language: Language) -> Response {
         Some(error) => refusal(*error, language),
         None => response,
     };
+    let policy = match response.extensions().get::<FormsLeadTo>() {
+        Some(FormsLeadTo(origin)) => POLICY.replace("form-action 'self'", &format!("form-action 'self' {origin}")),
+        None => POLICY.to_owned(),
+    };
+    // An origin is visible ASCII without separators; were it not, no form would lead anywhere.
+    let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static(POLICY));
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -123,6 +134,7 @@ fn refusal(error: PageError, language: Language) -> Response {
         PageProblem::Wrong | PageProblem::Invalid => t.refused,
         PageProblem::NotFound => t.not_found,
         PageProblem::Ended => t.invitation_ended,
+        PageProblem::Application => t.application_unknown,
         PageProblem::TooMany => (t.too_many_title, t.too_many),
         PageProblem::Busy => (t.busy_title, t.busy),
         PageProblem::Unavailable => t.unavailable,

@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+use keyward_model::form::encode;
+
 /// The longest, in bytes.
-const MOST: usize = 1024;
+const MOST: usize = 2048;
 /// Where to go if nothing else is known.
 const ACCOUNT: &str = "/account";
 
@@ -44,11 +46,8 @@ impl OwnPath {
 /// Encoded, as the value of a parameter.
 impl fmt::Display for OwnPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.bytes().try_for_each(|byte| match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' => write!(f, "{}", char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => write!(f, "{}", char::from(byte)),
-            byte => write!(f, "%{byte:02X}"),
-        })
+        // Slashes may stand in a query, and a path can be read with them.
+        f.write_str(&encode(&self.0).replace("%2F", "/"))
     }
 }
 

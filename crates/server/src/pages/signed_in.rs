@@ -79,7 +79,6 @@ impl SignedIn {
     }
 
     /// How they proved it (RFC 8176).
-    #[expect(dead_code, reason = "what is said of a login in the tokens that are got through it")]
     pub(crate) fn amr(&self) -> &'static [&'static str] {
         self.login.method.amr()
     }

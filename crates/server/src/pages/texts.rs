@@ -106,6 +106,10 @@ texts! {
         sign_out method_password method_passkey method_recovery_code;
     pairs: ;
 
+    lines: authorize_title authorize_lead authorize_local authorize_switch authorize_scopes authorize_res
+        authorize_everywhere authorize_deny authorize_allow authorize_hint;
+    pairs: application_unknown;
+
     lines: done_password done_passkey_added done_passkey_removed done_passkey_renamed done_login_ended done_logins_ended;
     pairs: ;
 }
