@@ -24,7 +24,6 @@ use keyward_model::login::Method;
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::secret::HashingKey;
 use keyward_model::time::Timestamp;
-use keyward_model::user::User;
 use keyward_model::user_code::UserCode;
 use keyward_store::{FoundWho, Origin, StoreError, Tx};
 use serde_json::json;
@@ -34,7 +33,6 @@ pub use friction::{Friction, Grade, Reason};
 use crate::api::device_sessions;
 use crate::app::App;
 use crate::config::DeviceGrantsConfig;
-use crate::meter;
 use crate::registry::Registry;
 use budgets::Budgets;
 use friction::{Facts, LATELY, friction};
@@ -416,7 +414,7 @@ async fn asked_lately(app: &App, id: DeviceGrantId, now: Timestamp) -> Result<u6
 }
 
 /// What the device would get: what it asked for ∩ what its client may give devices ∩ the user's rights now.
-fn rights_now(app: &App, who: &FoundWho, grant: &DeviceGrant) -> Result<Rights, Refusal> {
+pub(crate) fn rights_now(app: &App, who: &FoundWho, grant: &DeviceGrant) -> Result<Rights, Refusal> {
     let is_standing = who.client.disabled_at.is_none() && who.user.disabled_at.is_none();
     let registry = app.registry.load();
     let ceiling = ceiling(&registry, &who.client).filter(|_| is_standing).ok_or(Refusal::Ended)?;

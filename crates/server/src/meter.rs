@@ -99,6 +99,7 @@ macro_rules! routes {
 
 routes! {
     Token = "token",
+    DeviceAuthorization = "device_authorization",
     Introspect = "introspect",
     Revoke = "revoke",
     Jwks = "jwks",
@@ -119,6 +120,7 @@ impl Route {
     pub(crate) fn of(path: &str) -> Self {
         match path {
             "/token" => Self::Token,
+            "/auth/device" => Self::DeviceAuthorization,
             "/introspect" => Self::Introspect,
             "/revoke" => Self::Revoke,
             "/jwks" => Self::Jwks,
@@ -140,6 +142,7 @@ impl Route {
     pub(crate) const fn template(self) -> Option<&'static str> {
         match self {
             Self::Token => Some("/token"),
+            Self::DeviceAuthorization => Some("/auth/device"),
             Self::Introspect => Some("/introspect"),
             Self::Revoke => Some("/revoke"),
             Self::Jwks => Some("/jwks"),

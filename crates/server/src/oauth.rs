@@ -3,6 +3,7 @@
 pub(crate) mod authorization;
 pub(crate) mod caller;
 pub mod client_auth;
+pub mod device_authorization;
 pub mod form;
 pub mod grants;
 pub mod identity_token;

@@ -41,6 +41,14 @@ pub enum ErrorCode {
     InvalidScope,
     /// RFC 8707 §2
     InvalidTarget,
+    /// RFC 8628 §3.5
+    AuthorizationPending,
+    /// RFC 8628 §3.5
+    SlowDown,
+    /// RFC 8628 §3.5
+    AccessDenied,
+    /// RFC 8628 §3.5
+    ExpiredToken,
     /// RFC 6749 §4.1.2.1, here for too many failed authentications or changes.
     TemporarilyUnavailable,
     /// RFC 6749 §4.1.2.1, for faults of our own.
@@ -58,6 +66,10 @@ impl ErrorCode {
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::AccessDenied => "access_denied",
+            Self::ExpiredToken => "expired_token",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }
@@ -71,7 +83,11 @@ impl ErrorCode {
             | Self::UnauthorizedClient
             | Self::UnsupportedGrantType
             | Self::InvalidScope
-            | Self::InvalidTarget => StatusCode::BAD_REQUEST,
+            | Self::InvalidTarget
+            | Self::AuthorizationPending
+            | Self::SlowDown
+            | Self::AccessDenied
+            | Self::ExpiredToken => StatusCode::BAD_REQUEST,
             Self::InvalidClient => StatusCode::UNAUTHORIZED,
             Self::TemporarilyUnavailable => StatusCode::TOO_MANY_REQUESTS,
             Self::ServerError => StatusCode::SERVICE_UNAVAILABLE,
@@ -80,7 +96,8 @@ impl ErrorCode {
 
     /// This error with what the client may know of its cause.
     pub fn because(self, description: impl Into<Cow<'static, str>>) -> OAuthError {
-        OAuthError { code: self, description: description.into(), retry_after: None, ended_key: None, is_told: false }
+        let description = description.into();
+        OAuthError { code: self, description, retry_after: None, ended_key: None, polling: None, is_told: false }
     }
 }
 
@@ -88,6 +105,11 @@ impl OAuthError {
     /// The same, and when trying again makes sense.
     pub(crate) fn retry_in(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// The same to a device that polls, which is no news for the log.
+    pub(crate) fn with(self, polling: Polling) -> Self {
+        Self { polling: Some(polling), is_told: true, ..self }
     }
 }
 
@@ -102,8 +124,20 @@ pub struct OAuthError {
     pub retry_after: Option<Duration>,
     /// What programs read of a key that has ended.
     pub(crate) ended_key: Option<EndedKey>,
+    /// What a device that polls may read.
+    pub(crate) polling: Option<Polling>,
     /// The log has told of it, or of many like it at once.
     pub(crate) is_told: bool,
+}
+
+/// What a device is told beside that it has to wait.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Polling {
+    /// Seconds between two questions, also after `slow_down`, which the client makes longer by itself.
+    pub(crate) interval: u64,
+    /// The device was let in and must send the digits that were shown: how often it may still be wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) confirmation_tries_left: Option<i64>,
 }
 
 /// Goes with an answer of which the log has told: no line of its own is needed.
@@ -116,12 +150,15 @@ struct OAuthErrorBody<'a> {
     error_description: &'a str,
     #[serde(flatten)]
     ended_key: Option<EndedKey>,
+    #[serde(flatten)]
+    polling: Option<Polling>,
 }
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
         let error_description = &printable(&legible(&self.description));
-        let body = OAuthErrorBody { error: self.code.as_str(), error_description, ended_key: self.ended_key };
+        let (error, ended_key) = (self.code.as_str(), self.ended_key);
+        let body = OAuthErrorBody { error, error_description, ended_key, polling: self.polling };
         let mut response = json_response(self.code.status(), &body);
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,7 +9,7 @@ use axum::routing::{any, get, post};
 use http::{HeaderMap, header};
 
 use crate::app::App;
-use crate::oauth::{introspect, jwks, metadata, revocations, revoke, status_list, token};
+use crate::oauth::{device_authorization, introspect, jwks, metadata, revocations, revoke, status_list, token};
 use crate::request::name_route;
 use crate::{api, ext_authz, forward_auth, health, leaks, pages, respond};
 
@@ -20,6 +20,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let reference = pages::api_reference::Reference::new(document);
     Router::new()
         .route("/token", post(token::token).fallback(post_only)) //                        RFC 6749 §3.2
+        .route("/auth/device", post(device_authorization::device_authorization).fallback(post_only)) // RFC 8628 §3.1
         .route("/introspect", post(introspect::introspect).fallback(post_only)) //         RFC 7662 §2
         .route("/revoke", post(revoke::revoke).fallback(post_only)) //                     RFC 7009 §2
         .route("/jwks", get(jwks::jwks)) //                                                RFC 7517 §5

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keyward_model::caller::{KEPT_UNSEEN, PLACE_KEPT};
 use keyward_model::credential::{Credential, KEPT_AFTER_END, State};
+use keyward_model::device_grant::KEPT_AFTER_END as GRANT_KEPT_AFTER_END;
 use keyward_model::device_session::KEPT_AFTER_END as SESSION_KEPT_AFTER_END;
 use keyward_model::event::{Actor, Draft};
 use keyward_model::jws::SigningAlgorithm;
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use crate::api::{device_sessions, transfers};
 use crate::app::{App, StartError};
+use crate::device_grants;
 use crate::meter;
 use crate::signing_keys::{self, Fresh, Turn};
 
@@ -42,6 +44,7 @@ impl App {
         let now = self.clock.now();
         while self.end_credentials(now).await? {}
         while self.end_device_sessions(now).await? {}
+        while self.end_device_grants(now).await? {}
         self.forget(now).await?;
         while self.expire_transfers(now).await? {}
         self.forget_callers(now).await?;
@@ -79,6 +82,19 @@ impl App {
         let codes = tx.forget_authorization_codes(now, BATCH).await?;
         tx.commit(&origin(now)).await?;
         Ok(expired.len() == usize::from(BATCH) || forgotten.max(answers).max(codes) == u64::from(BATCH))
+    }
+
+    /// The same for device grants. That nobody entered a code in time is no event: the log is for ever, and anybody may ask.
+    async fn end_device_grants(&self, now: Timestamp) -> Result<bool, StartError> {
+        let mut tx = self.store.begin().await?;
+        let expired = tx.expire_device_grants(now, BATCH).await?;
+        for grant in expired.iter().filter(|grant| grant.state.user().is_some()) {
+            tx.record(device_grants::draft("device_grant.expired", grant));
+        }
+        let forgotten = tx.forget_device_grants(now.minus(GRANT_KEPT_AFTER_END), BATCH).await?;
+        let answers = tx.forget_device_grant_answers(now, BATCH).await?;
+        tx.commit(&origin(now)).await?;
+        Ok(expired.len() == usize::from(BATCH) || forgotten.max(answers) == u64::from(BATCH))
     }
 
     async fn forget(&self, now: Timestamp) -> Result<(), StartError> {

@@ -49,6 +49,7 @@ CREATE TABLE device_grants (
 CREATE INDEX device_grants_network ON device_grants (network, created_at);
 CREATE INDEX device_grants_expires ON device_grants (expires_at) WHERE ended_at IS NULL;
 CREATE INDEX device_grants_ended ON device_grants (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX device_grants_sealed ON device_grants (sealed_until) WHERE sealed_until IS NOT NULL;
 CREATE INDEX device_grants_client ON device_grants (client);
 CREATE INDEX device_grants_user ON device_grants (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX device_grants_session ON device_grants (session) WHERE session IS NOT NULL;

@@ -11,7 +11,7 @@ use keyward_model::secret::SecretHash;
 use keyward_model::time::Timestamp;
 
 use crate::engine::{Row, Value};
-use crate::{Store, StoreError, Tx, parsed};
+use crate::{SealedAnswer, Store, StoreError, Tx, parsed};
 
 const COLUMNS: &str = "id, client, scope, res, label, network, user_agent, confirmation, interval_s, state, user_id, login, \
                        claimed_at, typed, approved_at, authenticated_at, method, approved_from, digits, wrong, session, \
@@ -139,6 +139,16 @@ impl Store {
     ) -> Result<Option<DeviceGrant>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM device_grants WHERE user_code_mac = $1 AND expires_at > $2");
         self.find(&sql, &[code.as_bytes().into(), now.as_millis().into()], read).await
+    }
+
+    /// The answer to a redemption, as long as nobody has come with the refresh token in it.
+    pub async fn find_device_grant_answer(&self, id: DeviceGrantId) -> Result<Option<SealedAnswer>, StoreError> {
+        let sql = "SELECT g.sealed, g.sealed_until FROM device_grants g JOIN refresh_tokens r ON r.session = g.session \
+                   WHERE g.id = $1 AND g.sealed IS NOT NULL AND r.previous_hash IS NULL";
+        self.find(sql, &[id.to_string().into()], |row| {
+            Ok(SealedAnswer { sealed: row.blob(0)?, until: instant(row, 1)? })
+        })
+        .await
     }
 
     /// How many devices of a network have asked since then.
@@ -288,13 +298,23 @@ impl Tx {
         &mut self,
         id: DeviceGrantId,
         session: DeviceSessionId,
+        answer: &SealedAnswer,
         now: Timestamp,
     ) -> Result<Option<DeviceGrant>, StoreError> {
-        let set = format!("state = 'redeemed', session = $3, {END}");
+        let set = format!("state = 'redeemed', session = $3, sealed = $4, sealed_until = $5, {END}");
         let if_it_is = "state = 'approved' \
             AND EXISTS (SELECT 1 FROM users WHERE users.id = user_id AND users.disabled_at IS NULL) \
             AND EXISTS (SELECT 1 FROM clients WHERE clients.id = device_grants.client AND clients.disabled_at IS NULL)";
-        self.arrow((id, now), &set, if_it_is, &[session.to_string().into()]).await
+        let session: Value = session.to_string().into();
+        let further = [session, answer.sealed.as_slice().into(), answer.until.as_millis().into()];
+        self.arrow((id, now), &set, if_it_is, &further).await
+    }
+
+    /// Forgets answers that are not given any more, at most so many; gives how many.
+    pub async fn forget_device_grant_answers(&mut self, now: Timestamp, most: u16) -> Result<u64, StoreError> {
+        let sql = "UPDATE device_grants SET sealed = NULL, sealed_until = NULL WHERE id IN \
+                   (SELECT id FROM device_grants WHERE sealed_until <= $1 LIMIT $2)";
+        self.execute(sql, &[now.as_millis().into(), i64::from(most).into()]).await
     }
 
     /// Writes down the ends that time has brought; gives the grants that ended.

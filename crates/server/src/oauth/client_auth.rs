@@ -17,7 +17,6 @@ use keyward_model::form::Form;
 use keyward_model::id::{ClientId, CredentialId};
 use keyward_model::key::Key;
 use keyward_model::time::Timestamp;
-use keyward_model::user::User;
 
 use crate::app::App;
 use crate::meter;
@@ -37,14 +36,7 @@ pub(crate) enum Asker {
     /// A client that proved who it is with one of its credentials.
     Confidential(Principal),
     /// A client that has none and says who it is: anybody may say the same.
-    Public(Named),
-}
-
-/// A public client and its owner.
-#[derive(Debug)]
-pub(crate) struct Named {
-    pub(crate) client: Client,
-    pub(crate) owner: User,
+    Public(Box<Client>),
 }
 
 impl Asker {
@@ -52,7 +44,7 @@ impl Asker {
     pub(crate) fn client(&self) -> &Client {
         match self {
             Self::Confidential(principal) => &principal.client,
-            Self::Public(named) => &named.client,
+            Self::Public(client) => client,
         }
     }
 
@@ -134,7 +126,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Nobody learns whether there is a client that has secrets and sent none.
-    async fn recognize(self, app: &App) -> Result<Named, OAuthError> {
+    async fn recognize(self, app: &App) -> Result<Box<Client>, OAuthError> {
         let found = match self.presented.client_id.parse::<ClientId>() {
             Ok(id) => app.store.find_client_and_owner(id).await?,
             Err(_) => None,
@@ -143,7 +135,7 @@ impl<'a> Attempt<'a> {
             None => Err(Refusal::Unproven),
             Some((client, _)) if client.disabled_at.is_some() => Err(Refusal::ClientDisabled),
             Some((_, owner)) if owner.disabled_at.is_some() => Err(Refusal::OwnerDisabled),
-            Some((client, owner)) => Ok(Named { client, owner }),
+            Some((client, _)) => Ok(Box::new(client)),
         };
         named.map_err(|refusal| refuse(app, &self, refusal))
     }

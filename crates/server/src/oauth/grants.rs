@@ -2,6 +2,7 @@
 
 pub mod authorization_code;
 pub mod client_credentials;
+pub mod device_code;
 pub mod refresh_token;
 
 use std::net::IpAddr;
@@ -19,8 +20,12 @@ use crate::oauth::client_auth::Asker;
 use crate::respond::{ErrorCode, OAuthError};
 
 /// All grant types, as the metadata publishes them (RFC 8414 §2).
-pub const GRANT_TYPES: &[&str] =
-    &[client_credentials::GRANT_TYPE, authorization_code::GRANT_TYPE, refresh_token::GRANT_TYPE];
+pub const GRANT_TYPES: &[&str] = &[
+    client_credentials::GRANT_TYPE,
+    authorization_code::GRANT_TYPE,
+    refresh_token::GRANT_TYPE,
+    device_code::GRANT_TYPE,
+];
 
 /// The most `resource` parameters in one request.
 const MAX_RESOURCES: usize = 8;
@@ -127,6 +132,7 @@ pub async fn exchange(
         client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),
         authorization_code::GRANT_TYPE => authorization_code::exchange(call).await,
         refresh_token::GRANT_TYPE => refresh_token::exchange(call, request).await,
+        device_code::GRANT_TYPE => device_code::exchange(call, request).await,
         _ => Err(ErrorCode::UnsupportedGrantType.because("this grant type is not available")),
     }
 }

@@ -28,6 +28,7 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
         "issuer": app.issuer,
         "authorization_endpoint": at("/authorize"),
         "token_endpoint": at("/token"),
+        "device_authorization_endpoint": at("/auth/device"),
         "jwks_uri": at("/jwks"),
         "introspection_endpoint": at("/introspect"),
         "revocation_endpoint": at("/revoke"),

@@ -4,6 +4,7 @@
 //! 2. What is no valid token of ours needs no revoking: success        §2.2
 //! 3. Somebody else's token is refused                                 §2.1
 //! 4. A refresh token: end its session, with all its tokens            §2.1
+//!    A device_code: the device gives up
 //! 5. Charge the client's budget: each revocation stays in the log for ever
 //! 6. Note the token's end and append the event; answer when in force
 //! 7. When as many are noted as are listed for verifiers, end all tokens of the same grant instead    §2.1
@@ -16,6 +17,7 @@ use http::StatusCode;
 use keyward_model::event::Draft;
 use keyward_model::id::CredentialId;
 use keyward_model::refresh_token::RefreshToken;
+use keyward_model::secret::Secret;
 use keyward_model::time::Timestamp;
 use keyward_model::token::AccessTokenClaims;
 use keyward_store::{Origin, TokensOf, Tx};
@@ -24,6 +26,7 @@ use serde_json::json;
 use crate::api::changes::MOVED;
 use crate::api::device_sessions::draft;
 use crate::app::App;
+use crate::device_grants;
 use crate::oauth::caller;
 use crate::oauth::client_auth::{self, Asker};
 use crate::oauth::form::FormRequest;
@@ -41,9 +44,10 @@ pub async fn revoke(State(app): State<Arc<App>>, request: FormRequest) -> Result
     }
     let token = form.get("token")?.ok_or_else(|| ErrorCode::InvalidRequest.because("token is missing"))?;
     let origin = Origin { actor: asker.actor(), source: request.address.map(|a| a.to_string()), now };
-    match RefreshToken::parse(token) {
-        Ok(token) => end_session(&app, &token, &asker, &origin).await?,
-        Err(_) => end_access_token(&app, token, &asker, &origin).await?,
+    match (RefreshToken::parse(token), Secret::parse(token)) {
+        (Ok(token), _) => end_session(&app, &token, &asker, &origin).await?,
+        (Err(_), Some(device_code)) => cancel_device_grant(&app, &device_code, &asker, &origin).await?,
+        (Err(_), None) => end_access_token(&app, token, &asker, &origin).await?,
     }
     Ok(no_store(json_response(StatusCode::OK, &json!({}))))
 }
@@ -62,6 +66,21 @@ async fn end_session(app: &App, token: &RefreshToken, asker: &Asker, origin: &Or
         return Ok(app.settle(tx, origin).await?);
     };
     tx.record(draft("device_session.revoked", &ended));
+    let seq = tx.commit(origin).await?;
+    Ok(app.wait_until_applied(seq).await?)
+}
+
+/// A device gives up before it has got anything. What it has got is ended by the tokens it got.
+async fn cancel_device_grant(app: &App, code: &Secret, asker: &Asker, origin: &Origin) -> Result<(), OAuthError> {
+    let found = app.store.find_device_grant_of_device(&app.hashing_key.hash(code)).await?;
+    let Some(grant) = found.filter(|grant| grant.client == asker.client().id) else { return Ok(()) };
+    let mut tx = app.store.begin().await?;
+    let Some(denied) = tx.cancel_device_grant(grant.id, origin.now).await? else {
+        return Ok(app.settle(tx, origin).await?);
+    };
+    if denied.state.user().is_some() {
+        tx.record(device_grants::draft("device_grant.denied", &denied));
+    }
     let seq = tx.commit(origin).await?;
     Ok(app.wait_until_applied(seq).await?)
 }
