@@ -64,6 +64,7 @@ mod serve;
 mod session_tokens;
 mod signing_keys;
 mod status_list;
+mod terminal;
 mod tls;
 mod token;
 mod traces;
