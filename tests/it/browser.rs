@@ -1,9 +1,12 @@
 //! Signing in with a real browser: what only a browser shows. One of them for each story, for each takes its seconds.
 
 use keyward_tests::browser::{Authenticator, Browser};
+use keyward_tests::echo::Echo;
 use keyward_tests::server::{Api, Db, TestServer};
 use keyward_tests::visitor::{PASSWORD, invitation, new_user};
 use serde_json::json;
+
+use crate::login::user_id;
 
 const BUTTON: &str = "form[data-passkey=get] button";
 const CREATE: &str = "form[data-passkey=create] button";
@@ -140,6 +143,42 @@ async fn without_scripts_everything_works_but_passkeys() {
     browser.until_at("/account?done=recovered").await;
 }
 
+/// A public client that people may let in.
+async fn shop(admin: &Api<'_>) -> String {
+    let api = admin.new_api("https://plant.example", &["Worker"]).await;
+    let shop = json!({ "name": "Shop", "kind": "public", "scope": "Worker", "res": ["*"], "apis": [api],
+        "redirect_uris": ["http://127.0.0.1/cb"] });
+    admin.new_client(shop).await
+}
+
+/// The path at which it asks.
+fn ask(client: &str, redirect_uri: &str) -> String {
+    let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    format!(
+        "/authorize?response_type=code&client_id={client}&redirect_uri={redirect_uri}&state=s\
+         &code_challenge={challenge}&code_challenge_method=S256"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_form_leads_the_browser_on_to_the_application_and_nowhere_else() {
+    let server = TestServer::start_for_browsers(Db::Sqlite).await;
+    let (admin, browser) = (server.admin().await, Browser::start().await);
+    let device = browser.authenticator().await;
+    joins(&browser, &device, &admin, "olga").await;
+    let user = user_id(&admin, "olga").await;
+    admin.patch(&format!("/api/v1/users/{user}"), &json!({ "scope": "Worker", "res": ["plant"] })).await.ok();
+    let shop = shop(&admin).await;
+    let application = Echo::start().await;
+    let callback = format!("http://{}/cb", application.address());
+    for (decision, said) in [("allow", "?code="), ("deny", "?error=access_denied")] {
+        browser.open(&format!("{}{}", server.app.issuer, ask(&shop, &callback))).await;
+        browser.until_reads("Let this application in?").await;
+        browser.press(&format!("button[value={decision}]")).await;
+        browser.until_below(&format!("/cb{said}")).await;
+    }
+}
+
 /// Looks at a page as people do who read this language, in light or dark, in a window of this width.
 struct Reader<'a> {
     browser: &'a Browser,
@@ -206,6 +245,19 @@ async fn no_page_has_barriers_in_any_language() {
         browser.press("form[action='/account/recovery-codes'] button").await;
         reader.looks("codes").await;
     }
+    let shop = shop(&admin).await;
+    admin
+        .patch(&format!("/api/v1/users/{}", user_id(&admin, "olga").await), &json!({ "scope": "Worker", "res": ["*"] }))
+        .await
+        .ok();
+    for reader in READERS {
+        let reader = Reader::new(&browser, reader).await;
+        browser.open(&format!("{issuer}{}", ask(&shop, "http://127.0.0.1:1/cb"))).await;
+        reader.looks("authorize").await;
+        browser.open(&format!("{issuer}{}", ask(&shop, "http://127.0.0.1:1/other"))).await;
+        reader.looks("application").await;
+    }
+    browser.speak("en").await;
     // And for whoever signed in long ago.
     server.clock.advance(std::time::Duration::from_secs(16 * 60));
     let reader = Reader::new(&browser, READERS[0]).await;

@@ -11,6 +11,7 @@ mod api_reference;
 mod apis;
 mod audit;
 mod authority;
+mod authorization;
 mod browser;
 mod caller_counts;
 mod callers;

@@ -1,19 +1,24 @@
 //! Clients and libraries that other people wrote, unmodified: discovery, a token
 //! by client credentials (RFC 6749 §4.4), its offline verification (RFC 9068 §4),
-//! introspection (RFC 7662) and revocation (RFC 7009).
+//! introspection (RFC 7662) and revocation (RFC 7009); and programs that people
+//! sign in to (RFC 6749 §4.1, RFC 7636).
 
 use std::process::Command;
 
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
-use keyward_tests::clients::{self, Key, Seen};
+use keyward_tests::clients::{self, Key, Seen, SignsIn};
 use keyward_tests::keyward::Process;
 use keyward_tests::person::{Person, text};
+use keyward_tests::server::{Db, TestServer};
 use oauth2::basic::{BasicClient, BasicErrorResponseType};
 use oauth2::{
-    AuthType, ClientId, ClientSecret, HttpRequest, HttpResponse, RequestTokenError, Scope, TokenResponse, TokenUrl,
+    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse,
+    PkceCodeChallenge, RedirectUrl, RequestTokenError, Scope, TokenResponse, TokenUrl,
 };
 use serde_json::{Value, json};
+
+use crate::authorization::{CALLBACK, Shop, answer};
 
 const PLANT: &str = "https://plant.example/api";
 
@@ -235,18 +240,44 @@ async fn curl_token(key: &Key, metadata: &Value, options: &[&str]) -> Value {
     curl(&arguments).await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openid_client_gets_a_code_redeems_and_refreshes_it() {
+    let server = TestServer::start_for_browsers(Db::Sqlite).await;
+    let shop = Shop::of(&server, &server.admin().await).await;
+    let program = SignsIn::start(&server.app.issuer, &shop.client, CALLBACK).await;
+    let path = program.url.strip_prefix(&server.app.issuer).expect("discovery says where").to_owned();
+    let led = shop.decides(&path, "allow").await;
+    let seen = program.comes_back(led.header("location")).await;
+    assert!(seen.success, "{seen:?}");
+    assert_eq!(seen.json, json!({ "scope": "Worker", "rotated": true, "renewed": true, "error": "invalid_grant" }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oauth2_crate_gets_a_code_redeems_and_refreshes_it() {
+    let server = TestServer::start_for_browsers(Db::Sqlite).await;
+    let shop = Shop::of(&server, &server.admin().await).await;
+    let at = |path: &str| format!("{}{path}", server.app.issuer);
+    let client = BasicClient::new(ClientId::new(shop.client.clone()))
+        .set_auth_uri(AuthUrl::new(at("/authorize")).unwrap())
+        .set_token_uri(TokenUrl::new(at("/token")).unwrap())
+        .set_redirect_uri(RedirectUrl::new(CALLBACK.to_owned()).unwrap());
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let asked = client.authorize_url(CsrfToken::new_random).add_scope(Scope::new("Worker".to_owned()));
+    let (url, state) = asked.set_pkce_challenge(challenge).url();
+    let path = url.as_str().strip_prefix(&server.app.issuer).unwrap().to_owned();
+    let back = answer(&shop.decides(&path, "allow").await);
+    assert_eq!(&back["state"], state.secret());
+    let code = AuthorizationCode::new(back["code"].clone());
+    let first = client.exchange_code(code).set_pkce_verifier(verifier).request_async(&over_http).await.unwrap();
+    let refresh = first.refresh_token().unwrap();
+    let second = client.exchange_refresh_token(refresh).request_async(&over_http).await.unwrap();
+    assert_ne!(second.refresh_token().unwrap().secret(), refresh.secret());
+    assert_eq!(second.expires_in().unwrap().as_secs(), 300);
+}
+
 type Oauth2Error = RequestTokenError<reqwest::Error, oauth2::basic::BasicErrorResponse>;
 
 async fn oauth2_token(key: &Key, authentication: AuthType) -> Result<oauth2::basic::BasicTokenResponse, Oauth2Error> {
-    let http = keyward_tests::http();
-    let send = async |request: HttpRequest| -> Result<HttpResponse, reqwest::Error> {
-        let response = http.execute(request.try_into()?).await?;
-        let mut converted = oauth2::http::Response::builder().status(response.status());
-        for (name, value) in response.headers() {
-            converted = converted.header(name, value);
-        }
-        Ok(converted.body(response.bytes().await?.to_vec()).expect("it was a response"))
-    };
     BasicClient::new(ClientId::new(key.client_id.clone()))
         .set_client_secret(ClientSecret::new(key.client_secret.clone()))
         .set_auth_type(authentication)
@@ -254,6 +285,16 @@ async fn oauth2_token(key: &Key, authentication: AuthType) -> Result<oauth2::bas
         .exchange_client_credentials()
         .add_scope(Scope::new(key.scope.clone()))
         .add_extra_param("resource", &key.resource)
-        .request_async(&send)
+        .request_async(&over_http)
         .await
+}
+
+/// As the crate's own HTTP clients do it, by ours.
+async fn over_http(request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
+    let response = keyward_tests::http().execute(request.try_into()?).await?;
+    let mut converted = oauth2::http::Response::builder().status(response.status());
+    for (name, value) in response.headers() {
+        converted = converted.header(name, value);
+    }
+    Ok(converted.body(response.bytes().await?.to_vec()).expect("it was a response"))
 }

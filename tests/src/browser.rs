@@ -141,6 +141,12 @@ impl Browser {
         self.until(arrived, path).await;
     }
 
+    /// Waits until the browser is on a path that begins like this.
+    pub async fn until_below(&self, path: &str) {
+        let arrived = async || self.path().await.starts_with(path);
+        self.until(arrived, path).await;
+    }
+
     /// Waits until a reader sees this.
     pub async fn until_reads(&self, text: &str) {
         let reads = async || self.text().await.contains(text);

@@ -1,8 +1,9 @@
 //! Programs that other people wrote, as clients of Keyward: `tests/clients`.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -37,6 +38,56 @@ pub async fn node(key: &Key) -> Seen {
     let own = clients().join("node/.venv/bin/node");
     let program = if own.is_file() { own } else { PathBuf::from("node") };
     run_client(&program, "node/client.mjs", key).await
+}
+
+/// A program that people sign in to, in Node.js: openid-client. It says where to send the browser, and waits for where that
+/// came back.
+pub struct SignsIn {
+    program: std::process::Child,
+    said: BufReader<ChildStdout>,
+    /// Where to send the browser.
+    pub url: String,
+}
+
+impl SignsIn {
+    /// Starts it, for a public client.
+    pub async fn start(issuer: &str, client_id: &str, redirect_uri: &str) -> Self {
+        let own = clients().join("node/.venv/bin/node");
+        let mut command = Command::new(if own.is_file() { own } else { PathBuf::from("node") });
+        command
+            .arg(clients().join("node/code.mjs"))
+            .env("KEYWARD_ISSUER", issuer)
+            .env("KEYWARD_CLIENT_ID", client_id)
+            .env("KEYWARD_REDIRECT_URI", redirect_uri)
+            .env("KEYWARD_SCOPE", "Worker")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        tokio::task::spawn_blocking(move || {
+            let mut program = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+            let mut said = BufReader::new(program.stdout.take().expect("it is piped"));
+            let mut url = String::new();
+            said.read_line(&mut url).expect("a line of text");
+            Self { program, said, url: url.trim().to_owned() }
+        })
+        .await
+        .expect("the thread returns")
+    }
+
+    /// Tells it where the browser came back, and gives what it saw.
+    pub async fn comes_back(mut self, url: &str) -> Seen {
+        let url = format!("{url}\n");
+        tokio::task::spawn_blocking(move || {
+            let mut input = self.program.stdin.take().expect("it is piped");
+            input.write_all(url.as_bytes()).expect("it waits for it");
+            drop(input);
+            let mut text = String::new();
+            self.said.read_to_string(&mut text).expect("text");
+            let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            Seen { success: self.program.wait().expect("it ends").success(), json }
+        })
+        .await
+        .expect("the thread returns")
+    }
 }
 
 /// Authlib and PyJWT, in Python.

@@ -47,12 +47,13 @@ impl RedirectUri {
             || matches!((without_port(&self.0), without_port(&presented.0)), (Some(own), Some(other)) if own == other)
     }
 
-    /// Scheme, host and port, or the scheme alone where there is no host: a source of a Content-Security-Policy.
+    /// Scheme, host and port; of a scheme of the program's own, that alone: a source of a Content-Security-Policy.
     pub fn origin(&self) -> &str {
-        let end = match self.0.find("://") {
-            Some(at) => self.0.get(at + 3..).and_then(|rest| rest.find(['/', '?'])).map(|end| at + 3 + end),
-            None => self.0.find(':').map(|at| at + 1),
-        };
+        let end =
+            match self.0.find("://").filter(|_| ["http:", "https:"].iter().any(|scheme| self.0.starts_with(scheme))) {
+                Some(at) => self.0.get(at + 3..).and_then(|rest| rest.find(['/', '?'])).map(|end| at + 3 + end),
+                None => self.0.find(':').map(|at| at + 1),
+            };
         end.and_then(|end| self.0.get(..end)).unwrap_or(&self.0)
     }
 
@@ -63,11 +64,8 @@ impl RedirectUri {
 
     /// This URI with these parameters behind those it has (RFC 6749 §4.1.2).
     pub fn with(&self, parameters: &[(&str, &str)]) -> String {
-        let mut uri = self.0.clone();
+        let mut uri = self.0.trim_end_matches(['?', '&']).to_owned();
         let mut between = if uri.contains('?') { '&' } else { '?' };
-        if uri.ends_with(['?', '&']) {
-            uri.pop();
-        }
         for (name, value) in parameters {
             uri.push(between);
             uri.push_str(name);
@@ -238,6 +236,7 @@ mod tests {
             ("https://app.example?x", "https://app.example"),
             ("http://[::1]:9/cb", "http://[::1]:9"),
             ("com.example.app:/cb", "com.example.app:"),
+            ("com.example.app://done;x/cb", "com.example.app:"),
         ] {
             assert_eq!(uri(text).origin(), origin);
         }

@@ -17,6 +17,7 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 
 #[derive(OpenApi)]
 #[openapi(paths(
+    authorize,
     token,
     introspect,
     revoke,
@@ -30,11 +31,19 @@ pub(super) fn describe(document: &mut utoipa::openapi::OpenApi) {
 ))]
 struct Endpoints;
 
-/// A token request (RFC 6749 §4.4.2).
+/// A token request (RFC 6749 §4.1.3, §4.4.2, §6).
 #[derive(ToSchema)]
 struct TokenRequest {
-    /// `client_credentials`.
+    /// `client_credentials`, `authorization_code` or `refresh_token`.
     grant_type: String,
+    /// Of `authorization_code`: the code, from the redirect URI.
+    code: Option<String>,
+    /// Of `authorization_code`: the redirect URI that the code was asked for with.
+    redirect_uri: Option<String>,
+    /// Of `authorization_code`: what the challenge was made of (RFC 7636 §4.5).
+    code_verifier: Option<String>,
+    /// Of `refresh_token`: the newest one of the session.
+    refresh_token: Option<String>,
     /// Space-separated scopes; all that may be granted if absent.
     scope: Option<String>,
     /// Space-separated resource paths; all that may be granted if absent.
@@ -60,6 +69,8 @@ struct TokenResponse {
     expires_in: i64,
     /// What was granted, with all it implies.
     scope: String,
+    /// Of a device session: with what its next tokens are got. Each works once.
+    refresh_token: Option<String>,
 }
 
 /// A token, with a warning if the key ends soon.
@@ -114,9 +125,9 @@ struct OAuthError {
 /// A token to look at or to end, by a client that authenticates as at `/token`.
 #[derive(ToSchema)]
 struct TokenForm {
-    /// The access token.
+    /// The access or refresh token.
     token: String,
-    /// Allowed and ignored: there is one type of token.
+    /// Allowed and ignored: a token says what it is.
     token_type_hint: Option<String>,
     /// What the caller calls itself in the report of callers; the header `Keyward-Instance` says the same.
     instance: Option<String>,
@@ -170,9 +181,23 @@ struct KeySet {
     keys: (),
 }
 
+/// Ask somebody to let a client in (RFC 6749 §4.1.1)
+///
+/// A page for people. It leads back to the redirect URI, with `code` or `error`, `state` and `iss` (RFC 9207).
+#[utoipa::path(get, path = "/authorize", tag = "oauth", security(()),
+    params(("response_type" = String, Query, description = "`code`"),
+        ("client_id" = String, Query), ("redirect_uri" = String, Query, description = "One of the client's own"),
+        ("code_challenge" = String, Query, description = "RFC 7636 §4.2"),
+        ("code_challenge_method" = String, Query, description = "`S256`"),
+        ("state" = Option<String>, Query, description = "Comes back as it is"),
+        ("scope" = Option<String>, Query), ("res" = Option<String>, Query),
+        ("prompt" = Option<String>, Query), ("max_age" = Option<u32>, Query)),
+    responses((status = 200, content_type = "text/html"), (status = 303), (status = "4XX", content_type = "text/html")))]
+fn authorize() {}
+
 /// Get an access token
 ///
-/// The client authenticates by HTTP Basic or in the body, never both. Asking for more than may be granted is an error.
+/// A public client names itself by `client_id`. Any other authenticates by HTTP Basic or in the body, never both. Asking for more than may be granted is an error.
 #[utoipa::path(post, path = "/token", tag = "oauth", security(("client" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, body = TokenAnswer,
@@ -190,6 +215,8 @@ fn token() {}
 fn introspect() {}
 
 /// End a token before its time (RFC 7009)
+///
+/// A refresh token takes its session along, with all its tokens.
 #[utoipa::path(post, path = "/revoke", tag = "oauth", security(("client" = [])),
     request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200), (status = "4XX", body = OAuthError)))]
