@@ -21,6 +21,8 @@ mod cli_rotation;
 mod connections;
 mod crashes;
 mod demo;
+mod device_grants;
+mod device_holds;
 mod device_sessions;
 mod events;
 mod ext_authz;

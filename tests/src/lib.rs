@@ -10,6 +10,7 @@ pub mod authenticator;
 pub mod authority;
 pub mod browser;
 pub mod clients;
+pub mod devices;
 pub mod echo;
 pub mod feed;
 pub mod gateways;

@@ -52,6 +52,8 @@ pub(crate) fn count_delivery(channel: Channel, fate: Fate) {
     }
 }
 
+/// Devices whose question is held until somebody has decided.
+pub(crate) static HELD_POLLS: Gauge = Gauge(AtomicU64::new(0));
 /// Those who follow the revocation feed now.
 pub(crate) static FEED_READERS: Gauge = Gauge(AtomicU64::new(0));
 /// Events of the revocation feed, each counted once however many read it.
@@ -276,6 +278,7 @@ impl Text {
             text.one(name, "counter", help, counter.get());
         }
         text.one("keyward_open_connections", "gauge", "Connections of clients", OPEN_CONNECTIONS.0.load(Relaxed));
+        text.one("keyward_device_polls_held", "gauge", "Polls of devices that wait", HELD_POLLS.0.load(Relaxed));
         text.one("keyward_feed_readers", "gauge", "Readers of the revocation feed", FEED_READERS.0.load(Relaxed));
         text
     }

@@ -18,6 +18,7 @@ use keyward_model::time::Timestamp;
 use serde_json::json;
 
 use crate::device_grants::{draft, rights_now};
+use crate::meter;
 use crate::oauth::grants::{Call, Request, TokenResponse};
 use crate::oauth::sealed_response;
 use crate::oauth::session_tokens::{self, NewSession, SessionTokens};
@@ -101,6 +102,7 @@ async fn wait(call: &Call<'_>, code: &Secret, grant: &DeviceGrant) -> Result<Tok
     let Some(_place) = (!grants.hold.is_zero()).then(|| grants.waiting.place()).flatten() else {
         return Err(pending(grant));
     };
+    let _held = meter::HELD_POLLS.enter();
     let mut waiter = grants.waiting.hear(grant.id);
     let ends_at = tokio::time::Instant::now() + grants.hold;
     loop {
