@@ -2,14 +2,10 @@
 //! share.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::net::IpAddr;
 use std::process::{Child, Stdio};
 
-use keyward_model::caller::Network;
 use keyward_model::client::COMMAND_LINE;
-use keyward_model::id::LoginId;
-use keyward_model::login::Method;
-use keyward_server::device_grants::{self, Consent, approve, claim};
+use keyward_server::device_grants::{Consent, approve, claim};
 use keyward_tests::on_both_databases;
 use keyward_tests::person::Person;
 use keyward_tests::run;
@@ -45,20 +41,6 @@ async fn olga<'a>(server: &'a TestServer, admin: &Api<'a>) -> (String, Visitor<'
     (id, browser)
 }
 
-/// Somebody signed in with a browser, as the pages know them.
-fn in_a_browser(server: &TestServer, user: &str) -> device_grants::Visitor {
-    let now = server.clock.now();
-    device_grants::Visitor {
-        user: user.parse().unwrap(),
-        login: LoginId::new(now, &server.app.entropy).unwrap(),
-        method: Method::Passkey,
-        authenticated_at: now,
-        network: Network::from(IpAddr::from([127, 0, 0, 1])),
-        source: Some("127.0.0.1".to_owned()),
-        now,
-    }
-}
-
 async fn metadata(server: &TestServer) -> Value {
     let url = format!("{}/.well-known/oauth-authorization-server", server.url());
     Answer::of(server.http.get(url)).await.ok()
@@ -77,7 +59,7 @@ on_both_databases! {
         let mut lines = BufReader::new(login.stdout.take().unwrap()).lines().map(Result::unwrap);
         let shown = tokio::task::block_in_place(|| lines.next()).unwrap();
         let shown: Value = serde_json::from_str(&shown).unwrap();
-        let browser = in_a_browser(&server, &olga);
+        let browser = server.browser_of(&olga);
         let asked = claim(&server.app, &browser, shown["user_code"].as_str().unwrap(), true).await.unwrap();
         let consent = Consent { acknowledged: true };
         let digits = approve(&server.app, &browser, asked.id, consent).await.unwrap().expect("digits are always asked for");
