@@ -1,6 +1,7 @@
 //! The server's API, as this command line uses it.
 
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
@@ -195,7 +196,10 @@ pub(crate) fn http(url: &str) -> anyhow::Result<reqwest::Client> {
     // No proxy can reach this machine's own loopback.
     let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
     if url.starts_with("http://") && !is_loopback(url) {
-        terminal::note(&format!("warning: {url} is not HTTPS: the key can be read on the way"));
+        // Once is enough, however many clients a command makes.
+        static WARNED: Once = Once::new();
+        WARNED
+            .call_once(|| terminal::note(&format!("warning: {url} is not HTTPS: what is sent can be read on the way")));
     }
     Ok(builder.build()?)
 }

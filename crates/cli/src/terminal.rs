@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use keyward_model::legible::is_unseen;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -96,17 +96,30 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::new("nothing was changed").into()) }
 }
 
+/// A line of standard input that is waited for.
+type Line = oneshot::Receiver<io::Result<Option<String>>>;
+
+/// The line that a question was given up before it came: the next question gets it, for nobody else can read it any more.
+static AWAITED: Mutex<Option<Line>> = Mutex::const_new(None);
+
 /// Asks for a line on standard error and waits for it without holding up anything else; `None` if standard input is closed.
 pub(crate) async fn ask(question: &str) -> io::Result<Option<String>> {
     show(question);
+    let mut awaited = AWAITED.lock().await;
+    let line = awaited.get_or_insert_with(next_line).await;
+    *awaited = None;
+    line.unwrap_or(Ok(None))
+}
+
+/// Reads it on a thread of its own: the program may end while that waits, as it may not for one of the runtime's.
+fn next_line() -> Line {
     let (give, given) = oneshot::channel();
-    // A thread of its own: the program may end while it waits, as it may not for one of the runtime's.
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = io::stdin().lock().read_line(&mut line);
         drop(give.send(read.map(|bytes| (bytes > 0).then_some(line))));
     });
-    given.await.unwrap_or(Ok(None))
+    given
 }
 
 /// Ctrl-C, or being asked to end in another way, from the moment this is made.

@@ -87,8 +87,9 @@ pub(super) async fn sign_in(
     query.extend(scope.map(|scope| ("scope", scope)));
     let address = reqwest::Url::parse_with_params(endpoint, &query)
         .ok()
-        .filter(|url| matches!(url.scheme(), "https" | "http"))
-        .ok_or_else(|| Failure::new("the server names no address for browsers to sign in at"))?;
+        // What is reached over TLS does not lead out of it.
+        .filter(|to| to.scheme() == "https" || to.scheme() == "http" && authority.url.starts_with("http://"))
+        .ok_or_else(|| Failure::new("the server names no safe address for browsers to sign in at"))?;
 
     let (arrivals, mut arriving) = mpsc::channel(1);
     let door = Door { state: state.clone(), issuer: authority.issuer.clone(), arrivals };

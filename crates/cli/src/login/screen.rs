@@ -104,6 +104,9 @@ impl Status {
     /// Says how it stands; `more` changes all the time and is for those who see the line change.
     pub(super) fn say(&mut self, what: &str, more: &str) {
         if self.live {
+            // What does not fit would make a second line, and then one more with each change.
+            let room = usize::from(terminal::stderr_width().unwrap_or(80)).saturating_sub(3);
+            let more = if what.len() + more.len() <= room { more } else { "" };
             self.draw(&format!("\r\u{1b}[2K  {}{}", visible(what), Paint::stderr().dim(more)));
         } else if self.shown != what {
             terminal::note(what);
