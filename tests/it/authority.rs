@@ -292,7 +292,7 @@ on_both_databases! {
         }
         let mut once = seen.clone();
         once.dedup();
-        assert_eq!((seen.len(), once.len()), (9, 9), "seven, the bootstrap client and the administration");
+        assert_eq!((seen.len(), once.len()), (10, 10), "seven, the bootstrap client, the administration and the command line");
         for wrong in ["?limit=0", "?limit=201", "?limit=x", "?nonsense=1"] {
             assert_eq!(admin.get(&format!("/api/v1/clients{wrong}")).await.status, StatusCode::BAD_REQUEST, "{wrong}");
         }
@@ -322,6 +322,6 @@ on_both_databases! {
             assert_eq!(answer.body["status"], status);
             assert!(answer.body["detail"].as_str().is_some_and(|d| !d.is_empty()));
         }
-        assert_eq!(ids(&admin.get("/api/v1/clients").await.ok()).len(), 2);
+        assert_eq!(ids(&admin.get("/api/v1/clients").await.ok()).len(), 3);
     }
 }

@@ -9,7 +9,7 @@ use keyward_tests::server::{Answer, Api, Secrets, TestServer};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::authority::{ids, person};
+use crate::authority::{ids, own_api, person};
 use crate::status_list::{List, claims, place};
 
 /// A public client for a new API that introspects with the key.
@@ -58,6 +58,43 @@ on_both_databases! {
         let refused = Answer::of(server.http.get(format!("{}/api/v1/clients", server.url())).bearer_auth(&token)).await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
         drop(hers);
+    }
+
+    async fn a_person_s_own_token_of_a_public_client_manages_keyward_with_that_person_s_rights(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, _) = person(&admin, &server, "olga", "keyward:self").await;
+        let own = own_api(&admin).await;
+        let terminal = json!({ "name": "terminal", "kind": "public", "scope": "keyward:admin", "apis": [own] });
+        let terminal = admin.new_client(terminal).await;
+        let (session, token) = server.sign_in(olga["id"].as_str().unwrap(), &terminal, ("keyward:admin", "*")).await;
+        let hers = admin.with_token(&token);
+        assert_eq!(hers.get("/api/v1/users/me").await.ok()["id"], olga["id"]);
+        assert_eq!(hers.get("/api/v1/events").await.status, StatusCode::FORBIDDEN, "she is no administrator");
+        let new = json!({ "name": "press 7" });
+        let again = |key: &'static str| hers.request(Method::POST, "/api/v1/clients").header("idempotency-key", key);
+        let made = Answer::of(again("once").json(&new)).await.created();
+        assert_eq!(made["owner"], olga["id"]);
+        assert_eq!(Answer::of(again("once").json(&new)).await.created()["id"], made["id"]);
+        let told = admin.get(&format!("/api/v1/events?subject={}", made["id"].as_str().unwrap())).await.ok();
+        let by = json!({ "user": olga["id"], "client": terminal, "session": session });
+        assert_eq!(told["items"][0]["actor"], by);
+
+        hers.act(&format!("{}/revoke", path(&session))).await.ok();
+        assert_eq!(hers.get("/api/v1/users/me").await.status, StatusCode::UNAUTHORIZED);
+    }
+
+    async fn a_person_s_own_token_of_a_confidential_client_does_not_stand_alone(server: TestServer) {
+        let admin = server.admin().await;
+        let (olga, _) = person(&admin, &server, "olga", "keyward:self").await;
+        let own = own_api(&admin).await;
+        let portal = json!({ "name": "portal", "scope": "keyward:admin", "apis": [own] });
+        let portal = admin.new_client(portal).await;
+        let key = admin.issue(&portal, &json!({})).await;
+        let session = server.begin_session(olga["id"].as_str().unwrap(), &portal, ("keyward:self", "*")).await;
+        let token = server.identity_token(&session, Some(&key.credential())).await.unwrap();
+        let refused = admin.with_token(&token).get("/api/v1/users/me").await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.body);
+        assert!(refused.body["detail"].as_str().unwrap().contains("confidential client"), "{}", refused.body);
     }
 
     async fn a_token_never_outlives_its_session(server: TestServer) {

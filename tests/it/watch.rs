@@ -1,10 +1,10 @@
 //! Who uses a key, at the command line: tables, and a rotation that is watched.
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
 
 use keyward_tests::keyward::Process;
-use keyward_tests::person::{Person, text};
+use keyward_tests::person::{Person, at_a_terminal, shown_until, text};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -105,36 +105,6 @@ async fn in_a_pipe_a_rotation_that_is_watched_shows_the_new_key_then_a_line_for_
     let output = tokio::task::block_in_place(|| rotating.wait_with_output()).unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && err.ends_with("the live view needs a terminal.\n"), "{err}");
-}
-
-/// The command at a terminal, which `script` makes; what it shows comes out of it.
-fn at_a_terminal(command: &Command) -> Command {
-    let words = [command.get_program()].into_iter().chain(command.get_args());
-    let line = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ");
-    let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
-    terminal.current_dir(command.get_current_dir().unwrap());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => terminal.env(name, value),
-            None => terminal.env_remove(name),
-        };
-    }
-    terminal
-}
-
-/// Reads until this is shown; gives all that was.
-fn shown_until(out: &mut impl Read, part: &str) -> String {
-    let mut shown = Vec::new();
-    let mut byte = [0];
-    tokio::task::block_in_place(|| {
-        while !String::from_utf8_lossy(&shown).contains(part) && out.read(&mut byte).unwrap() > 0 {
-            shown.push(byte[0]);
-        }
-    });
-    let shown = String::from_utf8(shown).unwrap();
-    assert!(shown.contains(part), "{part:?} is not in {shown}");
-    shown
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

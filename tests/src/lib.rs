@@ -7,6 +7,7 @@
 )]
 
 pub mod authenticator;
+pub mod authority;
 pub mod browser;
 pub mod clients;
 pub mod devices;

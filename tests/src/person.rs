@@ -1,6 +1,7 @@
 //! Somebody at a terminal: the command line, as the real program against a real server.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -94,6 +95,36 @@ pub fn said(command: &mut Command) -> Said {
     let text = |bytes| String::from_utf8(bytes).expect("it writes text");
     let code = output.status.code().expect("it ends by itself");
     Said { code, out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// The command at a terminal, which `script` makes; what it shows comes out of it.
+pub fn at_a_terminal(command: &Command) -> Command {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_str().expect("text"))).collect::<Vec<_>>().join(" ");
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+    terminal.current_dir(command.get_current_dir().expect("a directory"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => terminal.env(name, value),
+            None => terminal.env_remove(name),
+        };
+    }
+    terminal
+}
+
+/// Reads until this is shown; gives all that was.
+pub fn shown_until(out: &mut impl Read, part: &str) -> String {
+    let mut shown = Vec::new();
+    let mut byte = [0];
+    tokio::task::block_in_place(|| {
+        while !String::from_utf8_lossy(&shown).contains(part) && out.read(&mut byte).expect("it can be read") > 0 {
+            shown.push(byte[0]);
+        }
+    });
+    let shown = String::from_utf8(shown).expect("it writes text");
+    assert!(shown.contains(part), "{part:?} is not in {shown}");
+    shown
 }
 
 /// A JSON string's text.

@@ -377,6 +377,11 @@ impl Api<'_> {
         Api { server, secrets: self.secrets.clone(), token: self.token.clone() }
     }
 
+    /// The REST API with another token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Api { server: self.server, secrets: self.secrets.clone(), token: token.to_owned() }
+    }
+
     /// A request to be completed by the test.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.server.http.request(method, format!("{}{path}", self.server.url())).bearer_auth(&self.token)

@@ -224,6 +224,7 @@ impl Lines<'_> {
     async fn actor(&mut self, actor: &Actor) -> String {
         match actor {
             Actor::Token { user, credential, .. } => format!("{} with {credential}", self.name(*user).await),
+            Actor::DeviceSession { user, session, .. } => format!("{} in {session}", self.name(*user).await),
             Actor::Client { client, credential } => format!("{client} with {credential}"),
             Actor::PublicClient { client } => client.to_string(),
             Actor::Login { user, login } => format!("{} in {login}", self.name(*user).await),

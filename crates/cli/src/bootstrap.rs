@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::options::Global;
+use crate::profile::identity::Identity;
 use crate::profile::{self, Profile};
 use crate::remote::Remote;
 use crate::terminal::{self, Paint};
@@ -82,7 +83,7 @@ impl Bootstrap {
                 .into());
         }
         let bootstrap = bootstrap_profile(profile::base(&url)?, given.client_secret)?;
-        let remote = Remote::sign_in(bootstrap.clone()).await?;
+        let remote = Remote::sign_in(bootstrap.clone(), path.clone()).await?;
         // What is written now cannot work for long; it proves that what is written next can be.
         let replaced = Profile::load(&path).ok();
         bootstrap.store(&path)?;
@@ -121,7 +122,8 @@ struct Given {
 /// As whom a bootstrap key signs in: the server gives its client and its credential the same UUID.
 fn bootstrap_profile(url: String, text: Zeroizing<String>) -> anyhow::Result<Profile> {
     let key = Key::parse(&text).map_err(|e| Failure::usage(e.to_string()))?;
-    Ok(Profile { url, client_id: ClientId::from_uuid(key.credential.as_uuid()), client_secret: text })
+    let client_id = ClientId::from_uuid(key.credential.as_uuid());
+    Ok(Profile { url, client_id, identity: Identity::Key(text), way: None })
 }
 
 /// A client for the command line, with its key.
@@ -144,5 +146,6 @@ async fn administrator(remote: &Remote, name: String) -> anyhow::Result<Profile>
     let new = NewCredential { label: "command line".to_owned(), ..NewCredential::default() };
     let issued: IssuedCredential = remote.post(&format!("clients/{}/credentials", client.id), &new).await?;
     let secret = issued.client_secret.ok_or_else(|| Failure::new("the server did not show the new key"))?;
-    Ok(Profile { url: remote.url.clone(), client_id: issued.client_id, client_secret: Zeroizing::new(secret) })
+    let identity = Identity::Key(Zeroizing::new(secret));
+    Ok(Profile { url: remote.url.clone(), client_id: issued.client_id, identity, way: None })
 }

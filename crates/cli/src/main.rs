@@ -1,5 +1,6 @@
 //! `keyward`: the server, and the command line that manages it. One file a command.
 
+mod access;
 mod api;
 mod audit;
 mod bootstrap;
@@ -12,6 +13,8 @@ mod doctor;
 mod failure;
 mod health;
 mod key;
+mod login;
+mod logout;
 mod master_key;
 mod names;
 mod notices;
@@ -33,6 +36,7 @@ mod user;
 mod watch;
 mod webhook;
 mod when;
+mod whoami;
 
 use std::process::ExitCode;
 
@@ -60,6 +64,9 @@ enum Command {
     Serve(serve::Serve),
     Demo(demo::Demo),
     Bootstrap(bootstrap::Bootstrap),
+    Login(login::Login),
+    Logout(logout::Logout),
+    Whoami(whoami::Whoami),
     #[command(subcommand)]
     Client(client::Client),
     #[command(subcommand)]
@@ -106,6 +113,9 @@ fn run(global: &Global, command: Command) -> anyhow::Result<()> {
             Command::Serve(serve) => serve.run().await,
             Command::Demo(demo) => demo.run().await,
             Command::Bootstrap(bootstrap) => bootstrap.run(global).await,
+            Command::Login(login) => login.run(global).await,
+            Command::Logout(logout) => logout.run(global).await,
+            Command::Whoami(whoami) => whoami.run(global).await,
             Command::Client(client) => client.run(global).await,
             Command::Credential(credential) => credential.run(global).await,
             Command::Session(session) => session.run(global).await,

@@ -58,7 +58,7 @@ impl Global {
 
     /// The server, signed in.
     pub(crate) async fn remote(&self) -> anyhow::Result<Remote> {
-        Remote::sign_in(self.profile()?).await
+        Remote::sign_in(self.profile()?, self.profile_path()?).await
     }
 
     /// Prints an answer: the API's own JSON for scripts, else the text.

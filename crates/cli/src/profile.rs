@@ -1,6 +1,7 @@
 //! As whom the command line talks to which server: the environment, else the profile in use.
 
 pub(crate) mod command;
+pub(crate) mod identity;
 pub(crate) mod shelf;
 
 use std::fs;
@@ -15,16 +16,20 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::settings::create_private;
+use identity::{Identity, Stored, Way};
 
-/// A server, and the client as which to talk to it.
+/// A server, and as whom to talk to it.
 #[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub(crate) struct Profile {
     /// The server's URL, without a slash at its end.
     pub(crate) url: String,
     /// The OAuth `client_id`.
     pub(crate) client_id: ClientId,
-    /// The API key.
-    pub(crate) client_secret: Zeroizing<String>,
+    /// As whom.
+    pub(crate) identity: Identity,
+    /// How to sign in, where somebody has said it.
+    pub(crate) way: Option<Way>,
 }
 
 /// What the command line and the environment say of server and client.
@@ -53,7 +58,7 @@ impl Given {
 impl Profile {
     /// Who to be: as given, completed by the profile at `path`.
     ///
-    /// A key goes to the server it was stored for and to no other, wherever `--url` points.
+    /// A key, or a login, goes to the server it was stored for and to no other, wherever `--url` points.
     pub(crate) fn resolve(given: Given, path: &Path) -> anyhow::Result<Self> {
         let stored = if path.exists() { Some(Self::load(path)?) } else { None };
         let url = given.url.map(|url| base(&url)).transpose()?;
@@ -64,26 +69,37 @@ impl Profile {
                 let url = url
                     .or(stored.map(|s| s.url))
                     .ok_or_else(|| Failure::usage("which server? name it with --url or KEYWARD_URL"))?;
-                Ok(Self { url, client_id, client_secret })
+                Ok(Self { url, client_id, identity: Identity::Key(client_secret), way: None })
             }
             (None, None) => {
                 let stored = stored.ok_or_else(|| {
                     Failure::new(format!("there is no profile at {}", path.display())).hint(
-                        "a new server prints `keyward bootstrap …`, which makes one; or set KEYWARD_URL, KEYWARD_CLIENT_ID \
-                         and KEYWARD_CLIENT_SECRET",
+                        "sign in with `keyward login --url URL`; a new server prints `keyward bootstrap …`, which makes one \
+                         too; or set KEYWARD_URL, KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET",
                     )
                 })?;
-                match url {
-                    Some(other) if other != stored.url => Err(Failure::usage(format!(
-                        "the profile's key is for {}, not for {other}",
-                        stored.url
-                    ))
-                    .hint("set KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET, or name another profile with --profile")
-                    .into()),
-                    _ => Ok(stored),
+                stored.require_url(url.as_deref())?;
+                if matches!(stored.identity, Identity::SignedOut) {
+                    return Err(Failure::new(format!("nobody is signed in at {}", stored.url))
+                        .hint("`keyward login` does it")
+                        .into());
                 }
+                Ok(stored)
             }
             _ => Err(Failure::usage("KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET go together").into()),
+        }
+    }
+
+    /// Refuses another server than the one it was stored for.
+    pub(crate) fn require_url(&self, other: Option<&str>) -> anyhow::Result<()> {
+        match other {
+            Some(other) if other != self.url => {
+                let what = if matches!(self.identity, Identity::Key(_)) { "key" } else { "login" };
+                Err(Failure::usage(format!("the profile's {what} is for {}, not for {other}", self.url))
+                    .hint("name another profile with --profile, or set KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET")
+                    .into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -94,7 +110,7 @@ impl Profile {
         serde_json::from_str(&text).map_err(|_| {
             // The parser's own words may quote what it read.
             Failure::new(format!("the profile {} is not readable as one", path.display()))
-                .hint("it holds url, client_id and client_secret as JSON; remove it to begin anew")
+                .hint("it holds url, client_id and client_secret or login as JSON; remove it to begin anew")
                 .into()
         })
     }
@@ -144,8 +160,8 @@ mod tests {
     }
 
     fn profile() -> Profile {
-        let client_secret = Zeroizing::new(KEY.to_owned());
-        Profile { url: "http://127.0.0.1:8080".to_owned(), client_id: CLIENT.parse().unwrap(), client_secret }
+        let identity = Identity::Key(Zeroizing::new(KEY.to_owned()));
+        Profile { url: "http://127.0.0.1:8080".to_owned(), client_id: CLIENT.parse().unwrap(), identity, way: None }
     }
 
     fn given(url: Option<&str>) -> Given {
@@ -167,7 +183,8 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         let read = Profile::resolve(Given::default(), &path).unwrap();
-        assert_eq!((read.url.as_str(), &**read.client_secret), ("http://127.0.0.1:8080", KEY));
+        let Identity::Key(key) = read.identity else { panic!("no key") };
+        assert_eq!((read.url.as_str(), key.as_str()), ("http://127.0.0.1:8080", KEY));
         fs::remove_dir_all(directory).unwrap();
     }
 
@@ -192,6 +209,15 @@ mod tests {
         let half = Given { client_id: Some(CLIENT.to_owned()), ..given(None) };
         assert!(problem(Profile::resolve(half, nowhere)).contains("go together"));
         assert!(problem(Profile::resolve(given(None), nowhere)).contains("no profile"));
+    }
+
+    #[test]
+    fn whoever_signed_out_is_told_to_sign_in() {
+        let directory = directory("out");
+        let path = directory.join("profile.json");
+        Profile { identity: Identity::SignedOut, ..profile() }.store(&path).unwrap();
+        assert_eq!(problem(Profile::resolve(given(None), &path)), "nobody is signed in at http://127.0.0.1:8080");
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The server's API, as this command line uses it.
 
+use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
@@ -11,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
 use zeroize::Zeroizing;
 
+use crate::access::{Access, TokenRequest};
 use crate::caller;
 use crate::failure::{Failure, in_options};
 use crate::profile::Profile;
@@ -25,52 +28,8 @@ const PAGE: u16 = 200;
 pub(crate) struct Remote {
     /// Its URL.
     pub(crate) url: String,
-    http: reqwest::Client,
-    profile: Profile,
+    access: Access,
     token: RwLock<Zeroizing<String>>,
-}
-
-/// What is asked for at the token endpoint.
-#[derive(Debug, Default)]
-pub(crate) struct TokenRequest {
-    /// Space-separated scopes; all there are if absent.
-    pub(crate) scope: Option<String>,
-    /// Space-separated resource paths; all there are if absent.
-    pub(crate) res: Option<String>,
-    /// Audiences of the APIs it is for (RFC 8707 §2); the client's only API if there are none.
-    pub(crate) resources: Vec<String>,
-}
-
-/// A token, as the token endpoint gave it (RFC 6749 §5.1).
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Token {
-    /// The JWT.
-    pub(crate) access_token: Zeroizing<String>,
-    /// `Bearer`.
-    pub(crate) token_type: String,
-    /// Seconds until it ends.
-    pub(crate) expires_in: i64,
-    /// What was granted.
-    #[serde(default)]
-    pub(crate) scope: String,
-    /// `retiring` or `expiring`, if the key ends soon.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_state: Option<String>,
-    /// When it ends, in Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_expires_at: Option<i64>,
-    /// The same for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key_notice: Option<String>,
-}
-
-impl Token {
-    /// Tells people that the key they use ends soon, if it does.
-    pub(crate) fn warn(&self) {
-        if let Some(notice) = &self.key_notice {
-            terminal::note(&format!("warning: {}", terminal::visible(notice)));
-        }
-    }
 }
 
 /// An error of an OAuth endpoint (RFC 6749 §5.2).
@@ -82,12 +41,12 @@ struct OAuthProblem {
 }
 
 impl Remote {
-    /// Signs in with a client's key.
-    pub(crate) async fn sign_in(profile: Profile) -> anyhow::Result<Self> {
-        let http = http(&profile.url)?;
-        let token = token(&http, &profile, &TokenRequest::default()).await?;
+    /// In the name of the profile that is kept at `path`.
+    pub(crate) async fn sign_in(profile: Profile, path: PathBuf) -> anyhow::Result<Self> {
+        let access = Access::new(profile, path)?;
+        let token = access.token(&TokenRequest::default()).await?;
         token.warn();
-        Ok(Self { url: profile.url.clone(), http, profile, token: RwLock::new(token.access_token) })
+        Ok(Self { url: access.url.clone(), access, token: RwLock::new(token.access_token) })
     }
 
     /// One thing.
@@ -181,7 +140,7 @@ impl Remote {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}/api/v1/{path}", self.url))
+        self.access.http.request(method, format!("{}/api/v1/{path}", self.url))
     }
 
     async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
@@ -195,7 +154,8 @@ impl Remote {
         let response = self.attempt(request).await?;
         let response = match again {
             Some(again) if response.status() == StatusCode::UNAUTHORIZED => {
-                let renewed = token(&self.http, &self.profile, &TokenRequest::default()).await?;
+                let refused = self.token.read().await.clone();
+                let renewed = self.access.token_after(&TokenRequest::default(), Some(&refused)).await?;
                 *self.token.write().await = renewed.access_token;
                 self.attempt(again).await?
             }
@@ -215,24 +175,14 @@ impl Remote {
     }
 }
 
-/// Gets a token with a client's key.
-pub(crate) async fn token(http: &reqwest::Client, profile: &Profile, request: &TokenRequest) -> anyhow::Result<Token> {
-    let mut form = vec![("grant_type", "client_credentials")];
-    form.extend(request.scope.as_deref().map(|scope| ("scope", scope)));
-    form.extend(request.res.as_deref().map(|res| ("res", res)));
-    form.extend(request.resources.iter().map(|resource| ("resource", resource.as_str())));
-    let sent = http
-        .post(format!("{}/token", profile.url))
-        // Neither half holds a character that RFC 6749 §2.3.1 would have encoded.
-        .basic_auth(profile.client_id, Some(&*profile.client_secret))
-        .form(&form)
-        .send()
-        .await;
-    let response = sent.map_err(|e| unreachable(&profile.url, &e))?;
+/// The user on whose behalf this token is.
+pub(crate) async fn whoami<T: DeserializeOwned>(url: &str, token: &str) -> anyhow::Result<T> {
+    let sent = http(url)?.get(format!("{url}/api/v1/users/me")).bearer_auth(token).send().await;
+    let response = sent.map_err(|e| unreachable(url, &e))?;
     if !response.status().is_success() {
-        return Err(refusal(&profile.url, response).await.into());
+        return Err(refusal(url, response).await.into());
     }
-    response.json().await.map_err(|_| no_keyward(&profile.url).into())
+    response.json().await.map_err(|_| no_keyward(url).into())
 }
 
 /// A client for this server.
@@ -246,7 +196,10 @@ pub(crate) fn http(url: &str) -> anyhow::Result<reqwest::Client> {
     // No proxy can reach this machine's own loopback.
     let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
     if url.starts_with("http://") && !is_loopback(url) {
-        terminal::note(&format!("warning: {url} is not HTTPS: the key can be read on the way"));
+        // Once is enough, however many clients a command makes.
+        static WARNED: Once = Once::new();
+        WARNED
+            .call_once(|| terminal::note(&format!("warning: {url} is not HTTPS: what is sent can be read on the way")));
     }
     Ok(builder.build()?)
 }
@@ -269,7 +222,7 @@ pub(crate) fn unreachable(url: &str, error: &reqwest::Error) -> Failure {
     Failure::new(format!("{url} does not answer ({cause})")).hint(hint).passing()
 }
 
-fn no_keyward(url: &str) -> Failure {
+pub(crate) fn no_keyward(url: &str) -> Failure {
     Failure::new(format!("what answers at {url} is no Keyward server")).hint("check --url or KEYWARD_URL")
 }
 
@@ -283,7 +236,7 @@ fn cause(error: &reqwest::Error) -> String {
 }
 
 /// What a server that refuses says, and what to do about it.
-async fn refusal(url: &str, response: Response) -> Failure {
+pub(crate) async fn refusal(url: &str, response: Response) -> Failure {
     let status = response.status();
     let wait = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let body = response.bytes().await.unwrap_or_default();
@@ -307,13 +260,13 @@ async fn refusal(url: &str, response: Response) -> Failure {
         (_, Some(seconds)) => failure.hint(format!("try again in {seconds} s")),
         (StatusCode::UNAUTHORIZED, _) => failure.hint(
             "the key of the profile or of KEYWARD_CLIENT_SECRET is not accepted; whoever may issue another does so with \
-             `keyward credential issue`, and `keyward profile list` shows which profiles you have",
+             `keyward credential issue`, `keyward login` signs you in, and `keyward profile list` shows what you have",
         ),
         (StatusCode::NOT_FOUND, _) => match missing(&failure.to_string()) {
             Some(noun) => failure.hint(format!("`keyward {noun} list` lists what there is")),
             None => failure,
         },
-        (StatusCode::FORBIDDEN, _) => failure.hint("`keyward token --json` shows what your key may do"),
+        (StatusCode::FORBIDDEN, _) => failure.hint("`keyward token --json` shows what you may do"),
         _ => failure,
     }
 }

@@ -4,6 +4,8 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use keyward_model::legible::is_unseen;
 use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Mutex, oneshot};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -43,6 +45,27 @@ pub(crate) fn note(text: &str) {
     drop(writeln!(io::stderr().lock(), "{}", visible_lines(text)));
 }
 
+/// Shows people something that is made for a terminal, on standard error: what came from elsewhere is visible in it.
+pub(crate) fn show(text: &str) {
+    let mut err = io::stderr().lock();
+    // Nobody is left to see it when standard error is closed.
+    drop(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+}
+
+/// Whether standard error is a terminal on which a line can be drawn anew.
+pub(crate) fn is_live() -> bool {
+    io::stderr().is_terminal() && is_able()
+}
+
+fn is_able() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// How many columns standard error has, if it is a terminal.
+pub(crate) fn stderr_width() -> Option<u16> {
+    terminal_size::terminal_size_of(io::stderr()).map(|(terminal_size::Width(width), _)| width)
+}
+
 /// How many columns and lines standard output has, if it is a terminal.
 pub(crate) fn size() -> Option<(u16, u16)> {
     if !io::stdout().is_terminal() {
@@ -73,6 +96,52 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Failure::new("nothing was changed").into()) }
 }
 
+/// A line of standard input that is waited for.
+type Line = oneshot::Receiver<io::Result<Option<String>>>;
+
+/// The line that a question was given up before it came: the next question gets it, for nobody else can read it any more.
+static AWAITED: Mutex<Option<Line>> = Mutex::const_new(None);
+
+/// Asks for a line on standard error and waits for it without holding up anything else; `None` if standard input is closed.
+pub(crate) async fn ask(question: &str) -> io::Result<Option<String>> {
+    show(question);
+    let mut awaited = AWAITED.lock().await;
+    let line = awaited.get_or_insert_with(next_line).await;
+    *awaited = None;
+    line.unwrap_or(Ok(None))
+}
+
+/// Reads it on a thread of its own: the program may end while that waits, as it may not for one of the runtime's.
+fn next_line() -> Line {
+    let (give, given) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        drop(give.send(read.map(|bytes| (bytes > 0).then_some(line))));
+    });
+    given
+}
+
+/// Ctrl-C, or being asked to end in another way, from the moment this is made.
+pub(crate) struct Interrupt {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupt {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for it.
+    pub(crate) async fn came(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
 /// Waits until people at a terminal have read something.
 pub(crate) fn pause(what_next: &str) -> io::Result<()> {
     let mut err = io::stderr().lock();
@@ -99,9 +168,12 @@ pub(crate) struct Paint(bool);
 impl Paint {
     /// For standard output.
     pub(crate) fn stdout() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        let able = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self(io::stdout().is_terminal() && wanted && able)
+        Self(io::stdout().is_terminal() && is_wanted() && is_able())
+    }
+
+    /// For standard error.
+    pub(crate) fn stderr() -> Self {
+        Self(io::stderr().is_terminal() && is_wanted() && is_able())
     }
 
     /// For what may go anywhere.
@@ -145,9 +217,18 @@ impl Paint {
         self.wrap("36", text)
     }
 
+    /// Light on dark, whatever the terminal's own colours are: of its 256 colours, the two that no theme changes.
+    pub(crate) fn white_on_black(self, text: &str) -> String {
+        self.wrap("38;5;231;48;5;16", text)
+    }
+
     fn wrap(self, code: &str, text: &str) -> String {
         if self.0 && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+fn is_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use clap::Args;
 
+use crate::access::{Access, TokenRequest};
 use crate::options::{Global, RightsOptions};
-use crate::remote::{self, TokenRequest};
 
 /// Get an access token
 ///
-/// As the client of the profile, or as that of KEYWARD_CLIENT_ID and KEYWARD_CLIENT_SECRET.
+/// As the client of the profile or whoever is signed in there, or as the client of KEYWARD_CLIENT_ID and
+/// KEYWARD_CLIENT_SECRET.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -28,13 +29,12 @@ pub(crate) struct Token {
 impl Token {
     /// Does it.
     pub(crate) async fn run(self, global: &Global) -> anyhow::Result<()> {
-        let profile = global.profile()?;
         let request = TokenRequest {
             scope: self.rights.scope().map(|scope| scope.to_string()),
             res: self.rights.res().map(|res| res.to_text()),
             resources: self.resource,
         };
-        let token = remote::token(&remote::http(&profile.url)?, &profile, &request).await?;
+        let token = Access::new(global.profile()?, global.profile_path()?)?.token(&request).await?;
         token.warn();
         let field = if self.header { "Authorization: Bearer " } else { "" };
         global.answer(&token, |token| format!("{field}{}\n", *token.access_token))

@@ -6,6 +6,11 @@ use crate::redirect_uri::RedirectUri;
 use crate::rights::Rights;
 use crate::time::Timestamp;
 use crate::words::words;
+use uuid::Uuid;
+
+/// The client that every server has for command lines. The same everywhere, so that it is made once whoever makes it: a
+/// UUID of version 8 (RFC 9562 §5.8) that spells what it is.
+pub const COMMAND_LINE: ClientId = ClientId::from_uuid(Uuid::from_u128(0x6b65_7977_6172_8064_8063_6c69_0000_0000));
 
 /// An application.
 #[derive(Debug, Clone, PartialEq, Eq)]

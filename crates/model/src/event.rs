@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{ClientId, CredentialId, LoginId, UserId};
+use crate::id::{ClientId, CredentialId, DeviceSessionId, LoginId, UserId};
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,15 @@ pub enum Actor {
         client: ClientId,
         /// With which credential.
         credential: CredentialId,
+    },
+    /// Somebody through a token of their own, which stands alone.
+    DeviceSession {
+        /// Who.
+        user: UserId,
+        /// Through which client.
+        client: ClientId,
+        /// In which device session.
+        session: DeviceSessionId,
     },
     /// A client about itself, at an OAuth endpoint.
     Client {

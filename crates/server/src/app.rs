@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use keyward_guard::Expect;
 use keyward_model::api::KEYWARD_AUDIENCE;
 use keyward_model::entropy::{Entropy, EntropyError};
-use keyward_model::id::{ClientId, KeyId};
+use keyward_model::id::{ClientId, KeyId, UserId};
 use keyward_model::sealing::{MasterKey, SealError};
 use keyward_model::secret::{HashingKey, Secret};
 use keyward_store::{CallerKey, Head, Store, StoreError, Tx};
@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, watch};
 use crate::budget::Budget;
 use crate::callers::Callers;
 use crate::clock::Clock;
+use crate::command_line;
 use crate::config::{
     Config, ConfigError, GatewayConfig, LeaksConfig, LimitsConfig, RotationConfig, SessionsConfig, SigningKeysConfig,
 };
@@ -112,6 +113,8 @@ pub struct App {
     pub(crate) watchers: Watchers,
     /// How much one client may change.
     pub(crate) changes: Budget<ClientId>,
+    /// How much one user may change through clients that others use too.
+    pub(crate) changes_of_users: Budget<UserId>,
     /// How much one user may have.
     pub(crate) limits: LimitsConfig,
     /// When signing keys change.
@@ -162,6 +165,7 @@ impl App {
         let Surroundings { store, clock, entropy, master_key } = surroundings;
         let notices = Notices::new(config)?;
         let bootstrap = first_start::prepare(&store, &clock, &entropy, &master_key).await?;
+        command_line::make_where_missing(&store, clock.now()).await?;
         let (master, hashing_key) = unlock(&store, &master_key).await?;
         // The place in the log is read first: whatever changes while the rest is read is applied again.
         let applied = store.head().await?;
@@ -186,6 +190,7 @@ impl App {
             device_grants: DeviceGrants::new(&config.device_grants, &hashing_key),
             watchers: Watchers::default(),
             changes: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
+            changes_of_users: Budget::new(config.limits.changes_burst, config.limits.changes_per_minute),
             limits: config.limits.clone(),
             metrics_networks: config.server.metrics_networks.clone(),
             status_list_uri: format!("{issuer}/status-lists/1"),

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::app::{App, StartError};
 use crate::clock::Clock;
+use crate::command_line;
 use crate::master_key::{HASHING_KEY, MasterKeySource};
 use crate::signing_keys;
 
@@ -72,6 +73,7 @@ pub(crate) async fn prepare(
     insert_catalogue(&mut tx, now).await?;
     let api = insert_own_api(&mut tx, now, entropy).await?;
     let admin = insert_administrator(&mut tx, now, entropy).await?;
+    command_line::insert(&mut tx, admin, api, now).await?;
     let client = insert_bootstrap_client(&mut tx, admin, api, now, entropy).await?;
     let bootstrap = issue(&mut tx, client, admin, &HashingKey::new(&hashing_secret), now, entropy).await?;
     tx.commit(&Origin { actor: Actor::system("start"), source: None, now }).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use keyward_model::client::COMMAND_LINE;
 use keyward_model::event::Event;
 use keyward_model::time::Timestamp;
 use keyward_store::{EventFilter, Head, LogRange, Origin, StoreError, Tx};
@@ -185,7 +186,8 @@ async fn apply(app: &App, events: &[Event], range: LogRange) -> Result<(), Start
         }
     }
     let touched = |prefix: &str| events.iter().any(|event| event.kind.starts_with(prefix));
-    if touched("scope.") || touched("api.") {
+    let command_line = COMMAND_LINE.to_string();
+    if touched("scope.") || touched("api.") || events.iter().any(|event| event.subject == command_line) {
         load_registry(app).await?;
     }
     if touched("signing_key.") {

@@ -17,6 +17,7 @@ pub mod respond;
 pub mod telemetry;
 
 mod budget;
+mod command_line;
 mod ext_authz;
 mod failures;
 mod follow;

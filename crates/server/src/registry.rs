@@ -1,10 +1,12 @@
-//! What every node keeps in memory as a whole because it is small: the scope catalogue and the APIs.
+//! What every node keeps in memory as a whole because it is small: the scope catalogue, the APIs, and whether command lines
+//! have their client.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use keyward_guard::{Expect, Policy, TrustedIssuer};
 use keyward_model::api::Api;
+use keyward_model::client::COMMAND_LINE;
 use keyward_model::id::ApiId;
 use keyward_model::rights::{Catalogue, Rights, Scope};
 use keyward_store::{Store, StoreError};
@@ -18,6 +20,8 @@ pub(crate) struct Registry {
     apis: HashMap<ApiId, Arc<Api>>,
     by_audience: HashMap<String, Arc<Api>>,
     policies: HashMap<ApiId, Policy>,
+    /// Whether the client for command lines is there and not disabled.
+    pub(crate) has_command_line: bool,
 }
 
 impl Registry {
@@ -30,8 +34,10 @@ impl Registry {
         let apis: Vec<Arc<Api>> = store.list_apis().await?.into_iter().map(Arc::new).collect();
         let by_audience = apis.iter().map(|api| (api.audience.clone(), Arc::clone(api))).collect();
         let policies = apis.iter().map(|api| (api.id, policy(api, &catalogue, issuer))).collect();
+        let command_line = store.find_client(COMMAND_LINE).await?;
+        let has_command_line = command_line.is_some_and(|client| client.disabled_at.is_none());
         let apis = apis.into_iter().map(|api| (api.id, api)).collect();
-        Ok(Self { catalogue, descriptions, apis, by_audience, policies })
+        Ok(Self { catalogue, descriptions, apis, by_audience, policies, has_command_line })
     }
 
     /// What a scope lets one do, in the words of whoever keeps the catalogue; empty if they gave none.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use keyward_model::client::Client;
+use keyward_model::client::{Client, ClientKind};
 use keyward_model::device_session::DeviceSession;
 use keyward_model::id::DeviceSessionId;
 use keyward_model::rights::Rights;
@@ -58,9 +58,9 @@ pub(crate) enum Lapse {
     /// It says more than may be granted by now.
     #[error("the rights of credential, client or owner are lower by now")]
     RightsLowered,
-    /// It is a user's own where an application's is asked for.
-    #[error("this is an identity token; send the client token of an application")]
-    NotAClientToken,
+    /// It is a user's own, and names an application that has to prove itself.
+    #[error("this identity token is of a confidential client: send that client's own token")]
+    NotAlone,
 }
 
 /// Everyone behind a token that counts.
@@ -120,11 +120,12 @@ impl Standing {
         }
     }
 
-    /// Those behind an application's token; a user's own is none.
-    pub(crate) fn client(self) -> Result<Principal, Lapse> {
-        match self {
-            Self::Client(principal) => Ok(principal),
-            Self::Identity(_) => Err(Lapse::NotAClientToken),
+    /// Those behind a token that may stand alone: an application's, and a user's own through a public client, which names
+    /// the application too.
+    pub(crate) fn alone(self) -> Result<Self, Lapse> {
+        match &self {
+            Self::Identity(signed_in) if signed_in.client.kind == ClientKind::Confidential => Err(Lapse::NotAlone),
+            _ => Ok(self),
         }
     }
 }

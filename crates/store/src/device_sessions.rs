@@ -195,6 +195,28 @@ impl Tx {
         self.find(&sql, &args, read).await
     }
 
+    /// Whether a device session goes on, with the rights it was judged by, through this version of its client and as this
+    /// version of its user. That it was used meanwhile changes nothing.
+    pub async fn is_still_signed_in(
+        &mut self,
+        session: &DeviceSession,
+        client: &Client,
+        user: &User,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM device_sessions s JOIN clients k ON k.id = s.client JOIN users u ON u.id = s.user_id \
+                   WHERE s.id = $1 AND s.ended_at IS NULL AND s.expires_at > $2 AND s.status_index = $3 \
+                   AND k.version = $4 AND u.version = $5";
+        let args: [Value; 5] = [
+            session.id.to_string().into(),
+            now.as_millis().into(),
+            session.status_index.into(),
+            client.version.into(),
+            user.version.into(),
+        ];
+        Ok(self.find(sql, &args, |_| Ok(())).await?.is_some())
+    }
+
     /// A client and a user, as this transaction sees them; `None` if there is not the one or the other.
     pub async fn find_client_and_user(
         &mut self,

@@ -1,5 +1,7 @@
 //! The event log: appended to by every commit, read by caches, feeds and auditors.
 
+use std::sync::LazyLock;
+
 use keyward_model::event::{Actor, Draft, Event};
 use keyward_model::time::Timestamp;
 
@@ -8,6 +10,10 @@ use crate::listing::Listing;
 use crate::{LogRange, Page, Store, StoreError, Tx};
 
 const COLUMNS: &str = "seq, at, kind, subject, actor, source, data, prev, hash";
+
+static FIND_LAST: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT {COLUMNS} FROM events WHERE subject = $1 AND kind = $2 ORDER BY seq DESC LIMIT 1")
+});
 
 /// Who commits, from where and when.
 #[derive(Debug, Clone)]
@@ -84,8 +90,7 @@ impl Store {
 
     /// The newest event of a kind about a subject.
     pub async fn find_last_event(&self, subject: &str, kind: &str) -> Result<Option<Event>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM events WHERE subject = $1 AND kind = $2 ORDER BY seq DESC LIMIT 1");
-        self.find(&sql, &[subject.into(), kind.into()], read).await
+        self.find(&FIND_LAST, &[subject.into(), kind.into()], read).await
     }
 
     /// The place of the newest event; 0 in an empty log.
@@ -107,6 +112,11 @@ impl Store {
 }
 
 impl Tx {
+    /// The newest event of a kind about a subject: none comes while this transaction lasts.
+    pub async fn find_last_event(&mut self, subject: &str, kind: &str) -> Result<Option<Event>, StoreError> {
+        self.find(&FIND_LAST, &[subject.into(), kind.into()], read).await
+    }
+
     /// Appends the recorded events to the log and makes everything durable; gives the place of the last event.
     ///
     /// The end of the chain is held since the beginning, so events stand in the order of their commits.

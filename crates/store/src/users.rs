@@ -62,6 +62,14 @@ impl Tx {
         Ok(found.is_some())
     }
 
+    /// The first of those who may administer Keyward.
+    pub async fn find_first_administrator(&mut self) -> Result<Option<UserId>, StoreError> {
+        let sql = "SELECT id FROM users WHERE disabled_at IS NULL AND ' ' || scope || ' ' LIKE '% keyward:admin %' \
+                   ORDER BY id LIMIT 1";
+        let found = self.find(sql, &[], |row| row.text(0)).await?;
+        found.map(|id| parsed(&id, "users.id")).transpose()
+    }
+
     /// Adds a user; `Conflict` if the name is taken.
     pub async fn insert_user(&mut self, user: &User) -> Result<(), StoreError> {
         let sql = format!("INSERT INTO users ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)");

@@ -1,4 +1,4 @@
-//! `keyward profile`: further keys for this command line, each under a name.
+//! `keyward profile`: further keys and logins for this command line, each under a name.
 
 use clap::{Args, Subcommand};
 use keyward_model::id::ClientId;
@@ -6,13 +6,14 @@ use keyward_model::key::Key;
 use serde::Serialize;
 
 use super::Profile;
+use super::identity::Identity;
 use super::shelf::{Name, Shelf};
 use crate::failure::Failure;
 use crate::options::{Global, Sure};
 use crate::table::{self, text, whole};
 use crate::terminal::{self, Paint};
 
-/// Keep several keys for this command line, and choose between them
+/// Keep several keys and logins for this command line, and choose between them
 #[derive(Subcommand)]
 #[command(after_help = "\
 Examples:
@@ -46,7 +47,7 @@ pub(crate) struct Add {
     force: bool,
 }
 
-/// Remove a profile: the key itself goes on working
+/// Remove a profile: a key goes on working, and so does a login; `keyward logout` ends one
 #[derive(Args)]
 pub(crate) struct Remove {
     /// Its name.
@@ -55,13 +56,17 @@ pub(crate) struct Remove {
     sure: Sure,
 }
 
-/// A profile without its key.
+/// A profile without its key or tokens.
 #[derive(Serialize)]
 struct Listed {
     name: String,
     current: bool,
     url: String,
     client_id: Option<ClientId>,
+    /// `key`, `login` or `signed out`.
+    kind: Option<&'static str>,
+    /// Who is signed in.
+    user: Option<String>,
 }
 
 impl ProfileCommand {
@@ -77,7 +82,7 @@ impl ProfileCommand {
             }
             Self::Remove(Remove { name, sure }) => {
                 let path = shelf.find(&name)?;
-                terminal::confirm(&format!("Remove {} with the key in it?", path.display()), sure.yes)?;
+                terminal::confirm(&format!("Remove {} with the key or login in it?", path.display()), sure.yes)?;
                 shelf.remove(&name)?;
                 Ok(terminal::print(&format!("{name} is removed.\n"))?)
             }
@@ -102,7 +107,7 @@ impl Add {
         };
         let client_secret = terminal::read_secret("the key")?;
         Key::parse(&client_secret).map_err(|error| Failure::usage(error.to_string()))?;
-        Profile { url, client_id: client, client_secret }.store(&path)?;
+        Profile { url, client_id: client, identity: Identity::Key(client_secret), way: None }.store(&path)?;
         Ok(terminal::print(&format!(
             "The key is kept in {}.\n\nNext:\n\n    keyward --profile {name} token\n    keyward profile use {name}\n",
             path.display()
@@ -118,16 +123,25 @@ fn list(shelf: &Shelf, global: &Global) -> anyhow::Result<()> {
             current: name == current,
             name: name.to_string(),
             url: profile.as_ref().map_or_else(|| "unreadable".to_owned(), |profile| profile.url.clone()),
-            client_id: profile.map(|profile| profile.client_id),
+            client_id: profile.as_ref().map(|profile| profile.client_id),
+            kind: profile.as_ref().map(|profile| profile.identity.kind()),
+            user: profile.and_then(|profile| match profile.identity {
+                Identity::Login(login) => Some(login.name),
+                _ => None,
+            }),
         }
     });
     global.answer(&listed.collect::<Vec<_>>(), |listed| {
         let row = |profile: &Listed| {
             let client = profile.client_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
             let mark = if profile.current { "*" } else { "" };
-            vec![mark.to_owned(), profile.name.clone(), profile.url.clone(), client]
+            let holds = match &profile.user {
+                Some(user) => format!("login of {user}"),
+                None => profile.kind.unwrap_or("-").to_owned(),
+            };
+            vec![mark.to_owned(), profile.name.clone(), profile.url.clone(), holds, client]
         };
-        let columns = [whole(""), whole("NAME"), text("URL"), whole("CLIENT")];
+        let columns = [whole(""), whole("NAME"), text("URL"), text("HOLDS"), whole("CLIENT")];
         table::render(&columns, listed.iter().map(row).collect(), terminal::width(), Paint::stdout())
     })
 }

@@ -5,24 +5,27 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use http::header;
 use http::request::Parts;
 use keyward_guard::Refusal;
 use keyward_model::client::Client;
+use keyward_model::credential::Credential;
 use keyward_model::event::Actor;
-use keyward_model::id::UserId;
+use keyward_model::id::{DeviceSessionId, UserId};
 use keyward_model::rights::{ResSet, Rights};
 use keyward_model::time::Timestamp;
 use keyward_model::token::AccessTokenClaims;
+use keyward_model::user::User;
 use keyward_store::{Origin, Tx};
 
 use crate::app::App;
 use crate::principals::Principal;
 use crate::request::Arrival;
 use crate::respond::{ApiError, Problem};
-use crate::standing::{Standing, standing};
+use crate::standing::{SignedIn, Standing, standing};
 
 const REALM: &str = "keyward";
 
@@ -57,7 +60,8 @@ pub struct Call {
     /// How far it reaches.
     pub level: Level,
     claims: AccessTokenClaims,
-    principal: Principal,
+    /// Everyone behind the token.
+    behind: Standing,
     source: Option<IpAddr>,
 }
 
@@ -73,7 +77,7 @@ impl FromRequestParts<Arc<App>> for Call {
         let token = keyward_guard::bearer(authorization.as_bytes()).map_err(|r| refuse(&r))?;
         let keys = app.key_ring.load_full();
         let claims = keyward_guard::verify(token, &keys.key_set, &app.expect, now).map_err(|r| refuse(&r))?;
-        let principal = standing(app, &claims, now).await?.and_then(Standing::client).map_err(|lapse| ApiError {
+        let behind = standing(app, &claims, now).await?.and_then(Standing::alone).map_err(|lapse| ApiError {
             challenge: Some(format!(
                 "Bearer realm=\"{REALM}\", error=\"invalid_token\", error_description=\"{lapse}\""
             )),
@@ -81,7 +85,7 @@ impl FromRequestParts<Arc<App>> for Call {
         })?;
         let level = [Level::Admin, Level::Support, Level::Own].into_iter().find(|l| claims.has_scope(l.scope()));
         let Some(level) = level else { return Err(insufficient(Level::Own)) };
-        Ok(Self { app: Arc::clone(app), now, level, claims, principal, source: Arrival::address(&parts.extensions) })
+        Ok(Self { app: Arc::clone(app), now, level, claims, behind, source: Arrival::address(&parts.extensions) })
     }
 }
 
@@ -99,14 +103,41 @@ fn insufficient(level: Level) -> ApiError {
 }
 
 impl Call {
-    /// On whose behalf: the owner of the calling client.
-    pub fn user(&self) -> UserId {
-        self.principal.owner.id
+    /// On whose behalf: whoever is signed in, else the owner of the calling client.
+    pub(crate) fn acting(&self) -> &User {
+        match &self.behind {
+            Standing::Client(principal) => &principal.owner,
+            Standing::Identity(signed_in) => &signed_in.user,
+        }
     }
 
-    /// The calling client and credential, where they matter.
-    pub(crate) fn principal(&self) -> &Principal {
-        &self.principal
+    /// The same by their id.
+    pub fn user(&self) -> UserId {
+        self.acting().id
+    }
+
+    /// The calling client.
+    pub(crate) fn client(&self) -> &Client {
+        match &self.behind {
+            Standing::Client(principal) => &principal.client,
+            Standing::Identity(signed_in) => &signed_in.client,
+        }
+    }
+
+    /// The credential that its token was got with, if it is a client's.
+    pub(crate) fn credential(&self) -> Option<&Credential> {
+        match &self.behind {
+            Standing::Client(principal) => Some(&principal.entry.credential),
+            Standing::Identity(_) => None,
+        }
+    }
+
+    /// The device session that its token is of, if it is a user's own.
+    pub(crate) fn session(&self) -> Option<DeviceSessionId> {
+        match &self.behind {
+            Standing::Client(_) => None,
+            Standing::Identity(signed_in) => Some(signed_in.session.id),
+        }
     }
 
     /// The resources the caller's token covers.
@@ -174,19 +205,34 @@ impl Call {
     /// Starts a change, if everything the caller was judged by still stands: between the head of a request and the end
     /// of its body there is time to be disabled. Whoever manages their own has a budget, for the log keeps all changes.
     pub async fn begin(&self) -> Result<Tx, ApiError> {
-        let charged = self.only_of().and_then(|_| self.app.changes.charge(self.principal.client.id, self.now));
-        if let Some(wait) = charged {
+        if let Some(wait) = self.only_of().and_then(|user| self.charge(user)) {
             return Err(ApiError {
                 retry_after: Some(wait),
-                ..Problem::TooMany.because("this client has made too many changes; wait as long as Retry-After says")
+                ..Problem::TooMany.because("there were too many changes; wait as long as Retry-After says")
             });
         }
-        let Principal { entry, client, owner } = &self.principal;
         let mut tx = self.app.store.begin().await?;
-        if tx.are_unchanged(&entry.credential, client, owner).await? {
+        let unchanged = match &self.behind {
+            Standing::Client(Principal { entry, client, owner }) => {
+                tx.are_unchanged(&entry.credential, client, owner).await?
+            }
+            Standing::Identity(signed_in) => {
+                let SignedIn { session, client, user } = &**signed_in;
+                tx.is_still_signed_in(session, client, user, self.now).await?
+            }
+        };
+        if unchanged {
             Ok(tx)
         } else {
-            Err(Problem::Conflict.because("the key, client or owner behind this token changed meanwhile; try again"))
+            Err(Problem::Conflict.because("the key, client or user behind this token changed meanwhile; try again"))
+        }
+    }
+
+    /// A client with a key has a budget; of one that many people use, each of them has.
+    fn charge(&self, user: UserId) -> Option<Duration> {
+        match &self.behind {
+            Standing::Client(principal) => self.app.changes.charge(principal.client.id, self.now),
+            Standing::Identity(_) => self.app.changes_of_users.charge(user, self.now),
         }
     }
 
@@ -200,10 +246,15 @@ impl Call {
     /// Who commits, from where and when.
     pub fn origin(&self) -> Origin {
         Origin {
-            actor: Actor::Token {
-                user: self.user(),
-                client: self.principal.client.id,
-                credential: self.principal.entry.credential.id,
+            actor: match &self.behind {
+                Standing::Client(Principal { entry, client, owner }) => {
+                    Actor::Token { user: owner.id, client: client.id, credential: entry.credential.id }
+                }
+                Standing::Identity(signed_in) => Actor::DeviceSession {
+                    user: signed_in.user.id,
+                    client: signed_in.client.id,
+                    session: signed_in.session.id,
+                },
             },
             source: self.source.map(|a| a.to_string()),
             now: self.now,

@@ -231,7 +231,7 @@ async fn listed(call: &Call, of: CallerFilter, query: CallerQuery) -> Result<axu
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repetition harmless for 24 hours")),
     responses((status = 200, body = CallersCounted), (status = "default", body = ProblemDetails)))]
 async fn report(call: Call, body: Json<CallerReport, MAX_REPORT>) -> Result<axum::Json<CallersCounted>, ApiError> {
-    let reporter = call.principal().client.id;
+    let reporter = call.client().id;
     let limited_to = if call.level == Level::Admin { None } else { Some(require_api(&call, reporter)?) };
     if let Some(made) = body.made_before(&call).await? {
         return again(&made);

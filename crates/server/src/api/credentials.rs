@@ -444,10 +444,7 @@ pub(super) fn require_handing_out(call: &Call, client: &Client, credential: &Cre
 
 /// The bootstrap key is for the first key only: of two uses at once, one is refused.
 async fn use_up_bootstrap(call: &Call, tx: &mut Tx) -> Result<(), ApiError> {
-    let used = &call.principal().entry.credential;
-    if used.purpose != Purpose::Bootstrap {
-        return Ok(());
-    }
+    let Some(used) = call.credential().filter(|used| used.purpose == Purpose::Bootstrap) else { return Ok(()) };
     if !tx.use_up_bootstrap_credential(used.id, call.now).await? {
         return Err(Problem::Conflict.because("the bootstrap key has been used; go on with the key it gave"));
     }

@@ -53,7 +53,8 @@ pub struct EventSchema {
     pub hash: String,
 }
 
-/// Who did something: somebody through a token, a client about itself (no `user`), or the server itself (`system`).
+/// Who did something: somebody through a token or with a browser, a client about itself (no `user`), or the server itself
+/// (`system`).
 #[derive(Debug, ToSchema)]
 #[schema(as = Actor)]
 pub struct ActorSchema {
@@ -66,6 +67,12 @@ pub struct ActorSchema {
     /// With which credential.
     #[schema(required = false)]
     pub credential: String,
+    /// In which device session, where the token is the user's own.
+    #[schema(required = false)]
+    pub session: String,
+    /// In which login, where it was done with a browser.
+    #[schema(required = false)]
+    pub login: String,
     /// Which part of the server: `start`, `schedule`, `console` or `leaks`.
     #[schema(required = false)]
     pub system: String,
@@ -136,7 +143,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use keyward_model::event::Actor;
-    use keyward_model::id::CredentialId;
+    use keyward_model::id::{CredentialId, DeviceSessionId, LoginId};
     use utoipa::PartialSchema;
     use utoipa::openapi::{RefOr, Schema};
 
@@ -157,9 +164,13 @@ mod tests {
         let uuid = CredentialId::from_uuid;
         let credential: CredentialId = uuid(Default::default());
         let client = ClientId::from_uuid(Default::default());
-        let token = Actor::Token { user: UserId::from_uuid(Default::default()), client, credential };
+        let user = UserId::from_uuid(Default::default());
+        let token = Actor::Token { user, client, credential };
+        let session = DeviceSessionId::from_uuid(Default::default());
+        let in_session = Actor::DeviceSession { user, client, session };
+        let in_login = Actor::Login { user, login: LoginId::from_uuid(Default::default()) };
         let about_itself = Actor::Client { client, credential };
-        let actors = [token.clone(), about_itself, Actor::system("start")];
+        let actors = [token.clone(), in_session, about_itself, in_login, Actor::system("start")];
         let of_actors: BTreeSet<String> = actors.into_iter().flat_map(members).collect();
         assert_eq!(described::<ActorSchema>(), of_actors);
         let event = Event {

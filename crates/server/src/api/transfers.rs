@@ -281,7 +281,7 @@ async fn again(call: &Call, client: ClientId, if_match: &IfMatch) -> Result<Opti
     call.app.catch_up_with_log().await?;
     let value = TransferView {
         client: client.id,
-        beyond: Some(beyond(call, &client, &call.principal().owner).await?),
+        beyond: Some(beyond(call, &client, call.acting()).await?),
         name: client.name,
         owner: accepted.owner,
         offered_by: accepted.offered_by,

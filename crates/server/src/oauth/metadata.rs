@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use keyward_model::client::COMMAND_LINE;
 use keyward_model::pkce;
 use serde_json::json;
 
@@ -23,7 +24,7 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
     scopes.dedup();
     // RFC 7591 §2: a public client has no method.
     let with_public: Vec<&str> = client_auth::METHODS.iter().copied().chain(["none"]).collect();
-    let document = json!({
+    let mut document = json!({
         "issuer": app.issuer,
         "authorization_endpoint": at("/authorize"),
         "token_endpoint": at("/token"),
@@ -45,6 +46,12 @@ pub async fn metadata(State(app): State<Arc<App>>) -> Response {
         "introspection_endpoint_auth_methods_supported": client_auth::METHODS,
         "revocation_endpoint_auth_methods_supported": with_public,
     });
+    if registry.has_command_line
+        && let Some(members) = document.as_object_mut()
+    {
+        // Ours: as which client `keyward login` signs in. docs/terminal.md describes it.
+        members.insert("keyward_cli_client_id".to_owned(), json!(COMMAND_LINE));
+    }
     let mut response = json_response(StatusCode::OK, &document);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response
