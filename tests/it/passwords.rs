@@ -137,6 +137,38 @@ async fn a_network_that_failed_too_often_tries_no_further_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_guesses_at_the_same_time_are_not_more_than_one_after_the_other() {
+    let server = guarded(Db::Sqlite).await;
+    let guesser = Visitor::at(&server, "198.51.100.1");
+    let names: Vec<_> = (0..90).map(|n| format!("somebody {n}")).collect();
+    let guesses = join_all(names.iter().map(|name| guesser.sign_in(name, "wrong"))).await;
+    let looked_at = guesses.iter().filter(|page| page.status == StatusCode::FORBIDDEN).count();
+    assert_eq!((looked_at, server.app.sign_in.passwords.computed()), (30, 30));
+    let refused = guesses.iter().filter(|page| page.status == StatusCode::TOO_MANY_REQUESTS).count();
+    assert_eq!(refused, 60, "and nobody else finds the queue full of them");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_right_uses_up_no_budget() {
+    let server = guarded(Db::Sqlite).await;
+    let admin = server.admin().await;
+    let known = Visitor::invited(&server, &admin, "olga").await;
+    for _ in 0..6 {
+        Visitor::at(&server, "198.51.100.1").sign_in("olga", PASSWORD).await.leads_to("/account");
+        known.sign_in("olga", PASSWORD).await.leads_to("/account");
+    }
+    // And resets nothing by it.
+    let guesser = Visitor::at(&server, "198.51.100.1");
+    for n in 0..5 {
+        guesser.sign_in("olga", "wrong").await.is_refused(StatusCode::FORBIDDEN, WRONG);
+        if n < 4 {
+            Visitor::at(&server, "198.51.100.1").sign_in("olga", PASSWORD).await.leads_to("/account");
+        }
+    }
+    guesser.sign_in("olga", "wrong").await.is_refused(StatusCode::TOO_MANY_REQUESTS, "There were too many attempts.");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guesses_do_not_fill_the_log() {
     let server = TestServer::start_with(Db::Sqlite, |config| {
         config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];

@@ -55,6 +55,14 @@ impl<K: Hash + Eq + Send + Sync + 'static> Budget<K> {
         });
         wait
     }
+
+    /// Takes one charge back. More than one's own charge nobody gets back, so this resets nothing for others.
+    pub(crate) fn refund(&self, who: K, now: Timestamp) {
+        self.forgotten_at.entry(who).and_upsert_with(|entry| {
+            let forgotten_at = entry.map_or(now, |entry| entry.into_value());
+            forgotten_at.minus(self.weight).max(now)
+        });
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +86,25 @@ mod tests {
         assert_eq!(budget.charge("one", at(4)), Some(Duration::from_secs(6)));
         assert_eq!(budget.charge("one", at(10)), None);
         assert!(budget.charge("one", at(10)).is_some());
+    }
+
+    #[test]
+    fn what_is_taken_back_is_one_charge_and_never_more_than_was_charged() {
+        let budget = Budget::new(3, 6);
+        for _ in 0..3 {
+            assert_eq!(budget.charge("one", at(0)), None);
+        }
+        budget.refund("one", at(0));
+        assert_eq!(budget.charge("one", at(0)), None);
+        assert!(budget.charge("one", at(0)).is_some());
+        for _ in 0..9 {
+            budget.refund("one", at(0));
+            budget.refund("other", at(0));
+        }
+        for who in ["one", "other"] {
+            let charged = (0..9).filter(|_| budget.charge(who, at(0)).is_none()).count();
+            assert_eq!(charged, 3, "{who}");
+        }
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! 1. From such a browser: its own budget, which nobody else can use up
 //! 2. From anywhere else: that of the network's failures, shared with those of keys (`failures.rs`), and that of the name,
 //!    whether anybody has it or not
+//!
+//! Both are charged before the password is looked at: of many tried at the same time none is beyond the budget. What
+//! turns out to be no guess is taken back.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -54,9 +57,24 @@ impl Throttle {
 
     /// Charges an attempt before it is made, so that many at once are not more; the time to wait if it may not be made.
     pub(crate) fn charge(&self, failures: &Failures, attempt: Attempt<'_>, now: Timestamp) -> Option<Duration> {
+        if let Some(device) = attempt.device {
+            return self.devices.charge(device, now);
+        }
+        // A network that failed too often is turned away first: it must not use up the names of others.
+        failures
+            .wait(attempt.address, now)
+            .or_else(|| self.names.charge(attempt.name.to_owned(), now))
+            .or_else(|| failures.charge(attempt.address, None, now))
+    }
+
+    /// Takes back what was charged for an attempt that was no guess: the password was right, or was not looked at.
+    pub(crate) fn refund(&self, failures: &Failures, attempt: Attempt<'_>, now: Timestamp) {
         match attempt.device {
-            Some(device) => self.devices.charge(device, now),
-            None => failures.wait(attempt.address, now).or_else(|| self.names.charge(attempt.name.to_owned(), now)),
+            Some(device) => self.devices.refund(device, now),
+            None => {
+                self.names.refund(attempt.name.to_owned(), now);
+                failures.refund(attempt.address, now);
+            }
         }
     }
 

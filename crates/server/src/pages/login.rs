@@ -116,13 +116,23 @@ async fn by_password(
     }
     let verdict = match app.sign_in.passwords.verify(Password::presented(password), stored.as_deref()).await {
         Ok(verdict) => verdict,
-        Err(HashingError::Busy) => return refuse(PageProblem::Busy.into(), t.busy),
+        Err(HashingError::Busy) => {
+            app.sign_in.throttle.refund(&app.failures, attempt, visit.now);
+            return refuse(PageProblem::Busy.into(), t.busy);
+        }
         Err(error) => return Err(PageError::fault(&error)),
     };
     let (Some(user), Some(stored), Verdict::Right | Verdict::Outdated(_)) = (&user, &stored, &verdict) else {
-        let error = failed(&app, user.map(|user| user.id), Method::Password, &visit);
+        let user = user.map(|user| user.id);
+        if device.is_none() {
+            // The network was charged before.
+            session::note_failure(&app, user, Method::Password, &visit);
+            return refuse(PageProblem::Wrong.into(), t.wrong);
+        }
+        let error = failed(&app, user, Method::Password, &visit);
         return refuse(error, if error.problem == PageProblem::TooMany { t.too_many } else { t.wrong });
     };
+    app.sign_in.throttle.refund(&app.failures, attempt, visit.now);
     let mut tx = app.store.begin().await?;
     // Between the read and this the password may have been changed because somebody else knew it.
     if !tx.password_is(user.id, stored).await? {
