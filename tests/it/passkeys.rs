@@ -103,7 +103,7 @@ async fn a_passkey_is_made_as_one_that_is_found_without_a_name() {
     let token = link.rsplit('/').next().unwrap();
     let (options, _) = offered(&Visitor::new(&server), "/invitation/passkey/options", &[("token", token)]).await;
     let selection = &options["authenticatorSelection"];
-    assert_eq!((&selection["residentKey"], &selection["userVerification"]), (&json!("preferred"), &json!("required")));
+    assert_eq!((&selection["residentKey"], &selection["userVerification"]), (&json!("required"), &json!("required")));
     assert_eq!((&options["attestation"], &options["rp"]["id"]), (&json!("none"), &json!("iam.example.org")));
 }
 

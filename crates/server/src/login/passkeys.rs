@@ -134,11 +134,12 @@ impl Passkeys {
         let id = user.id.as_uuid();
         let (options, state) = self.webauthn.start_passkey_registration(id, &user.name, &user.name, Some(known))?;
         let mut options = serde_json::to_value(options.public_key)?;
-        // The library discourages passkeys that the authenticator itself can list, and without those there is no
-        // signing in without a name; "required" would turn away security keys that are full.
+        // The library discourages passkeys that the authenticator itself can list. Only those sign in here, for nobody is
+        // asked for a name first: with "preferred", an authenticator that cannot keep one would make a passkey that opens
+        // nothing, perhaps the only one its owner has.
         if let Some(selection) = options.get_mut("authenticatorSelection") {
             *selection = json!({
-                "residentKey": "preferred", "requireResidentKey": false, "userVerification": "required",
+                "residentKey": "required", "requireResidentKey": true, "userVerification": "required",
             });
         }
         let ceremony = Ceremony { challenge: entropy.bytes()?, user: Some(user.id), state };
