@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use http::{StatusCode, Uri};
 use keyward_model::form::Form;
 use keyward_model::id::UserId;
+use keyward_model::legible;
 use keyward_model::login::Method;
 use keyward_model::password::Password;
 use keyward_model::user::User;
@@ -102,7 +103,8 @@ async fn by_password(
     PageForm(form): PageForm,
 ) -> Result<Response, PageError> {
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
-    let (asked, name, password) = (Asked::read(&form)?, field(&form, "name")?.trim(), field(&form, "password")?);
+    let (asked, name) = (Asked::read(&form)?, legible::name(field(&form, "name")?));
+    let (name, password) = (&*name, field(&form, "password")?);
     let refuse = |error: PageError, notice| Ok(shown(&app, &visit, (&asked, name), Some((error, notice))));
     let t = visit.language.texts();
 
