@@ -162,13 +162,14 @@ pub(crate) async fn let_in(
     Ok(Some(response))
 }
 
-/// Charges a failure to the network it came from, and notes it.
+/// Charges a failure to the network it came from, and notes it. Beyond the budget nothing is noted either: one network must
+/// not fill the log, however many users it guesses at.
 pub(crate) fn failed(app: &Arc<App>, user: Option<UserId>, method: Method, visit: &Visit) -> PageError {
-    session::note_failure(app, user, method, visit);
-    match app.failures.charge(visit.address, None, visit.now) {
-        Some(wait) => PageError::too_many(wait),
-        None => PageProblem::Wrong.into(),
+    if let Some(wait) = app.failures.charge(visit.address, None, visit.now) {
+        return PageError::too_many(wait);
     }
+    session::note_failure(app, user, method, visit);
+    PageProblem::Wrong.into()
 }
 
 async fn options(State(app): State<Arc<App>>, visit: Visit) -> Result<Response, PageError> {
@@ -186,9 +187,12 @@ async fn by_passkey(
     let t = visit.language.texts();
     let refuse = |error: PageError, notice| Ok(shown(&app, &visit, (&asked, ""), Some((error, notice))));
     let (ceremony, answer) = (field(&form, "ceremony")?, field(&form, "credential")?);
-    let Some((user, tx)) = judge(&app, &visit, ceremony, answer).await? else {
-        let error = failed(&app, None, Method::Passkey, &visit);
-        return refuse(error, if error.problem == PageProblem::TooMany { t.too_many } else { t.passkey_refused });
+    let (user, tx) = match judge(&app, &visit, ceremony, answer).await? {
+        Ok(judged) => judged,
+        Err(whose) => {
+            let error = failed(&app, whose, Method::Passkey, &visit);
+            return refuse(error, if error.problem == PageProblem::TooMany { t.too_many } else { t.passkey_refused });
+        }
     };
     match let_in(&app, tx, (&user, Method::Passkey), (&visit, &asked.back)).await? {
         Some(response) => Ok(response),
@@ -196,23 +200,29 @@ async fn by_passkey(
     }
 }
 
-/// Who answered with their passkey, and the transaction in which the challenge is spent.
-async fn judge(app: &App, visit: &Visit, ceremony: &str, answer: &str) -> Result<Option<(User, Tx)>, PageError> {
+/// Who answered with their passkey, and the transaction in which the challenge is spent; or whose passkey was refused, if it
+/// is one we know.
+async fn judge(
+    app: &App,
+    visit: &Visit,
+    ceremony: &str,
+    answer: &str,
+) -> Result<Result<(User, Tx), Option<UserId>>, PageError> {
     let passkeys = passkeys(app)?;
-    let Ok(presented) = Presented::parse(answer) else { return Ok(None) };
-    let Some((passkey, user)) = app.store.find_passkey(presented.credential_id()).await? else { return Ok(None) };
+    let Ok(presented) = Presented::parse(answer) else { return Ok(Err(None)) };
+    let Some((passkey, user)) = app.store.find_passkey(presented.credential_id()).await? else { return Ok(Err(None)) };
     let verified = passkeys.verify(&app.sign_in.seal, &passkey, (ceremony, &presented), visit.now);
     let (answered, verifier) = match verified {
         Ok(verified) => verified,
         Err(error) => {
             tracing::info!(%error, passkey = %passkey.id, "a passkey was refused");
-            return Ok(None);
+            return Ok(Err(Some(user.id)));
         }
     };
     let mut tx = app.store.begin().await?;
     let is_first = tx.spend_challenge(&answered.challenge, answered.expires_at).await?
         && tx.use_passkey(&passkey, &verifier, visit.now).await?;
-    Ok(is_first.then_some((user, tx)))
+    Ok(if is_first { Ok((user, tx)) } else { Err(Some(user.id)) })
 }
 
 /// What verifies passkeys, if they are offered here at all.
