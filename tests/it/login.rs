@@ -161,6 +161,23 @@ on_both_databases! {
         assert_eq!(reasons(&told(&admin, &user).await), ["revoked"; 4]);
     }
 
+    async fn of_too_many_logins_the_one_unused_for_longest_ends_and_the_log_says_so(server: TestServer) {
+        let admin = server.admin().await;
+        let first = Visitor::invited(&server, &admin, "olga").await;
+        let second = Visitor::new(&server);
+        server.clock.advance(Duration::from_secs(1));
+        second.sign_in("olga", PASSWORD).await.leads_to("/account");
+        for _ in 0..48 {
+            server.clock.advance(Duration::from_secs(1));
+            Visitor::new(&server).sign_in("olga", PASSWORD).await.leads_to("/account");
+        }
+        assert!(first.is_signed_in().await);
+        Visitor::new(&server).sign_in("olga", PASSWORD).await.leads_to("/account");
+        assert!(!first.is_signed_in().await && second.is_signed_in().await);
+        let ended = told(&admin, &user_id(&admin, "olga").await).await;
+        assert_eq!(reasons(&ended), ["too_many"]);
+    }
+
     async fn what_changes_how_one_signs_in_asks_who_signed_in_long_ago_to_do_so_again(server: TestServer) {
         let admin = server.admin().await;
         let olga = Visitor::invited(&server, &admin, "olga").await;

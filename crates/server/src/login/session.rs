@@ -48,6 +48,9 @@ pub(crate) async fn begin(
     {
         tx.record(ended_draft(user, login, "replaced"));
     }
+    for unused in tx.make_place_for_login(user.id).await? {
+        tx.record(ended_draft(user.id, unused, "too_many"));
+    }
     if !tx.insert_login(&login, &app.hashing_key.hash(&token)).await? {
         return Ok(None);
     }
