@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod api_reference;
+pub(crate) mod chosen_password;
 pub(crate) mod frame;
 pub(crate) mod invitation;
 pub(crate) mod login;

@@ -30,6 +30,7 @@ pub(crate) struct Throttle {
     devices: Budget<Device>,
     noted: Budget<UserId>,
     changes: Budget<UserId>,
+    choices: Budget<UserId>,
 }
 
 /// Somebody wants to try a password.
@@ -52,6 +53,7 @@ impl Throttle {
             devices: Budget::new(burst, per_minute),
             noted: Budget::new(NOTED.0, NOTED.1),
             changes: Budget::new(limits.changes_burst, limits.changes_per_minute),
+            choices: Budget::new(burst, per_minute),
         }
     }
 
@@ -81,6 +83,11 @@ impl Throttle {
     /// Charges one login or change to the user who makes it: each is kept in the log for ever.
     pub(crate) fn charge_change(&self, user: UserId, now: Timestamp) -> Option<Duration> {
         self.changes.charge(user, now)
+    }
+
+    /// Charges a password that a user chooses, before it is hashed.
+    pub(crate) fn charge_choice(&self, user: UserId, now: Timestamp) -> Option<Duration> {
+        self.choices.charge(user, now)
     }
 
     /// Whether one more failure of this user is to be an event.
