@@ -59,6 +59,7 @@ mod rotation;
 mod rotation_model;
 mod scopes;
 mod serve;
+mod sign_in_notices;
 mod signing_keys;
 mod status_list;
 mod tls;

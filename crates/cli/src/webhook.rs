@@ -14,8 +14,13 @@ use crate::terminal::{self, Paint};
 use crate::when;
 
 /// The kinds of notices that can be chosen.
-pub(crate) const KINDS: &[&str] =
-    &["credential.ending", "credential.revoked_in_use", "credential.new_network", "credential.leak_reported"];
+pub(crate) const KINDS: &[&str] = &[
+    "credential.ending",
+    "credential.revoked_in_use",
+    "credential.new_network",
+    "credential.leak_reported",
+    "login.new_network",
+];
 
 /// Manage webhooks: who is told over HTTP that something is up with a key
 #[derive(Subcommand)]

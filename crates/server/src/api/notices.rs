@@ -32,11 +32,11 @@ pub struct NoticeView {
     /// `notice_…`: the `webhook-id` of each of its deliveries.
     #[schema(value_type = String)]
     pub id: NoticeId,
-    /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network`, `credential.leak_reported` or
-    /// `webhook.test`.
+    /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network`, `credential.leak_reported`,
+    /// `login.new_network` or `webhook.test`.
     #[schema(value_type = String)]
     pub kind: NoticeKind,
-    /// Which key it is about; none for a test.
+    /// Which key it is about; none for a login and a test.
     #[schema(value_type = Option<String>)]
     pub credential: Option<CredentialId>,
     /// What receivers get.

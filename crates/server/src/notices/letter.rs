@@ -16,7 +16,7 @@ pub(super) struct Letter {
 
 /// Writes what the body of a notice says.
 pub(super) fn write(body: &Body) -> Letter {
-    let Data { credential, client, owner, callers, next, .. } = &body.data;
+    let Data { credential, client, owner, user, callers, next, .. } = &body.data;
     let subject = subject(body);
     let mut text = format!("{subject}.\n\n");
     let mut line = |what: &str, value: String| text.push_str(&format!("{what:8}  {value}\n"));
@@ -29,6 +29,9 @@ pub(super) fn write(body: &Body) -> Letter {
     if let Some(owner) = owner {
         line("owner", known_as(owner));
     }
+    if let Some(user) = user {
+        line("user", known_as(user));
+    }
     for (what, at) in [("ends", body.data.ends_at), ("revoked", body.data.revoked_at)] {
         if let Some(at) = at {
             line(what, minute(at));
@@ -40,6 +43,12 @@ pub(super) fn write(body: &Body) -> Letter {
     if let Some(network) = &body.data.network {
         line(if body.kind == NoticeKind::LeakReported { "reporter" } else { "network" }, network.clone());
     }
+    if let Some(method) = body.data.method {
+        line("by", method.as_str().replace('_', " "));
+    }
+    if let Some(user_agent) = &body.data.user_agent {
+        line("browser", user_agent.clone());
+    }
     if !callers.is_empty() {
         text.push_str("\nUsed from, the last first:\n");
         for caller in callers {
@@ -47,7 +56,9 @@ pub(super) fn write(body: &Body) -> Letter {
         }
     }
     if let Some(next) = next {
-        text.push_str(&format!("\nWhat to do next:\n  {next}\n"));
+        let what =
+            if body.kind == NoticeKind::NewSignIn { "If it was not you, end that login at" } else { "What to do next" };
+        text.push_str(&format!("\n{what}:\n  {next}\n"));
     }
     Letter { subject, text }
 }
@@ -68,6 +79,10 @@ fn subject(body: &Body) -> String {
                 (_, None) => "still works".to_owned(),
             };
             format!("A key of {client} was reported as leaked, and {fate}")
+        }
+        NoticeKind::NewSignIn => {
+            let user = body.data.user.as_ref().map_or("", |user| user.name.as_str());
+            format!("{user} signed in from a new network")
         }
         NoticeKind::Test => "Keyward can send you notices".to_owned(),
     }
