@@ -275,6 +275,16 @@ async fn signing_in_leads_to_paths_of_this_server_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_left_before_an_empty_page() {
+    let server = TestServer::start(Db::Sqlite).await;
+    let visitor = Visitor::new(&server);
+    let wrong_method = visitor.get("/logout").await;
+    wrong_method.is_refused(StatusCode::METHOD_NOT_ALLOWED, "There is no such page");
+    assert_eq!(wrong_method.header("allow"), "POST");
+    visitor.get("/invitation/%ff").await.is_refused(StatusCode::BAD_REQUEST, "There is no such page");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_page_stands_in_a_frame_or_a_cache_or_tells_where_it_was() {
     let server = TestServer::start(Db::Sqlite).await;
     let admin = server.admin().await;
