@@ -207,6 +207,16 @@ async fn a_passkey_that_comes_back_as_another_kind_of_passkey_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_passkey_that_the_server_cannot_read_any_more_is_not_called_wrong() {
+    let server = named(Db::Sqlite).await;
+    let admin = server.admin().await;
+    let phone = Device::at(ISSUER, false);
+    drop(invited(&server, &admin, "olga", &phone).await);
+    server.execute("UPDATE passkeys SET verifier = '{}'").await;
+    sign_in(&Visitor::new(&server), &phone).await.is_refused(StatusCode::SERVICE_UNAVAILABLE, "cannot answer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_passkey_made_by_a_locked_device_is_not_taken() {
     let server = named(Db::Sqlite).await;
     let admin = server.admin().await;

@@ -77,7 +77,10 @@ pub(crate) enum PasskeyError {
     /// No random bytes.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// What is stored cannot be read or written.
+    /// What is stored cannot be read: our fault, not that of whoever signs in.
+    #[error("a stored passkey cannot be read: {0}")]
+    Stored(serde_json::Error),
+    /// What we sealed cannot be read, or what we offer cannot be written.
     #[error("a passkey or ceremony cannot be written: {0}")]
     Form(#[from] serde_json::Error),
 }
@@ -189,7 +192,8 @@ impl Passkeys {
         if user != passkey.user.as_uuid() {
             return Err(PasskeyError::OtherUser);
         }
-        let mut verifier: webauthn_rs::prelude::Passkey = serde_json::from_str(&passkey.verifier)?;
+        let mut verifier: webauthn_rs::prelude::Passkey =
+            serde_json::from_str(&passkey.verifier).map_err(PasskeyError::Stored)?;
         let result = self.webauthn.finish_discoverable_authentication_v2(answer, ceremony.state, &verifier)?;
         verifier.update_credential(&result);
         Ok((Answered { challenge: ceremony.challenge, expires_at }, serde_json::to_string(&verifier)?))

@@ -214,6 +214,7 @@ async fn judge(
     let verified = passkeys.verify(&app.sign_in.seal, &passkey, (ceremony, &presented), visit.now);
     let (answered, verifier) = match verified {
         Ok(verified) => verified,
+        Err(error @ PasskeyError::Stored(_)) => return Err(PageError::fault(&error)),
         Err(error) => {
             tracing::info!(%error, passkey = %passkey.id, "a passkey was refused");
             return Ok(Err(Some(user.id)));
