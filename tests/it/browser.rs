@@ -88,6 +88,24 @@ async fn a_browser_makes_a_passkey_and_signs_in_by_autofill_and_by_the_button() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authenticator_that_keeps_no_passkey_makes_none_that_could_open_nothing() {
+    let server = TestServer::start_for_browsers(Db::Sqlite).await;
+    let (admin, browser) = (server.admin().await, Browser::start().await);
+    let device = browser.forgetful_authenticator().await;
+    let link = invitation(&admin, &new_user(&admin, "olga").await).await;
+    browser.open(&link).await;
+    browser.until_reads("Create a passkey").await;
+    browser.touch(&device, true).await;
+    browser.press(CREATE).await;
+    browser.until_reads("No passkey was used.").await;
+    assert_eq!(browser.passkeys(&device).await, [json!(null); 0]);
+    // The invitation is as good as before.
+    browser.write("#password", PASSWORD).await;
+    browser.press("form[action='/invitation'] button").await;
+    browser.until_at("/account?done=invited").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_people_at_one_browser_sign_in_each_with_their_own_passkey() {
     let server = TestServer::start_for_browsers(Db::Sqlite).await;
     let (admin, browser) = (server.admin().await, Browser::start().await);

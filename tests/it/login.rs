@@ -161,6 +161,23 @@ on_both_databases! {
         assert_eq!(reasons(&told(&admin, &user).await), ["revoked"; 4]);
     }
 
+    async fn of_too_many_logins_the_one_unused_for_longest_ends_and_the_log_says_so(server: TestServer) {
+        let admin = server.admin().await;
+        let first = Visitor::invited(&server, &admin, "olga").await;
+        let second = Visitor::new(&server);
+        server.clock.advance(Duration::from_secs(1));
+        second.sign_in("olga", PASSWORD).await.leads_to("/account");
+        for _ in 0..48 {
+            server.clock.advance(Duration::from_secs(1));
+            Visitor::new(&server).sign_in("olga", PASSWORD).await.leads_to("/account");
+        }
+        assert!(first.is_signed_in().await);
+        Visitor::new(&server).sign_in("olga", PASSWORD).await.leads_to("/account");
+        assert!(!first.is_signed_in().await && second.is_signed_in().await);
+        let ended = told(&admin, &user_id(&admin, "olga").await).await;
+        assert_eq!(reasons(&ended), ["too_many"]);
+    }
+
     async fn what_changes_how_one_signs_in_asks_who_signed_in_long_ago_to_do_so_again(server: TestServer) {
         let admin = server.admin().await;
         let olga = Visitor::invited(&server, &admin, "olga").await;
@@ -255,6 +272,16 @@ async fn signing_in_leads_to_paths_of_this_server_only() {
     stranger.get("/account?done=password").await.leads_to("/login?continue=/account%3Fdone%3Dpassword");
     let page = stranger.get("/login?continue=/account%3Fdone%3Dpassword").await;
     assert!(page.html.contains("name=\"continue\" value=\"/account?done=password\""), "{}", page.html);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_left_before_an_empty_page() {
+    let server = TestServer::start(Db::Sqlite).await;
+    let visitor = Visitor::new(&server);
+    let wrong_method = visitor.get("/logout").await;
+    wrong_method.is_refused(StatusCode::METHOD_NOT_ALLOWED, "There is no such page");
+    assert_eq!(wrong_method.header("allow"), "POST");
+    visitor.get("/invitation/%ff").await.is_refused(StatusCode::BAD_REQUEST, "There is no such page");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,6 +71,7 @@ mod rotation_model;
 mod scopes;
 mod serve;
 mod session_tokens;
+mod sign_in_notices;
 mod signing_keys;
 mod status_list;
 mod terminal;

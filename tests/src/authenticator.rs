@@ -57,6 +57,11 @@ impl Device {
         self.visiting(self.origin.as_str())
     }
 
+    /// Its passkeys on a device that synchronises them, and says so.
+    pub fn synchronised(&self) -> Self {
+        Self { counts: false, ..self.clone_of() }
+    }
+
     /// The same device, visiting another site.
     pub fn visiting(&self, origin: &str) -> Self {
         let device = Self::at(origin, self.counts);

@@ -209,9 +209,18 @@ impl Browser {
 
     /// A device with passkeys in this browser. Nobody touches it before [`Browser::touch`] says so.
     pub async fn authenticator(&self) -> Authenticator {
+        self.authenticator_that("internal", true).await
+    }
+
+    /// One that keeps no passkey itself, as small security keys do: it makes some that only those who have their ids can use.
+    pub async fn forgetful_authenticator(&self) -> Authenticator {
+        self.authenticator_that("usb", false).await
+    }
+
+    async fn authenticator_that(&self, transport: &str, keeps: bool) -> Authenticator {
         self.tools("WebAuthn.enable", json!({ "enableUI": false })).await;
         let options = json!({ "options": {
-            "protocol": "ctap2", "ctap2Version": "ctap2_1", "transport": "internal", "hasResidentKey": true,
+            "protocol": "ctap2", "ctap2Version": "ctap2_1", "transport": transport, "hasResidentKey": keeps,
             "hasUserVerification": true, "isUserVerified": true, "automaticPresenceSimulation": false,
             "defaultBackupEligibility": true, "defaultBackupState": true,
         }});

@@ -50,6 +50,11 @@ impl<'a> Visitor<'a> {
         Self { server: self.server, cookies, address: self.address.clone() }
     }
 
+    /// The same browser at another address.
+    pub fn moved_to(&self, address: &str) -> Self {
+        Self { address: address.to_owned(), ..self.copy() }
+    }
+
     /// Somebody invited as a new user of this name, who has set a password and is signed in.
     pub async fn invited(server: &'a TestServer, admin: &Api<'_>, name: &str) -> Self {
         let link = invitation(admin, &new_user(admin, name).await).await;

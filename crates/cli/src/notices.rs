@@ -13,7 +13,7 @@ use crate::terminal::{self, Paint};
 use crate::webhook::KINDS;
 use crate::when;
 
-/// Show what people were told of keys, the newest first
+/// Show what people were told of keys and logins, the newest first
 #[derive(Args)]
 pub(crate) struct Notices {
     /// Only about this key: its id, or its client if only one key of that works.

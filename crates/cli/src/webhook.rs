@@ -20,6 +20,7 @@ pub(crate) const KINDS: &[&str] = &[
     "credential.new_network",
     "credential.leak_reported",
     "device_session.disowned",
+    "login.new_network",
 ];
 
 /// Manage webhooks: who is told over HTTP that something is up with a key

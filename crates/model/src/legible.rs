@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
+
 use crate::key::PREFIX;
 
 /// Words longer than this are longer than anybody reads.
@@ -76,6 +78,13 @@ pub fn kept(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// A name as it is kept and looked for: without space around it, and each letter written in one way (Unicode's NFC). What
+/// looks the same on every screen is the same name, whichever keyboard it came from.
+pub fn name(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    if is_nfc(text) { Cow::Borrowed(text) } else { Cow::Owned(text.nfc().collect()) }
+}
+
 /// Characters that do something to the text around them instead of being seen: controls, marks of direction, zero
 /// width, separators of lines. In a table or a log they would pass for what they are not.
 pub fn is_unseen(c: char) -> bool {
@@ -93,6 +102,12 @@ mod tests {
     use proptest::prelude::*;
 
     const KEY: &str = "kw_0352gInxoyUwshFr5tCyMvvBkfLublUqJcSuTJ0pfgFy40B5ExcvFiqVLZI9w1reE44aF3Y";
+
+    #[test]
+    fn what_looks_the_same_is_the_same_name() {
+        assert_eq!(name(" Ju\u{308}rgen\u{a0}"), "J\u{fc}rgen");
+        assert_eq!(name("J\u{fc}rgen"), "J\u{fc}rgen");
+    }
 
     #[test]
     fn long_words_are_cut_and_everything_else_is_left() {

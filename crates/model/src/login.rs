@@ -4,7 +4,7 @@ use crate::id::{LoginId, UserId};
 use crate::time::Timestamp;
 use crate::words::words;
 
-/// The most logins one user has at once; a further one ends the one that was unused for longest.
+/// The most logins one user has at once; a further one ends the one that was unused for longest, and the log says so.
 pub const MOST_LOGINS: u16 = 50;
 
 words! {

@@ -1,4 +1,4 @@
-//! Notices: what people are told of their keys, when, and how often it is tried to tell them.
+//! Notices: what people are told of their keys and logins, when, and how often it is tried to tell them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::words::words;
 pub const QUIET_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A key is getting to know its networks for so long; from then on a new one is worth a notice.
 pub const ESTABLISHED_AFTER: Duration = DAY;
-/// The most new networks of one key that are told in one day: a roaming key does not flood.
+/// The most new networks of one key, or of one user who signs in, that are told in one day: who roams does not flood.
 pub const MOST_NEW_NETWORKS: u16 = 3;
 /// For how long notices and their deliveries are kept.
 pub const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -48,6 +48,8 @@ words! {
         LeakReported = "credential.leak_reported",
         /// Somebody found a device that acts for them and is not theirs.
         Disowned = "device_session.disowned",
+        /// Somebody signed in from a network they never signed in from, with a browser that was not known.
+        NewSignIn = "login.new_network",
         /// Somebody tries out whether notices arrive.
         Test = "webhook.test",
     }
@@ -94,7 +96,7 @@ pub struct Notice {
     pub id: NoticeId,
     /// What it is about.
     pub kind: NoticeKind,
-    /// Which key it is about; none for a test.
+    /// Which key it is about; none for a login and a test.
     pub credential: Option<CredentialId>,
     /// Together with kind and credential: what is told once only.
     pub occasion: Occasion,

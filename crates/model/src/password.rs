@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use unicode_normalization::UnicodeNormalization as _;
 use zeroize::Zeroizing;
 
 /// The fewest characters.
@@ -33,13 +34,20 @@ pub enum Weakness {
 }
 
 impl Password {
-    /// What somebody presents as the password they have.
+    /// What somebody presents as the password they have. Keyboards write the same letter, and the space, in several ways;
+    /// each becomes the same one (RFC 8265 §4.2.2).
     pub fn presented(text: &str) -> Self {
-        Self(Zeroizing::new(text.to_owned()))
+        let is_other_space = |c: &char| c.is_whitespace() && !c.is_ascii();
+        // No letter becomes longer than three times its bytes: the memory that is wiped is all there was.
+        let mut composed = Zeroizing::new(String::with_capacity(text.len() * 3));
+        composed.extend(text.chars().map(|c| if is_other_space(&c) { ' ' } else { c }).nfc());
+        Self(composed)
     }
 
     /// What the user of this name chooses.
     pub fn chosen(text: &str, user: &str) -> Result<Self, Weakness> {
+        let password = Self::presented(text);
+        let text = password.0.as_str();
         if text.chars().count() < FEWEST {
             return Err(Weakness::Short);
         }
@@ -60,7 +68,7 @@ impl Password {
         if [user.to_lowercase().as_str(), "keyward", "password", "passwort"].into_iter().any(is_name) {
             return Err(Weakness::Named);
         }
-        Ok(Self::presented(text))
+        Ok(password)
     }
 
     /// The text itself, for hashing only.
@@ -115,6 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn the_same_letters_are_the_same_password_however_a_keyboard_writes_them() {
+        let typed = ["zw\u{f6}lf gr\u{fc}ne\u{a0}L\u{e4}mmer", "zwo\u{308}lf gru\u{308}ne La\u{308}mmer"];
+        let [one, other] = typed.map(|text| Password::chosen(text, "olga").unwrap());
+        assert_eq!(one.expose(), other.expose());
+        assert_eq!(one.expose(), "zw\u{f6}lf gr\u{fc}ne L\u{e4}mmer".as_bytes());
+        assert_ne!(Password::presented("Straße").expose(), Password::presented("Strasse").expose());
+        assert_eq!(Password::chosen(&"e\u{308}".repeat(6), "olga").unwrap_err(), Weakness::Short, "six letters");
+    }
+
+    #[test]
     fn debug_shows_nothing() {
         assert_eq!(format!("{:?}", Password::presented("hunter2")), "[redacted]");
     }
@@ -123,6 +141,10 @@ mod tests {
         #[test]
         fn no_text_makes_the_rule_panic(text in ".{0,60}", name in ".{0,20}") {
             let _ = Password::chosen(&text, &name);
+            let once = Password::presented(&text);
+            let text = std::str::from_utf8(once.expose()).unwrap();
+            let twice = Password::presented(text);
+            prop_assert_eq!(twice.expose(), once.expose());
         }
     }
 }

@@ -30,7 +30,7 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use keyward_model::key::find_all;
-use keyward_model::legible::is_unseen;
+use keyward_model::legible::{self, is_unseen};
 use serde::de::DeserializeOwned;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityRequirement, SecurityScheme};
@@ -106,7 +106,7 @@ fn name(text: String) -> Result<String, ApiError> {
 /// A line for people: at most 100 characters, all of them visible.
 pub(crate) fn line(text: String, field: &'static str) -> Result<String, ApiError> {
     const MOST: usize = 100;
-    let text = text.trim();
+    let text = legible::name(&text);
     if text.chars().count() > MOST || text.chars().any(is_unseen) {
         return Err(ApiError::field(field, format!("at most {MOST} characters, all of them visible")));
     }
@@ -114,5 +114,5 @@ pub(crate) fn line(text: String, field: &'static str) -> Result<String, ApiError
     if find_all(text.as_bytes()).next().is_some() {
         return Err(ApiError::field(field, "holds an API key: a key belongs into no name or label"));
     }
-    Ok(text.to_owned())
+    Ok(text.into_owned())
 }

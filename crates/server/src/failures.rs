@@ -52,6 +52,11 @@ impl Failures {
         self.networks.charge(network(address), now).max(client.and_then(|client| self.clients.charge(client, now)))
     }
 
+    /// Takes the charge of an address back that was made before it was known whether it is one.
+    pub(crate) fn refund(&self, address: Option<IpAddr>) {
+        self.networks.refund(network(address));
+    }
+
     /// Counts a refusal beyond the budget. Whoever hammers must not fill the disk: most are only counted, and when the log
     /// is to tell of this network again, it is given how many there were since it last did.
     pub(crate) fn tell(&self, address: Option<IpAddr>, now: Timestamp) -> Option<u64> {

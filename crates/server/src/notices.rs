@@ -1,4 +1,5 @@
-//! Notices: people are told in time that a key is about to end, or that something is wrong with it.
+//! Notices: people are told in time that a key is about to end, or that something is wrong with it, or that somebody signed in
+//! as them where they never did (`sign_in.rs`).
 //!
 //! 1. What is due is found in the database, never on the way of a request: every minute, and whenever callers have
 //!    been written down                                                                 `find.rs`
@@ -11,6 +12,7 @@ mod letter;
 mod mail;
 mod message;
 mod outbox;
+mod sign_in;
 mod webhook;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use deliver::UnderWay;
 pub(crate) use mail::address;
 pub(crate) use message::{Leak, Message};
 pub(crate) use outbox::{MOST_WAITING, Outbox};
+pub(crate) use sign_in::note_sign_in;
 
 /// How often it is looked for what has become due.
 const LOOK: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod api_reference;
 pub(crate) mod authorize;
+pub(crate) mod chosen_password;
 pub(crate) mod device;
 pub(crate) mod frame;
 pub(crate) mod invitation;

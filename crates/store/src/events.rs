@@ -117,6 +117,13 @@ impl Tx {
         self.find(&FIND_LAST, &[subject.into(), kind.into()], read).await
     }
 
+    /// The newest events about a subject, at most so many, the newest first.
+    pub async fn list_last_events(&mut self, subject: &str, limit: u16) -> Result<Vec<Event>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM events WHERE subject = $1 ORDER BY seq DESC LIMIT $2");
+        let rows = self.tx.query(&sql, &[subject.into(), i64::from(limit).into()]).await?;
+        rows.iter().map(read).collect()
+    }
+
     /// Appends the recorded events to the log and makes everything durable; gives the place of the last event.
     ///
     /// The end of the chain is held since the beginning, so events stand in the order of their commits.

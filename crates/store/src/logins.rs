@@ -81,19 +81,22 @@ impl Store {
 }
 
 impl Tx {
-    /// Adds a login, unless its user is disabled (`false`); the one longest unused makes place if there are too many.
-    pub async fn insert_login(&mut self, login: &Login, token: &SecretHash) -> Result<bool, StoreError> {
-        let user: Value = login.user.to_string().into();
+    /// Makes place for one more login of a user: of too many, those that were unused for longest end. Gives those.
+    pub async fn make_place_for_login(&mut self, user: UserId) -> Result<Vec<LoginId>, StoreError> {
         let sql = "DELETE FROM login_sessions WHERE user_id = $1 AND id NOT IN \
-                   (SELECT id FROM login_sessions WHERE user_id = $1 ORDER BY seen_at DESC, id DESC LIMIT $2)";
-        self.execute(sql, &[user.clone(), (i64::from(MOST_LOGINS) - 1).into()]).await?;
+                   (SELECT id FROM login_sessions WHERE user_id = $1 ORDER BY seen_at DESC, id DESC LIMIT $2) RETURNING id";
+        self.ended(sql, &[user.to_string().into(), (i64::from(MOST_LOGINS) - 1).into()]).await
+    }
+
+    /// Adds a login, unless its user is disabled (`false`).
+    pub async fn insert_login(&mut self, login: &Login, token: &SecretHash) -> Result<bool, StoreError> {
         let sql = format!(
             "INSERT INTO login_sessions ({COLUMNS}, token_hash) \
              SELECT $1, id, $3, $4, $5, $6, $7, $8, $9 FROM users WHERE id = $2 AND disabled_at IS NULL"
         );
         let args: [Value; 9] = [
             login.id.to_string().into(),
-            user,
+            login.user.to_string().into(),
             login.method.as_str().into(),
             login.network.as_str().into(),
             login.user_agent.as_str().into(),
@@ -123,7 +126,11 @@ impl Tx {
     pub async fn end_logins(&mut self, user: UserId, but: Option<LoginId>) -> Result<Vec<LoginId>, StoreError> {
         let sql = "DELETE FROM login_sessions WHERE user_id = $1 AND id <> $2 RETURNING id";
         let but = but.map(|id| id.to_string()).unwrap_or_default();
-        let rows = self.tx.query(sql, &[user.to_string().into(), but.into()]).await?;
+        self.ended(sql, &[user.to_string().into(), but.into()]).await
+    }
+
+    async fn ended(&mut self, sql: &str, args: &[Value]) -> Result<Vec<LoginId>, StoreError> {
+        let rows = self.tx.query(sql, args).await?;
         rows.iter().map(|row| parsed(row.str(0)?, "login_sessions.id")).collect()
     }
 

@@ -33,7 +33,7 @@ pub struct NoticeView {
     #[schema(value_type = String)]
     pub id: NoticeId,
     /// `credential.ending`, `credential.revoked_in_use`, `credential.new_network`, `credential.leak_reported`,
-    /// `device_session.disowned` or `webhook.test`.
+    /// `device_session.disowned`, `login.new_network` or `webhook.test`.
     #[schema(value_type = String)]
     pub kind: NoticeKind,
     /// Which key it is about, if it is about one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::Path;
 use keyward_model::event::Draft;
 use keyward_model::id::UserId;
+use keyward_model::legible;
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::user::{Activity, User};
 use keyward_store::{StoreError, TokensOf, UserFilter};
@@ -142,14 +143,15 @@ pub(super) fn router() -> OpenApiRouter<Arc<App>> {
     responses((status = 200, body = List<UserView>), (status = "default", body = ProblemDetails)))]
 async fn list(call: Call, Query(query): Query<UserQuery>) -> Result<axum::Json<List<UserView>>, ApiError> {
     let page = page(query.limit, query.cursor.as_deref())?;
+    let name = query.name.map(|name| legible::name(&name).into_owned());
     let Some(own) = call.only_of() else {
-        let filter = UserFilter { name: query.name, activity: query.state };
+        let filter = UserFilter { name, activity: query.state };
         let found = call.app.store.list_users(&filter, &page).await?;
         return Ok(axum::Json(List::of(found, &page, |u| u.id.to_string(), UserView::from)));
     };
     let found = call.app.store.find_user(own).await?.filter(|user| {
         let activity = if user.disabled_at.is_some() { Activity::Disabled } else { Activity::Active };
-        query.name.as_ref().is_none_or(|name| *name == user.name)
+        name.as_ref().is_none_or(|name| *name == user.name)
             && query.state.is_none_or(|state| state == activity)
             && page.after.as_ref().is_none_or(|after| *after < user.id.to_string())
     });

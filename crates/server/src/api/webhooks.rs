@@ -79,7 +79,7 @@ pub struct NewWebhook {
     /// Where notices are sent: https, at an address of the public internet unless the server's settings open others.
     pub url: String,
     /// What it is told: `credential.ending`, `credential.revoked_in_use`, `credential.new_network`,
-    /// `credential.leak_reported`, `device_session.disowned`; everything if empty.
+    /// `credential.leak_reported`, `device_session.disowned`, `login.new_network`; everything if empty.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub kinds: Vec<NoticeKind>,

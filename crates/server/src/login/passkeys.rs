@@ -77,7 +77,10 @@ pub(crate) enum PasskeyError {
     /// No random bytes.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
-    /// What is stored cannot be read or written.
+    /// What is stored cannot be read: our fault, not that of whoever signs in.
+    #[error("a stored passkey cannot be read: {0}")]
+    Stored(serde_json::Error),
+    /// What we sealed cannot be read, or what we offer cannot be written.
     #[error("a passkey or ceremony cannot be written: {0}")]
     Form(#[from] serde_json::Error),
 }
@@ -134,11 +137,12 @@ impl Passkeys {
         let id = user.id.as_uuid();
         let (options, state) = self.webauthn.start_passkey_registration(id, &user.name, &user.name, Some(known))?;
         let mut options = serde_json::to_value(options.public_key)?;
-        // The library discourages passkeys that the authenticator itself can list, and without those there is no
-        // signing in without a name; "required" would turn away security keys that are full.
+        // The library discourages passkeys that the authenticator itself can list. Only those sign in here, for nobody is
+        // asked for a name first: with "preferred", an authenticator that cannot keep one would make a passkey that opens
+        // nothing, perhaps the only one its owner has.
         if let Some(selection) = options.get_mut("authenticatorSelection") {
             *selection = json!({
-                "residentKey": "preferred", "requireResidentKey": false, "userVerification": "required",
+                "residentKey": "required", "requireResidentKey": true, "userVerification": "required",
             });
         }
         let ceremony = Ceremony { challenge: entropy.bytes()?, user: Some(user.id), state };
@@ -188,7 +192,8 @@ impl Passkeys {
         if user != passkey.user.as_uuid() {
             return Err(PasskeyError::OtherUser);
         }
-        let mut verifier: webauthn_rs::prelude::Passkey = serde_json::from_str(&passkey.verifier)?;
+        let mut verifier: webauthn_rs::prelude::Passkey =
+            serde_json::from_str(&passkey.verifier).map_err(PasskeyError::Stored)?;
         let result = self.webauthn.finish_discoverable_authentication_v2(answer, ceremony.state, &verifier)?;
         verifier.update_credential(&result);
         Ok((Answered { challenge: ceremony.challenge, expires_at }, serde_json::to_string(&verifier)?))

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::password::Password;
 use keyward_model::secret::Secret;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// So many may wait for their turn.
 const WAITING: usize = 64;
@@ -88,6 +88,12 @@ impl Passwords {
     /// How many hashes were computed since the start.
     pub fn computed(&self) -> u64 {
         self.hasher.computed.load(Ordering::Relaxed)
+    }
+
+    /// Takes every place that is free, until what it gives is dropped: so it is when very many passwords come at once.
+    pub fn occupy(&self) -> Option<OwnedSemaphorePermit> {
+        let places = u32::try_from(self.room.available_permits()).ok()?;
+        Arc::clone(&self.room).try_acquire_many_owned(places).ok()
     }
 
     /// The hash of a password that somebody chose.
@@ -216,9 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_those_who_may_wait_nobody_does() {
-        let passwords = Arc::new(passwords(1, 64));
-        let places = u32::try_from(passwords.room.available_permits()).unwrap();
-        let held = passwords.room.acquire_many(places).await.unwrap();
+        let passwords = passwords(1, 64);
+        let held = passwords.occupy().unwrap();
         assert!(matches!(passwords.verify(typed("x"), None).await, Err(HashingError::Busy)));
         drop(held);
         assert_eq!(passwords.verify(typed("x"), None).await.unwrap(), Verdict::Wrong);

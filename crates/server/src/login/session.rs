@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::meter;
+use crate::notices::note_sign_in;
 use crate::pages::visit::Visit;
 use crate::respond::PageError;
 
@@ -48,6 +49,9 @@ pub(crate) async fn begin(
     {
         tx.record(ended_draft(user, login, "replaced"));
     }
+    for unused in tx.make_place_for_login(user.id).await? {
+        tx.record(ended_draft(user.id, unused, "too_many"));
+    }
     if !tx.insert_login(&login, &app.hashing_key.hash(&token)).await? {
         return Ok(None);
     }
@@ -56,6 +60,9 @@ pub(crate) async fn begin(
         "ends_at": login.ends_at,
     });
     tx.record(Draft { kind: "login.succeeded", subject: user.id.to_string(), data });
+    if visit.device_of(app, user.id).is_none() {
+        note_sign_in(app, &mut tx, user, &login).await.map_err(|error| PageError::fault(&error))?;
+    }
     let actor = Actor::Login { user: user.id, login: login.id };
     tx.commit(&Origin { actor, source: visit.source(), now: visit.now }).await?;
     Ok(Some(token))

@@ -4,6 +4,9 @@
 //! 1. From such a browser: its own budget, which nobody else can use up
 //! 2. From anywhere else: that of the network's failures, shared with those of keys (`failures.rs`), and that of the name,
 //!    whether anybody has it or not
+//!
+//! Both are charged before the password is looked at: of many tried at the same time none is beyond the budget. What
+//! turns out to be no guess is taken back.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,6 +30,7 @@ pub(crate) struct Throttle {
     devices: Budget<Device>,
     noted: Budget<UserId>,
     changes: Budget<UserId>,
+    choices: Budget<UserId>,
 }
 
 /// Somebody wants to try a password.
@@ -49,20 +53,41 @@ impl Throttle {
             devices: Budget::new(burst, per_minute),
             noted: Budget::new(NOTED.0, NOTED.1),
             changes: Budget::new(limits.changes_burst, limits.changes_per_minute),
+            choices: Budget::new(burst, per_minute),
         }
     }
 
     /// Charges an attempt before it is made, so that many at once are not more; the time to wait if it may not be made.
     pub(crate) fn charge(&self, failures: &Failures, attempt: Attempt<'_>, now: Timestamp) -> Option<Duration> {
+        if let Some(device) = attempt.device {
+            return self.devices.charge(device, now);
+        }
+        // A network that failed too often is turned away first: it must not use up the names of others.
+        failures
+            .wait(attempt.address, now)
+            .or_else(|| self.names.charge(attempt.name.to_owned(), now))
+            .or_else(|| failures.charge(attempt.address, None, now))
+    }
+
+    /// Takes back what was charged for an attempt that was no guess: the password was right, or was not looked at.
+    pub(crate) fn refund(&self, failures: &Failures, attempt: Attempt<'_>) {
         match attempt.device {
-            Some(device) => self.devices.charge(device, now),
-            None => failures.wait(attempt.address, now).or_else(|| self.names.charge(attempt.name.to_owned(), now)),
+            Some(device) => self.devices.refund(device),
+            None => {
+                self.names.refund(attempt.name.to_owned());
+                failures.refund(attempt.address);
+            }
         }
     }
 
     /// Charges one login or change to the user who makes it: each is kept in the log for ever.
     pub(crate) fn charge_change(&self, user: UserId, now: Timestamp) -> Option<Duration> {
         self.changes.charge(user, now)
+    }
+
+    /// Charges a password that a user chooses, before it is hashed.
+    pub(crate) fn charge_choice(&self, user: UserId, now: Timestamp) -> Option<Duration> {
+        self.choices.charge(user, now)
     }
 
     /// Whether one more failure of this user is to be an event.

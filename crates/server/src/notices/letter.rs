@@ -46,6 +46,12 @@ pub(super) fn write(body: &Body) -> Letter {
     if let Some(network) = &body.data.network {
         line(if body.kind == NoticeKind::LeakReported { "reporter" } else { "network" }, network.clone());
     }
+    if let Some(method) = body.data.method {
+        line("by", method.as_str().replace('_', " "));
+    }
+    if let Some(user_agent) = &body.data.user_agent {
+        line("browser", user_agent.clone());
+    }
     if !callers.is_empty() {
         text.push_str("\nUsed from, the last first:\n");
         for caller in callers {
@@ -53,7 +59,9 @@ pub(super) fn write(body: &Body) -> Letter {
         }
     }
     if let Some(next) = next {
-        text.push_str(&format!("\nWhat to do next:\n  {next}\n"));
+        let what =
+            if body.kind == NoticeKind::NewSignIn { "If it was not you, end that login at" } else { "What to do next" };
+        text.push_str(&format!("\n{what}:\n  {next}\n"));
     }
     Letter { subject, text }
 }
@@ -78,6 +86,10 @@ fn subject(body: &Body) -> String {
         NoticeKind::Disowned => {
             let user = body.data.user.as_ref().map_or("", |user| user.name.as_str());
             format!("A device acted for {user} through {client} and is not theirs; it was ended")
+        }
+        NoticeKind::NewSignIn => {
+            let user = body.data.user.as_ref().map_or("", |user| user.name.as_str());
+            format!("{user} signed in from a new network")
         }
         NoticeKind::Test => "Keyward can send you notices".to_owned(),
     }

@@ -7,6 +7,7 @@ use keyward_model::credential::StateName;
 use keyward_model::device_session::DeviceSession;
 use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::{ClientId, CredentialId, DeviceSessionId, NoticeId, UserId};
+use keyward_model::login::{Login, Method};
 use keyward_model::notice::{Notice, NoticeKind, Occasion};
 use keyward_model::time::Timestamp;
 use keyward_model::user::User;
@@ -25,7 +26,7 @@ pub(crate) struct Message {
     pub(crate) notice: Notice,
     /// Whose key it is about, if it is about one.
     pub(crate) client: Option<ClientId>,
-    /// Who owns that key.
+    /// Who owns that key, or signed in.
     pub(crate) owner: UserId,
     /// Their address now, if they have one and are to be told.
     pub(crate) email: Option<String>,
@@ -55,6 +56,10 @@ pub(super) struct Data {
     pub(super) session: Option<Named<DeviceSessionId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<Named<UserId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) method: Option<Method>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user_agent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ends_at: Option<Instant>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,6 +192,28 @@ impl Message {
         Ok(Self { notice, client: Some(client.id), owner: client.owner, email: None })
     }
 
+    /// What is to be told of somebody who signed in where they never did. Every login is an occasion of its own.
+    pub(crate) fn new_sign_in(
+        user: &User,
+        login: &Login,
+        issuer: &str,
+        entropy: &Entropy,
+    ) -> Result<Self, EntropyError> {
+        let (id, kind, now) = (NoticeId::new(login.created_at, entropy)?, NoticeKind::NewSignIn, login.created_at);
+        let data = Data {
+            user: Some(Named { id: user.id, name: user.name.clone() }),
+            method: Some(login.method),
+            user_agent: Some(login.user_agent.clone()).filter(|user_agent| !user_agent.is_empty()),
+            network: Some(login.network.clone()),
+            next: Some(format!("{issuer}/account")),
+            ..Data::default()
+        };
+        let body = body(&Body { kind, timestamp: Instant(now), data });
+        let occasion = Occasion { deadline: 0, rung: login.id.to_string() };
+        let notice = Notice { id, kind, credential: None, occasion, body, created_at: now };
+        Ok(Self { notice, client: None, owner: user.id, email: user.email.clone() })
+    }
+
     /// What tells a webhook that it can be reached. Every test is an occasion of its own.
     pub(crate) fn test(now: Timestamp, entropy: &Entropy) -> Result<Notice, EntropyError> {
         let (kind, id) = (NoticeKind::Test, NoticeId::new(now, entropy)?);
@@ -217,7 +244,14 @@ fn next(kind: NoticeKind, concerned: &Concerned) -> String {
         (NoticeKind::Ending, StateName::Active) => format!("keyward credential rotate {key}"),
         (NoticeKind::Ending, _) => format!("keyward credential watch {key}"),
         (NoticeKind::RevokedInUse, _) => format!("keyward credential callers {key} --outcome refused"),
-        (NoticeKind::NewNetwork | NoticeKind::LeakReported | NoticeKind::Disowned | NoticeKind::Test, _) => {
+        (
+            NoticeKind::NewNetwork
+            | NoticeKind::LeakReported
+            | NoticeKind::Disowned
+            | NoticeKind::NewSignIn
+            | NoticeKind::Test,
+            _,
+        ) => {
             format!("keyward credential callers {key}")
         }
     }

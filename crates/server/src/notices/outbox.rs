@@ -59,7 +59,7 @@ impl<'a> Outbox<'a> {
         }
         self.tx.record(Draft {
             kind: "notice.due",
-            subject: notice.credential.map(|credential| credential.to_string()).unwrap_or_default(),
+            subject: notice.credential.map_or_else(|| message.owner.to_string(), |credential| credential.to_string()),
             data: json!({
                 "notice": notice.id, "about": notice.kind, "client": message.client,
                 "deadline": notice.occasion.deadline, "rung": notice.occasion.rung,

@@ -17,14 +17,13 @@ use keyward_model::event::Draft;
 use keyward_model::form::Form;
 use keyward_model::login::{Login, MOST_LOGINS};
 use keyward_model::passkey::Passkey;
-use keyward_model::password::{Password, Weakness};
 use keyward_store::Page;
 use serde_json::json;
 
 use crate::api::instant::Instant;
 use crate::app::App;
-use crate::login::passwords::HashingError;
 use crate::login::session;
+use crate::pages::chosen_password::{self, Refused};
 use crate::pages::frame::{Frame, page};
 use crate::pages::own_path::OwnPath;
 use crate::pages::signed_in::{SignedForm, SignedIn, Turn, field, method_text};
@@ -78,7 +77,7 @@ async fn shown(
     app: &App,
     by: &SignedIn,
     done: Option<&'static str>,
-    refused: Option<(PageError, &'static str)>,
+    refused: Option<Refused>,
 ) -> Result<Response, PageError> {
     let (problem, notice) = refused.unzip();
     let all = Page { after: None, limit: MOST_LOGINS };
@@ -125,17 +124,9 @@ fn back(done: &str) -> Response {
 async fn set_password(State(app): State<Arc<App>>, SignedForm { by, form }: SignedForm) -> Result<Response, Turn> {
     by.step_up(&app, OwnPath::account())?;
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
-    let t = by.visit.language.texts();
-    let password = match Password::chosen(field(&form, "password")?, &by.user.name) {
-        Ok(password) => password,
-        Err(weak) => {
-            return Ok(shown(&app, &by, None, Some((PageProblem::Invalid.into(), weakness(weak, t)))).await?);
-        }
-    };
-    let hash = match app.sign_in.passwords.hash(password).await {
+    let hash = match chosen_password::hashed(&app, &by.visit, &by.user, field(&form, "password")?).await? {
         Ok(hash) => hash,
-        Err(HashingError::Busy) => return Ok(shown(&app, &by, None, Some((PageProblem::Busy.into(), t.busy))).await?),
-        Err(error) => return Err(PageError::fault(&error).into()),
+        Err(refused) => return Ok(shown(&app, &by, None, Some(refused)).await?),
     };
     let mut tx = by.begin(&app).await?;
     tx.put_password(by.user.id, &hash, by.visit.now).await?;
@@ -144,14 +135,4 @@ async fn set_password(State(app): State<Arc<App>>, SignedForm { by, form }: Sign
     session::end_all(&mut tx, by.user.id, Some(by.login.id), "password_set").await?;
     tx.commit(&by.origin()).await?;
     Ok(back("password"))
-}
-
-/// Why a password may not be chosen, for people.
-pub(crate) fn weakness(weak: Weakness, t: &'static Texts) -> &'static str {
-    match weak {
-        Weakness::Short => t.weak_short,
-        Weakness::Long => t.weak_long,
-        Weakness::Plain => t.weak_plain,
-        Weakness::Named => t.weak_named,
-    }
 }

@@ -78,6 +78,15 @@ pub(crate) fn nothing_here(headers: &HeaderMap) -> Response {
 fn finish(response: Response, language: Language) -> Response {
     let mut response = match response.extensions().get::<PageError>() {
         Some(error) => refusal(*error, language),
+        None if is_of_the_router(&response) => {
+            // It speaks to programs: nobody is to be left before an empty page.
+            let mut shown = refusal(PageProblem::NotFound.into(), language);
+            *shown.status_mut() = response.status();
+            if let Some(allowed) = response.headers().get(header::ALLOW) {
+                shown.headers_mut().insert(header::ALLOW, allowed.clone());
+            }
+            shown
+        }
         None => response,
     };
     let policy = match response.extensions().get::<FormsLeadTo>() {
@@ -91,6 +100,12 @@ fn finish(response: Response, language: Language) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Whether there was no handler for it: another method than the page has, a path that is no text.
+fn is_of_the_router(response: &Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    response.status().is_client_error() && !content_type.starts_with(b"text/html")
 }
 
 /// Whether a form comes from a page of ours. Browsers say so in `Sec-Fetch-Site`; those that do not, and any over plain http

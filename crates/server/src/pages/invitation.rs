@@ -13,16 +13,15 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use keyward_model::event::Draft;
 use keyward_model::login::Method;
-use keyward_model::password::Password;
 use keyward_model::secret::{Secret, SecretHash};
 use keyward_model::user::User;
 use keyward_store::Tx;
 use serde_json::json;
 
 use crate::app::App;
-use crate::login::passwords::HashingError;
 use crate::login::session;
-use crate::pages::account::{passkeys as passkey_forms, weakness};
+use crate::pages::account::passkeys as passkey_forms;
+use crate::pages::chosen_password::{self, Refused};
 use crate::pages::frame::{Frame, page};
 use crate::pages::login::{let_in, offer, passkeys};
 use crate::pages::own_path::OwnPath;
@@ -66,12 +65,7 @@ async fn show(State(app): State<Arc<App>>, visit: Visit, Path(token): Path<Strin
     Ok(shown(&app, &visit, (&token, &invited.user.name), None))
 }
 
-fn shown(
-    app: &App,
-    visit: &Visit,
-    (token, name): (&str, &str),
-    refused: Option<(PageError, &'static str)>,
-) -> Response {
+fn shown(app: &App, visit: &Visit, (token, name): (&str, &str), refused: Option<Refused>) -> Response {
     let (problem, notice) = refused.unzip();
     let frame = Frame::new(visit.language);
     page(&InvitationPage { frame, token, name, passkeys: app.sign_in.passkeys.is_some(), notice }, problem)
@@ -85,16 +79,9 @@ async fn set_password(
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
     let token = field(&form, "token")?;
     let invited = invited(&app, &visit, token).await?;
-    let t = visit.language.texts();
-    let refuse = |error: PageError, notice| Ok(shown(&app, &visit, (token, &invited.user.name), Some((error, notice))));
-    let password = match Password::chosen(field(&form, "password")?, &invited.user.name) {
-        Ok(password) => password,
-        Err(weak) => return refuse(PageProblem::Invalid.into(), weakness(weak, t)),
-    };
-    let hash = match app.sign_in.passwords.hash(password).await {
+    let hash = match chosen_password::hashed(&app, &visit, &invited.user, field(&form, "password")?).await? {
         Ok(hash) => hash,
-        Err(HashingError::Busy) => return refuse(PageProblem::Busy.into(), t.busy),
-        Err(error) => return Err(PageError::fault(&error)),
+        Err(refused) => return Ok(shown(&app, &visit, (token, &invited.user.name), Some(refused))),
     };
     let mut tx = use_up(&app, &visit, &invited).await?;
     tx.put_password(invited.user.id, &hash, visit.now).await?;

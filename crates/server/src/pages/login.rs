@@ -15,6 +15,7 @@ use axum::routing::{get, post};
 use http::{StatusCode, Uri};
 use keyward_model::form::Form;
 use keyward_model::id::UserId;
+use keyward_model::legible;
 use keyward_model::login::Method;
 use keyward_model::password::Password;
 use keyward_model::user::User;
@@ -106,7 +107,8 @@ async fn by_password(
     PageForm(form): PageForm,
 ) -> Result<Response, PageError> {
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
-    let (asked, name, password) = (Asked::read(&form)?, field(&form, "name")?.trim(), field(&form, "password")?);
+    let (asked, name) = (Asked::read(&form)?, legible::name(field(&form, "name")?));
+    let (name, password) = (&*name, field(&form, "password")?);
     let refuse = |error: PageError, notice| Ok(shown(&app, &visit, (&asked, name), Some((error, notice))));
     let t = visit.language.texts();
 
@@ -120,13 +122,23 @@ async fn by_password(
     }
     let verdict = match app.sign_in.passwords.verify(Password::presented(password), stored.as_deref()).await {
         Ok(verdict) => verdict,
-        Err(HashingError::Busy) => return refuse(PageProblem::Busy.into(), t.busy),
+        Err(HashingError::Busy) => {
+            app.sign_in.throttle.refund(&app.failures, attempt);
+            return refuse(PageProblem::Busy.into(), t.busy);
+        }
         Err(error) => return Err(PageError::fault(&error)),
     };
     let (Some(user), Some(stored), Verdict::Right | Verdict::Outdated(_)) = (&user, &stored, &verdict) else {
-        let error = failed(&app, user.map(|user| user.id), Method::Password, &visit);
+        let user = user.map(|user| user.id);
+        if device.is_none() {
+            // The network was charged before.
+            session::note_failure(&app, user, Method::Password, &visit);
+            return refuse(PageProblem::Wrong.into(), t.wrong);
+        }
+        let error = failed(&app, user, Method::Password, &visit);
         return refuse(error, if error.problem == PageProblem::TooMany { t.too_many } else { t.wrong });
     };
+    app.sign_in.throttle.refund(&app.failures, attempt);
     let mut tx = app.store.begin().await?;
     // Between the read and this the password may have been changed because somebody else knew it.
     if !tx.password_is(user.id, stored).await? {
@@ -154,13 +166,14 @@ pub(crate) async fn let_in(
     Ok(Some(response))
 }
 
-/// Charges a failure to the network it came from, and notes it.
+/// Charges a failure to the network it came from, and notes it. Beyond the budget nothing is noted either: one network must
+/// not fill the log, however many users it guesses at.
 pub(crate) fn failed(app: &Arc<App>, user: Option<UserId>, method: Method, visit: &Visit) -> PageError {
-    session::note_failure(app, user, method, visit);
-    match app.failures.charge(visit.address, None, visit.now) {
-        Some(wait) => PageError::too_many(wait),
-        None => PageProblem::Wrong.into(),
+    if let Some(wait) = app.failures.charge(visit.address, None, visit.now) {
+        return PageError::too_many(wait);
     }
+    session::note_failure(app, user, method, visit);
+    PageProblem::Wrong.into()
 }
 
 async fn options(State(app): State<Arc<App>>, visit: Visit) -> Result<Response, PageError> {
@@ -178,9 +191,12 @@ async fn by_passkey(
     let t = visit.language.texts();
     let refuse = |error: PageError, notice| Ok(shown(&app, &visit, (&asked, ""), Some((error, notice))));
     let (ceremony, answer) = (field(&form, "ceremony")?, field(&form, "credential")?);
-    let Some((user, tx)) = judge(&app, &visit, ceremony, answer).await? else {
-        let error = failed(&app, None, Method::Passkey, &visit);
-        return refuse(error, if error.problem == PageProblem::TooMany { t.too_many } else { t.passkey_refused });
+    let (user, tx) = match judge(&app, &visit, ceremony, answer).await? {
+        Ok(judged) => judged,
+        Err(whose) => {
+            let error = failed(&app, whose, Method::Passkey, &visit);
+            return refuse(error, if error.problem == PageProblem::TooMany { t.too_many } else { t.passkey_refused });
+        }
     };
     match let_in(&app, tx, (&user, Method::Passkey), (&visit, &asked.back)).await? {
         Some(response) => Ok(response),
@@ -188,23 +204,30 @@ async fn by_passkey(
     }
 }
 
-/// Who answered with their passkey, and the transaction in which the challenge is spent.
-async fn judge(app: &App, visit: &Visit, ceremony: &str, answer: &str) -> Result<Option<(User, Tx)>, PageError> {
+/// Who answered with their passkey, and the transaction in which the challenge is spent; or whose passkey was refused, if it
+/// is one we know.
+async fn judge(
+    app: &App,
+    visit: &Visit,
+    ceremony: &str,
+    answer: &str,
+) -> Result<Result<(User, Tx), Option<UserId>>, PageError> {
     let passkeys = passkeys(app)?;
-    let Ok(presented) = Presented::parse(answer) else { return Ok(None) };
-    let Some((passkey, user)) = app.store.find_passkey(presented.credential_id()).await? else { return Ok(None) };
+    let Ok(presented) = Presented::parse(answer) else { return Ok(Err(None)) };
+    let Some((passkey, user)) = app.store.find_passkey(presented.credential_id()).await? else { return Ok(Err(None)) };
     let verified = passkeys.verify(&app.sign_in.seal, &passkey, (ceremony, &presented), visit.now);
     let (answered, verifier) = match verified {
         Ok(verified) => verified,
+        Err(error @ PasskeyError::Stored(_)) => return Err(PageError::fault(&error)),
         Err(error) => {
             tracing::info!(%error, passkey = %passkey.id, "a passkey was refused");
-            return Ok(None);
+            return Ok(Err(Some(user.id)));
         }
     };
     let mut tx = app.store.begin().await?;
     let is_first = tx.spend_challenge(&answered.challenge, answered.expires_at).await?
         && tx.use_passkey(&passkey, &verifier, visit.now).await?;
-    Ok(is_first.then_some((user, tx)))
+    Ok(if is_first { Ok((user, tx)) } else { Err(Some(user.id)) })
 }
 
 /// What verifies passkeys, if they are offered here at all.

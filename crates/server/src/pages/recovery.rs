@@ -10,6 +10,7 @@ use axum::response::Response;
 use axum::routing::get;
 use http::Uri;
 use keyward_model::event::Draft;
+use keyward_model::legible;
 use keyward_model::login::Method;
 use keyward_model::recovery::RecoveryCode;
 use keyward_model::secret::Secret;
@@ -44,7 +45,8 @@ async fn show(visit: Visit, uri: Uri) -> Result<Response, PageError> {
 
 async fn by_code(State(app): State<Arc<App>>, visit: Visit, PageForm(form): PageForm) -> Result<Response, PageError> {
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
-    let (asked, name) = (Asked::read(&form)?, field(&form, "name")?.trim());
+    let (asked, name) = (Asked::read(&form)?, legible::name(field(&form, "name")?));
+    let name = &*name;
     let t = visit.language.texts();
     let refuse = |error: PageError, notice| {
         let frame = Frame::new(visit.language);
