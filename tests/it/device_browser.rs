@@ -6,7 +6,7 @@ use keyward_tests::visitor::{PASSWORD, invitation, new_user};
 use serde_json::json;
 
 use crate::browser::{BUTTON, READERS, Reader, joins, without_autofill};
-use crate::device_pages::display;
+use crate::device_pages::{administration, display};
 use crate::login::user_id;
 
 const YES: &str = "button[value=yes]";
@@ -107,9 +107,6 @@ async fn no_page_of_the_device_flow_has_barriers_in_any_language() {
     joins(&browser, &phone, &admin, "olga").await;
     with_rights(&admin, "olga").await;
     let tv = display(&admin, json!({ "confirmation": true })).await;
-    let own = crate::authority::own_api(&admin).await;
-    let cli = json!({ "name": "cli", "kind": "public", "scope": "keyward:self", "res": ["*"], "apis": [own], "device_grant": {} });
-    let cli = admin.new_client(cli).await;
     for reader in READERS {
         let reader = Reader::new(&browser, reader).await;
         browser.open(&format!("{issuer}/device")).await;
@@ -142,7 +139,7 @@ async fn no_page_of_the_device_flow_has_barriers_in_any_language() {
         browser.open(&format!("{issuer}/login?continue=/device&again=other")).await;
         reader.looks("another").await;
     }
-    with_administration(&admin, "olga").await;
+    let cli = administration(&admin, "olga").await;
     server.clock.advance(std::time::Duration::from_secs(60));
     for reader in READERS {
         let reader = Reader::new(&browser, reader).await;
@@ -159,9 +156,4 @@ async fn no_page_of_the_device_flow_has_barriers_in_any_language() {
         browser.open(&format!("{issuer}{path}")).await;
         reader.looks(name).await;
     }
-}
-
-async fn with_administration(admin: &Api<'_>, name: &str) {
-    let user = user_id(admin, name).await;
-    admin.patch(&format!("/api/v1/users/{user}"), &json!({ "scope": "keyward:self", "res": ["*"] })).await.ok();
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyward_tests::authenticator::Device as Authenticator;
 use keyward_tests::devices::Device;
 use keyward_tests::keyward::Process;
 use keyward_tests::on_both_databases;
@@ -11,6 +12,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::login::user_id;
+use crate::passkeys;
 
 /// What a browser keeps from the first page to the last.
 const GRANT_COOKIE: &str = "__Host-keyward-grant";
@@ -28,6 +30,17 @@ async fn person<'a>(server: &'a TestServer, admin: &Api<'_>, name: &str) -> Visi
 /// A public client through which devices are signed in so; its owner is an administrator.
 pub(crate) async fn display(admin: &Api<'_>, device_grant: Value) -> String {
     admin.new_tv(json!({ "name": "Hall display", "scope": "Admin", "device_grant": device_grant })).await
+}
+
+/// A client through which devices manage Keyward, and somebody who may let them.
+pub(crate) async fn administration(admin: &Api<'_>, name: &str) -> String {
+    let rights = json!({ "scope": "keyward:self", "res": ["*"] });
+    admin.patch(&format!("/api/v1/users/{}", user_id(admin, name).await), &rights).await.ok();
+    let apis = [crate::authority::own_api(admin).await];
+    let cli = json!({
+        "name": "cli", "kind": "public", "scope": "keyward:self", "res": ["*"], "apis": apis, "device_grant": {},
+    });
+    admin.new_client(cli).await
 }
 
 /// Types a code and gets to the question.
@@ -270,11 +283,7 @@ on_both_databases! {
     async fn what_would_manage_keyward_takes_a_fresh_sign_in_the_typed_code_and_time(server: TestServer) {
         let admin = server.admin().await;
         let olga = person(&server, &admin, "olga").await;
-        let rights = json!({ "scope": "keyward:self", "res": ["*"] });
-        admin.patch(&format!("/api/v1/users/{}", user_id(&admin, "olga").await), &rights).await.ok();
-        let own = crate::authority::own_api(&admin).await;
-        let cli = json!({ "name": "cli", "kind": "public", "scope": "keyward:self", "res": ["*"], "apis": [own], "device_grant": {} });
-        let cli = admin.new_client(cli).await;
+        let cli = administration(&admin, "olga").await;
         server.clock.advance(Duration::from_secs(1));
         let device = server.device(&cli, &[("device_label", "terminal")]).await;
         olga.get(&device.link()).await.leads_to("/device");
@@ -381,6 +390,31 @@ on_both_databases! {
         let states: Vec<_> = told.html.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
         assert_eq!(states.last(), Some(&"redeemed"), "{}", told.html);
         assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "{states:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_a_passkey_signs_in_afresh_by_nothing_less() {
+    for db in [Db::Sqlite, Db::Postgres] {
+        let server = passkeys::named(db).await;
+        let admin = server.admin().await;
+        let phone = Authenticator::at(passkeys::ISSUER, false);
+        let olga = passkeys::invited(&server, &admin, "olga", &phone).await;
+        olga.submit("/account/password", &[("password", PASSWORD)]).await.leads_to("/account?done=password");
+        let cli = administration(&admin, "olga").await;
+        server.clock.advance(Duration::from_secs(1));
+        let device = server.device(&cli, &[]).await;
+        olga.sign_in("olga", PASSWORD).await.leads_to("/account");
+        let question = types(&olga, device.user_code()).await;
+        shows(&question, &["Prove once more that it is you"]);
+        server.clock.advance(Duration::from_secs(5));
+        let refused = answers(&olga, &question, "yes", true).await;
+        refused.is_refused(StatusCode::UNPROCESSABLE_ENTITY, "Prove once more that it is you");
+        passkeys::sign_in(&olga, &phone).await.leads_to("/account");
+        let question = types(&olga, device.user_code()).await;
+        server.clock.advance(Duration::from_secs(5));
+        says_yes(&olga, &question).await;
+        server.poll(&device, &[]).await.ok();
     }
 }
 

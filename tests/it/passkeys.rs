@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::login::{told, user_id};
 
-const ISSUER: &str = "https://iam.example.org";
+pub(crate) const ISSUER: &str = "https://iam.example.org";
 const REFUSED: &str = "This passkey was not accepted.";
 
 /// A server whose host is a name: browsers offer no passkeys for an address.
-async fn named(db: Db) -> TestServer {
+pub(crate) async fn named(db: Db) -> TestServer {
     TestServer::start_with(db, |config| ISSUER.clone_into(&mut config.server.issuer)).await
 }
 
@@ -35,7 +35,7 @@ async fn send(visitor: &Visitor<'_>, answer: &[(&str, String); 2]) -> PageSeen {
     visitor.post("/login/passkey", &form).await
 }
 
-async fn sign_in(visitor: &Visitor<'_>, device: &Device) -> PageSeen {
+pub(crate) async fn sign_in(visitor: &Visitor<'_>, device: &Device) -> PageSeen {
     send(visitor, &answered(visitor, device).await.unwrap()).await
 }
 
@@ -64,7 +64,7 @@ async fn ids(visitor: &Visitor<'_>) -> Vec<String> {
 }
 
 /// Somebody invited who made a passkey with this device.
-async fn invited<'a>(server: &'a TestServer, admin: &Api<'_>, name: &str, device: &Device) -> Visitor<'a> {
+pub(crate) async fn invited<'a>(server: &'a TestServer, admin: &Api<'_>, name: &str, device: &Device) -> Visitor<'a> {
     let link = invitation(admin, &new_user(admin, name).await).await;
     let visitor = Visitor::new(server);
     accept(&visitor, &link, device).await.leads_to("/account?done=invited");
