@@ -1,4 +1,4 @@
-"""Keyward API keys, for detect-secrets. The format: docs/key-format.md."""
+"""Keyward API keys and refresh tokens, for detect-secrets. The format: docs/key-format.md."""
 
 import re
 import zlib
@@ -10,14 +10,14 @@ DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 def has_checksum(key):
     number = 0
-    for digit in key[68:]:
+    for digit in key[-6:]:
         number = number * 62 + DIGITS.index(digit)
-    return number == zlib.crc32(key[:68].encode())
+    return number == zlib.crc32(key[:-6].encode())
 
 
 class KeywardKeyDetector(RegexBasedDetector):
-    secret_type = "Keyward API key"
-    denylist = [re.compile(r"\bkw_[0-9A-Za-z]{71}\b")]
+    secret_type = "Keyward API key or refresh token"
+    denylist = [re.compile(r"\bkwr?_[0-9A-Za-z]{71}\b")]
 
     def analyze_string(self, string):
         for key in super().analyze_string(string):
