@@ -18,3 +18,4 @@ pub mod scenario;
 pub mod seed;
 pub mod subject;
 pub mod table;
+pub mod wire;
