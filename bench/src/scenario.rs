@@ -1,6 +1,7 @@
 //! The questions that can be asked, one file each. A new one = one file, one variant, one line in `run`.
 
 pub mod calibrate;
+pub mod device_flow;
 pub mod forward_auth;
 pub mod introspect;
 pub mod jwks;
@@ -36,6 +37,8 @@ pub enum Scenario {
     ForwardAuth,
     /// Token requests with 1,000,000 credentials in the database, against Keyward with one.
     Million,
+    /// Whole device flows, and what each step costs, against the limit server's tokens.
+    DeviceFlow,
 }
 
 impl Scenario {
@@ -49,6 +52,7 @@ impl Scenario {
             Self::Jwks => jwks::run(bench),
             Self::ForwardAuth => forward_auth::run(bench),
             Self::Million => million::run(bench),
+            Self::DeviceFlow => device_flow::run(bench),
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct Bench {
     pub starts: usize,
     /// Credentials in the database in the scenario `million`.
     pub credentials: u32,
+    /// Flows of a round in the scenario `device-flow`.
+    pub flows: u32,
     /// Settings of Keyward beyond its defaults, as environment variables.
     pub settings: Vec<(String, String)>,
 }
