@@ -22,7 +22,7 @@ const CLIENTS: usize = 8;
 /// How many devices may ask at once, a little less than the server lets them.
 pub const ASK_AT_ONCE: u32 = 2_900;
 /// One after each such time may ask beyond that: 1,500 a minute.
-const ASK_EACH: Duration = Duration::from_millis(40);
+pub const ASK_EACH: Duration = Duration::from_millis(40);
 /// What every user of a measurement signs in with.
 const PASSWORD: &str = "nine quiet harbours";
 /// The grant, RFC 8628 §3.4.
@@ -109,7 +109,7 @@ struct Codes {
 }
 
 /// A device that has asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Device {
     /// What somebody types.
     pub user_code: String,

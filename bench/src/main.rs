@@ -41,6 +41,9 @@ struct Arguments {
     /// Flows in a round of the scenario `device-flow`.
     #[arg(long, default_value_t = 100)]
     flows: u32,
+    /// Devices that wait in the scenario `held-polls`.
+    #[arg(long, default_value_t = 10_000)]
+    devices: u32,
     /// A setting of Keyward, such as KEYWARD_DATABASE_URL=…; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         starts: arguments.starts,
         credentials: arguments.credentials,
         flows: arguments.flows,
+        devices: arguments.devices,
         settings: arguments.settings,
     };
     let mut comparisons = Vec::new();

@@ -3,6 +3,7 @@
 pub mod calibrate;
 pub mod device_flow;
 pub mod forward_auth;
+pub mod held_polls;
 pub mod introspect;
 pub mod jwks;
 pub mod million;
@@ -39,6 +40,8 @@ pub enum Scenario {
     Million,
     /// Whole device flows, and what each step costs, against the limit server's tokens.
     DeviceFlow,
+    /// 10,000 devices whose polls are held: memory, CPU, and how soon they know of a decision.
+    HeldPolls,
 }
 
 impl Scenario {
@@ -53,6 +56,7 @@ impl Scenario {
             Self::ForwardAuth => forward_auth::run(bench),
             Self::Million => million::run(bench),
             Self::DeviceFlow => device_flow::run(bench),
+            Self::HeldPolls => held_polls::run(bench),
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct Bench {
     pub credentials: u32,
     /// Flows of a round in the scenario `device-flow`.
     pub flows: u32,
+    /// Devices in the scenario `held-polls`.
+    pub devices: u32,
     /// Settings of Keyward beyond its defaults, as environment variables.
     pub settings: Vec<(String, String)>,
 }
