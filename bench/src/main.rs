@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1_000_000)]
     credentials: u32,
     /// Flows in a round of the scenario `device-flow`.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 130)]
     flows: u32,
     /// Devices that wait in the scenario `held-polls`.
     #[arg(long, default_value_t = 10_000)]
