@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tokio::task::JoinSet;
 
 use crate::device::{self, ASK_AT_ONCE, Allowance, Browser, Device, Place, Visit, network};
@@ -241,21 +241,21 @@ async fn all_take(step: Step, people: Vec<Person>, place: Arc<Place>) -> anyhow:
 
 impl Flow {
     async fn take(&mut self, step: Step, place: &Place, browser: &Browser, wire: &mut Wire) -> anyhow::Result<()> {
-        if step == Step::Ask {
-            let client = place.client(self.number)?;
-            self.device = Some(Device::ask(wire, place.address, client, network(self.number)).await?);
-            return Ok(());
-        }
-        let device = self.device.as_ref().context("the device has not asked")?;
-        match step {
-            Step::Ask => {}
-            Step::Poll => ensure!(!device.poll(wire).await?, "a device was let in before anybody was asked"),
-            Step::Page => self.visit = browser.page(wire, device.from).await?,
-            Step::Enter => browser.enter(wire, device, &mut self.visit).await?,
-            Step::Question => browser.question(wire, device, &mut self.visit).await?,
-            Step::Decide => browser.decide(wire, device, &mut self.visit).await?,
-            Step::Done => browser.done(wire, device, &self.visit).await?,
-            Step::Token => ensure!(device.poll(wire).await?, "a device was let in and got no tokens"),
+        match (step, &self.device) {
+            (Step::Ask, _) => {
+                let client = place.client(self.number)?;
+                self.device = Some(Device::ask(wire, place.address, client, network(self.number)).await?);
+            }
+            (_, None) => bail!("the device has not asked"),
+            (Step::Poll, Some(device)) => {
+                ensure!(!device.poll(wire).await?, "a device was let in and nobody was asked")
+            }
+            (Step::Page, Some(device)) => self.visit = browser.page(wire, device.from).await?,
+            (Step::Enter, Some(device)) => browser.enter(wire, device, &mut self.visit).await?,
+            (Step::Question, Some(device)) => browser.question(wire, device, &mut self.visit).await?,
+            (Step::Decide, Some(device)) => browser.decide(wire, device, &mut self.visit).await?,
+            (Step::Done, Some(device)) => browser.done(wire, device, &self.visit).await?,
+            (Step::Token, Some(device)) => ensure!(device.poll(wire).await?, "a device was let in and got no tokens"),
         }
         Ok(())
     }
