@@ -42,7 +42,12 @@ impl Rendered {
 
     /// A form POST by an authenticated client.
     pub fn form(address: SocketAddr, path: &str, by: &Credentials, form: &str) -> Self {
-        let headers = format!("Authorization: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n", by.basic());
+        Self::plain_form(address, path, &format!("Authorization: {}\r\n", by.basic()), form)
+    }
+
+    /// A form POST with these header lines.
+    pub fn plain_form(address: SocketAddr, path: &str, headers: &str, form: &str) -> Self {
+        let headers = format!("{headers}Content-Type: application/x-www-form-urlencoded\r\n");
         Self::new(address, &format!("POST {path}"), &headers, form)
     }
 
@@ -53,7 +58,12 @@ impl Rendered {
 
     /// A GET without credentials.
     pub fn get(address: SocketAddr, path: &str) -> Self {
-        Self::new(address, &format!("GET {path}"), "", "")
+        Self::plain(address, path, "")
+    }
+
+    /// A GET with these header lines.
+    pub fn plain(address: SocketAddr, path: &str, headers: &str) -> Self {
+        Self::new(address, &format!("GET {path}"), headers, "")
     }
 
     /// A request with a JSON body and a bearer token; `line` is method and path.
@@ -122,6 +132,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The values of a header, in order.
+    pub fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
     /// Reads the body of a successful answer; anything else is an error that quotes it.
     pub fn into_json<T: DeserializeOwned>(self) -> anyhow::Result<T> {
         let text = String::from_utf8_lossy(&self.body);

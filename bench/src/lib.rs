@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "the library of a program for the terminal: it says what takes long")]
 
+pub mod device;
 pub mod http;
 pub mod load;
 pub mod measure;
@@ -18,3 +19,4 @@ pub mod scenario;
 pub mod seed;
 pub mod subject;
 pub mod table;
+pub mod wire;

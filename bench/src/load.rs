@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::http::{Head, Rendered};
+use crate::http::Rendered;
+use crate::wire::Wire;
 
 /// No round may take longer than this, whatever the server does.
 const ROUND_LIMIT: Duration = Duration::from_secs(300);
@@ -43,9 +42,42 @@ pub struct Seen {
 impl Seen {
     /// The latency below which this share (0 to 1) of the requests stayed.
     pub fn quantile(&self, share: f64) -> Duration {
-        let last = self.latencies.len().saturating_sub(1);
-        let place = (last as f64 * share).round() as usize;
-        self.latencies.get(place).copied().unwrap_or_default()
+        quantile(&self.latencies, share)
+    }
+}
+
+/// The duration below which this share (0 to 1) of the sorted ones stayed.
+pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    let place = (last as f64 * share).round() as usize;
+    sorted.get(place).copied().unwrap_or_default()
+}
+
+/// What a round does on a server, again and again.
+pub trait Work {
+    /// How many requests, or whatever else is counted, one round has.
+    fn total(&self) -> u64;
+
+    /// Does it. Any answer that is not as it should be is an error.
+    fn run(&self) -> anyhow::Result<Seen>;
+}
+
+/// Runs the generator, which is one thread, for at most as long as a round may take.
+pub fn within_a_round<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async { tokio::time::timeout(ROUND_LIMIT, work).await })
+        .context("the round took too long")?
+}
+
+impl Work for Load {
+    fn total(&self) -> u64 {
+        self.total
+    }
+
+    fn run(&self) -> anyhow::Result<Seen> {
+        within_a_round(self.send())
     }
 }
 
@@ -55,34 +87,18 @@ impl Load {
         Self { total, ..self.clone() }
     }
 
-    /// Sends the load and waits for the last answer. Any answer that is not a 200 with what is expected is an error.
-    pub fn run(&self) -> anyhow::Result<Seen> {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(async { tokio::time::timeout(ROUND_LIMIT, self.send()).await })
-            .context("the round took too long")?
-    }
-
     async fn send(&self) -> anyhow::Result<Seen> {
-        let mut streams = Vec::new();
+        let mut wires = Vec::new();
         for _ in 0..self.connections {
-            let stream = TcpStream::connect(self.address).await?;
-            stream.set_nodelay(true)?;
-            streams.push(stream);
+            wires.push(Wire::connect(self.address).await?);
         }
         let sent = Arc::new(AtomicU64::new(0));
         let awake = tokio::spawn(stay_awake());
         let started = Instant::now();
         let mut connections = JoinSet::new();
-        for (number, stream) in streams.into_iter().enumerate() {
-            let connection = Connection {
-                stream,
-                load: self.clone(),
-                sent: Arc::clone(&sent),
-                dice: Dice::new(number as u64),
-                received: Vec::with_capacity(4096),
-            };
+        for (number, wire) in wires.into_iter().enumerate() {
+            let connection =
+                Connection { wire, load: self.clone(), sent: Arc::clone(&sent), dice: Dice::new(number as u64) };
             connections.spawn(connection.run());
         }
         let mut latencies = Vec::with_capacity(usize::try_from(self.total)?);
@@ -98,19 +114,18 @@ impl Load {
 
 /// Keeps the generator from ever waiting in the kernel: there, each answer would have to wake it, at several
 /// microseconds of the server's CPU time, and it would be asleep the more often the slower a server is.
-async fn stay_awake() {
+pub async fn stay_awake() {
     loop {
         tokio::task::yield_now().await;
     }
 }
 
 struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     load: Load,
     /// Requests sent by all connections together.
     sent: Arc<AtomicU64>,
     dice: Dice,
-    received: Vec<u8>,
 }
 
 impl Connection {
@@ -123,34 +138,15 @@ impl Connection {
                 several => several.get(self.dice.below(several.len())).context("no requests to send")?,
             };
             let started = Instant::now();
-            self.stream.write_all(request.as_bytes()).await?;
-            self.read_answer().await?;
+            let (status, body) = self.wire.send(request).await?;
+            ensure!(
+                status == 200 && contains(body, self.load.expects.as_bytes()),
+                "answered {status} {}",
+                String::from_utf8_lossy(body)
+            );
             latencies.push(started.elapsed());
         }
         Ok(latencies)
-    }
-
-    async fn read_answer(&mut self) -> anyhow::Result<()> {
-        self.received.clear();
-        let mut head = None;
-        loop {
-            let length = self.stream.read_buf(&mut self.received).await?;
-            ensure!(length > 0, "the server closed a connection");
-            if head.is_none() {
-                head = Head::parse(&self.received)?;
-            }
-            if let Some(Head { status, head_len, body_len }) = head
-                && self.received.len() >= head_len + body_len
-            {
-                let body = self.received.get(head_len..).unwrap_or_default();
-                ensure!(
-                    status == 200 && contains(body, self.load.expects.as_bytes()),
-                    "answered {status} {}",
-                    String::from_utf8_lossy(body)
-                );
-                return Ok(());
-            }
-        }
     }
 }
 

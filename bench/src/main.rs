@@ -38,6 +38,12 @@ struct Arguments {
     /// Credentials in the database in the scenario `million`.
     #[arg(long, default_value_t = 1_000_000)]
     credentials: u32,
+    /// Flows in a round of the scenario `device-flow`.
+    #[arg(long, default_value_t = 130)]
+    flows: u32,
+    /// Devices that wait in the scenario `held-polls`.
+    #[arg(long, default_value_t = 10_000)]
+    devices: u32,
     /// A setting of Keyward, such as KEYWARD_DATABASE_URL=…; may be repeated.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -62,6 +68,8 @@ fn main() -> anyhow::Result<()> {
         rounds: arguments.rounds,
         starts: arguments.starts,
         credentials: arguments.credentials,
+        flows: arguments.flows,
+        devices: arguments.devices,
         settings: arguments.settings,
     };
     let mut comparisons = Vec::new();

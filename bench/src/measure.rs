@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::load::{Load, Seen};
+use crate::load::{Load, Seen, Work};
 use crate::process::Process;
 use crate::report::{Figure, Target};
 
@@ -15,11 +15,11 @@ const REST: Duration = Duration::from_secs(1);
 
 /// A server and the load it gets.
 #[derive(Debug)]
-pub struct Side<'server> {
+pub struct Side<'server, W = Load> {
     /// Where CPU time and memory are read.
     pub process: &'server Process,
     /// What a round sends.
-    pub load: Load,
+    pub load: W,
 }
 
 /// What one round on one server showed.
@@ -32,13 +32,13 @@ struct Round {
     resident_bytes: f64,
 }
 
-impl Side<'_> {
+impl<W: Work> Side<'_, W> {
     fn round(&self) -> anyhow::Result<Round> {
         let before = self.process.cpu_seconds()?;
         let seen = self.load.run()?;
         let cpu = self.process.cpu_seconds()? - before;
         ensure!(cpu > 0.0, "a round is too short to measure CPU time");
-        let requests = self.load.total as f64;
+        let requests = self.load.total() as f64;
         Ok(Round {
             per_cpu_second: requests / cpu,
             per_second: requests / seen.wall.as_secs_f64(),
@@ -55,22 +55,22 @@ fn microseconds(seen: &Seen, share: f64) -> f64 {
 
 /// Runs `rounds` pairs and gives the figures every load scenario has: work per CPU second (with its target, if any),
 /// throughput, latencies, memory under load and one second after it.
-pub fn alternate(
+pub fn alternate<S: Work, R: Work>(
     rounds: usize,
-    subject: &Side<'_>,
-    reference: &Side<'_>,
+    subject: &Side<'_, S>,
+    reference: &Side<'_, R>,
     target: Option<Target>,
 ) -> anyhow::Result<Vec<Figure>> {
     println!(
         "process {} against process {}: {rounds} pairs of {} requests",
         subject.process.id(),
         reference.process.id(),
-        subject.load.total
+        subject.load.total()
     );
     let mut pairs = Vec::new();
-    for side in [subject, reference] {
-        side.load.run()?; // Warms caches, connections and buffers up; not measured.
-    }
+    // Warms caches, connections and buffers up; not measured.
+    subject.load.run()?;
+    reference.load.run()?;
     for _ in 0..rounds {
         pairs.push((subject.round()?, reference.round()?));
     }
@@ -90,7 +90,7 @@ pub fn alternate(
     ])
 }
 
-fn rest(subject: &Side<'_>, reference: &Side<'_>) -> anyhow::Result<Figure> {
+fn rest<S, R>(subject: &Side<'_, S>, reference: &Side<'_, R>) -> anyhow::Result<Figure> {
     Ok(Figure::new(
         "resident 1 s after load",
         "bytes",

@@ -104,6 +104,30 @@ fn bytes(status: &str, name: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// Refuses to go on where this process, and with it the servers it starts, may not have so many files open.
+pub fn require_open_files(wanted: u64) -> anyhow::Result<()> {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    require_within(wanted, &limits)
+}
+
+fn require_within(wanted: u64, limits: &str) -> anyhow::Result<()> {
+    let allowed = open_files(limits).context("cannot read the limit of open files from /proc/self/limits")?;
+    ensure!(
+        allowed >= wanted,
+        "this needs {wanted} open files and the limit is {allowed}: run `ulimit -n {wanted}` before it, or ask for less"
+    );
+    Ok(())
+}
+
+/// The soft limit of open files in /proc/self/limits.
+fn open_files(limits: &str) -> Option<u64> {
+    let values = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match values.split_ascii_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,5 +141,21 @@ mod tests {
     #[test]
     fn memory_lines_are_kibibytes() {
         assert_eq!(bytes("VmHWM:\t  10 kB\nVmRSS:\t   4 kB\n", "VmRSS:"), Some(4096));
+    }
+
+    #[test]
+    fn the_limit_of_open_files_is_the_one_that_holds_now() {
+        let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024      524288     files\n";
+        assert_eq!(open_files(limits), Some(1024));
+        assert_eq!(open_files("Max open files   unlimited  unlimited  files"), Some(u64::MAX));
+        assert_eq!(open_files("Max processes 1 2"), None);
+    }
+
+    #[test]
+    fn too_low_a_limit_of_open_files_says_how_to_raise_it() {
+        let limits = "Max open files            1024      524288     files\n";
+        let error = require_within(1025, limits).map_err(|error| error.to_string());
+        assert!(error.is_err_and(|text| text.contains("the limit is 1024") && text.contains("`ulimit -n 1025`")));
+        assert!(require_within(1024, limits).is_ok());
     }
 }

@@ -17,7 +17,7 @@ pub struct Comparison {
     pub scenario: &'static str,
     /// What is measured.
     pub subject: String,
-    /// What it is measured against.
+    /// What it is measured against; may be empty.
     pub reference: String,
     /// The figures, in the order they are printed.
     pub figures: Vec<Figure>,
@@ -136,7 +136,8 @@ impl Comparison {
                 figure.verdict(),
             ]);
         }
-        format!("{}: {} against {}\n{table}", self.scenario, self.subject, self.reference)
+        let against = if self.reference.is_empty() { "" } else { " against " };
+        format!("{}: {}{against}{}\n{table}", self.scenario, self.subject, self.reference)
     }
 }
 

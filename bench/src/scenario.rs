@@ -1,7 +1,9 @@
 //! The questions that can be asked, one file each. A new one = one file, one variant, one line in `run`.
 
 pub mod calibrate;
+pub mod device_flow;
 pub mod forward_auth;
+pub mod held_polls;
 pub mod introspect;
 pub mod jwks;
 pub mod million;
@@ -36,6 +38,10 @@ pub enum Scenario {
     ForwardAuth,
     /// Token requests with 1,000,000 credentials in the database, against Keyward with one.
     Million,
+    /// Whole device flows, and what each step costs, against the limit server's tokens.
+    DeviceFlow,
+    /// 10,000 devices whose polls are held: memory, CPU, and how soon they know of a decision.
+    HeldPolls,
 }
 
 impl Scenario {
@@ -49,6 +55,8 @@ impl Scenario {
             Self::Jwks => jwks::run(bench),
             Self::ForwardAuth => forward_auth::run(bench),
             Self::Million => million::run(bench),
+            Self::DeviceFlow => device_flow::run(bench),
+            Self::HeldPolls => held_polls::run(bench),
         }
     }
 }
@@ -74,6 +82,10 @@ pub struct Bench {
     pub starts: usize,
     /// Credentials in the database in the scenario `million`.
     pub credentials: u32,
+    /// Flows of a round in the scenario `device-flow`.
+    pub flows: u32,
+    /// Devices in the scenario `held-polls`.
+    pub devices: u32,
     /// Settings of Keyward beyond its defaults, as environment variables.
     pub settings: Vec<(String, String)>,
 }

@@ -51,6 +51,12 @@ struct Created {
     id: String,
 }
 
+/// What somebody invited is sent.
+#[derive(Deserialize)]
+struct Invited {
+    link: String,
+}
+
 impl Keyward {
     /// Starts it with its data in `scratch` and waits until it is ready.
     pub fn start(bench: &Bench, scratch: &Scratch, cpus: Cpus) -> anyhow::Result<Self> {
@@ -129,6 +135,21 @@ impl Administrator {
     fn create(&self, path: &str, body: &Value) -> anyhow::Result<String> {
         let created: Created = self.send("POST", path, body)?.into_json()?;
         Ok(created.id)
+    }
+
+    /// A public client through which devices may be signed in with `Worker` on `plant/7`; gives its id.
+    pub fn create_device_client(&self, name: &str) -> anyhow::Result<String> {
+        let body = json!({"name": name, "kind": "public", "scope": "Worker", "res": ["plant/7"], "device_grant": {}});
+        self.create("/api/v1/clients", &body)
+    }
+
+    /// A user with `Worker` on `plant/7`; gives the secret of the link by which they set a password.
+    pub fn invite(&self, name: &str) -> anyhow::Result<String> {
+        let user = self.create("/api/v1/users", &json!({"name": name, "scope": "Worker", "res": ["plant/7"]}))?;
+        let path = format!("POST /api/v1/users/{user}/invitation");
+        let invited = exchange(self.address, &Rendered::json(self.address, &path, &self.token, &json!({})))?;
+        let Invited { link } = invited.into_json()?;
+        Ok(link.rsplit('/').next().unwrap_or_default().to_owned())
     }
 
     /// Changes what is at the path.
