@@ -20,8 +20,9 @@ const FIXTURES: &[Fixture] = &[
             "INSERT INTO users VALUES ('user_01h455vb4pex5vsknk084sn02q', 'olga', 'olga@plant.example', 'Worker', 'plant/7', \
          NULL, 1, 1, 1)",
             "INSERT INTO scopes VALUES ('Worker', 'Work', '', 1, 1, 1)",
-            "INSERT INTO clients VALUES ('client_01h455vb4pex5vsknk084sn02q', 'orders', 'confidential', \
-         'user_01h455vb4pex5vsknk084sn02q', 'Worker', 'plant/7', 'owner', NULL, 1, 1, 1)",
+            "INSERT INTO clients (id, name, kind, owner, scope, res, subject, created_at, updated_at, version) VALUES \
+         ('client_01h455vb4pex5vsknk084sn02q', 'orders', 'confidential', 'user_01h455vb4pex5vsknk084sn02q', 'Worker', \
+         'plant/7', 'owner', 1, 1, 1)",
             "INSERT INTO apis VALUES ('api_01h455vb4pex5vsknk084sn02q', 'Orders', 'https://orders.example', 'Worker', 600, \
          'ES256', NULL, 1, 1, 1)",
             "INSERT INTO client_apis VALUES ('client_01h455vb4pex5vsknk084sn02q', 'api_01h455vb4pex5vsknk084sn02q')",
@@ -148,6 +149,27 @@ const FIXTURES: &[Fixture] = &[
         rows: &["UPDATE users SET disabled_at = 7 WHERE name = 'sam'"],
         question: "SELECT name FROM users WHERE disabled_at IS NOT NULL",
         answer: "sam",
+    },
+    Fixture {
+        version: 12,
+        rows: &["UPDATE clients SET device_scope = 'Worker' WHERE name = 'orders'"],
+        question: "SELECT name || ' ' || device_scope FROM clients WHERE device_scope IS NOT NULL",
+        answer: "orders Worker",
+    },
+    Fixture {
+        version: 13,
+        rows: &[
+            "UPDATE device_sessions SET amr = 'pwd'",
+            "UPDATE clients SET redirect_uris = 'https://app.example/cb' WHERE name = 'orders'",
+            "INSERT INTO refresh_tokens VALUES ('session_01h455vb4pex5vsknk084sn02q', 'x', 'y', 1, 9, NULL, NULL)",
+            "INSERT INTO authorization_codes VALUES ('x', 'client_01h455vb4pex5vsknk084sn02q', \
+             'user_01h455vb4pex5vsknk084sn02q', 'https://app.example/cb', 'c', 'Worker', 'plant/7', 1, 'pwd', NULL, 1, 9, 2, \
+             'session_01h455vb4pex5vsknk084sn02q')",
+        ],
+        question: "SELECT s.amr || ' ' || s.label || ' ' || k.redirect_uris || ' ' || a.scope FROM refresh_tokens r \
+                   JOIN device_sessions s ON s.id = r.session JOIN authorization_codes a ON a.session = s.id \
+                   JOIN clients k ON k.redirect_uris = a.redirect_uri",
+        answer: "pwd hall 3 https://app.example/cb Worker",
     },
 ];
 

@@ -88,7 +88,9 @@ async fn the_oauth2_crate_signs_a_device_in_and_takes_a_no() {
 async fn curl(url: &str, form: &[String]) -> Value {
     let mut command = std::process::Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "20", url]);
-    form.iter().for_each(|pair| drop(command.args(["--data-urlencode", pair])));
+    for pair in form {
+        command.args(["--data-urlencode", pair]);
+    }
     let output = clients::run_command(command).await;
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
