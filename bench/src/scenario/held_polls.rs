@@ -27,7 +27,7 @@ use crate::process::{Process, require_open_files};
 use crate::report::{Comparison, Figure, Target};
 use crate::scenario::Bench;
 use crate::subject::Scratch;
-use crate::subject::keyward::Keyward;
+use crate::subject::keyward::{Keyward, complaints};
 use crate::wire::Wire;
 
 /// How long a poll is held, and how long a device then waits before it asks again: the defaults.
@@ -81,7 +81,9 @@ pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
         .enable_all()
         .build()?
         .block_on(async { timeout(ENDS, measure(&keyward.process, &place, devices)).await })
-        .context("the server is too slow for so many devices; try fewer with --devices")??;
+        .context("the server is too slow for so many devices; try fewer with --devices")
+        .flatten()
+        .with_context(|| complaints(&scratch))?;
     Ok(vec![Comparison { scenario: "held-polls", subject: "keyward".to_owned(), reference: String::new(), figures }])
 }
 

@@ -27,6 +27,8 @@ const POLL: Duration = Duration::from_micros(500);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the start is printed to, inside the scratch directory.
 const LOG: &str = "keyward.log";
+/// How many lines of it are told when a measurement fails.
+const COMPLAINTS: usize = 5;
 
 /// A running Keyward.
 #[derive(Debug)]
@@ -168,6 +170,19 @@ pub fn database(scratch: &Scratch) -> PathBuf {
     scratch.path().join("data").join("keyward.db")
 }
 
+/// What the server has complained of last, for a measurement that failed: the reason is often there.
+pub fn complaints(scratch: &Scratch) -> String {
+    let log = fs::read_to_string(scratch.path().join(LOG)).unwrap_or_default();
+    format!("keyward said last:\n{}", last_complaints(&log))
+}
+
+fn last_complaints(log: &str) -> String {
+    let complains = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+    let mut lines: Vec<&str> = log.lines().rev().filter(complains).take(COMPLAINTS).collect();
+    lines.reverse();
+    lines.join("\n")
+}
+
 /// The bootstrap credential that a first start left behind.
 pub fn bootstrap(scratch: &Scratch) -> anyhow::Result<Credentials> {
     let text = fs::read_to_string(bootstrap_file(scratch.path()))?;
@@ -209,4 +224,17 @@ fn wait_until_ready(process: &mut Process, address: SocketAddr) -> anyhow::Resul
         thread::sleep(POLL);
     }
     bail!("keyward was not ready in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_complaints_are_told_in_order_and_nothing_else() {
+        let lines = (0..7).map(|number| format!("at  INFO fine {number}\nat  WARN late {number}\n"));
+        let log: String = lines.chain(["at ERROR lost\n".to_owned()]).collect();
+        let told = "at  WARN late 3\nat  WARN late 4\nat  WARN late 5\nat  WARN late 6\nat ERROR lost";
+        assert_eq!(last_complaints(&log), told);
+    }
 }
