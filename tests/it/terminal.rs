@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Stdio};
 
 use keyward_model::client::COMMAND_LINE;
-use keyward_server::device_grants::{Consent, approve, claim};
+use keyward_server::device_grants::{approve, claim};
 use keyward_tests::on_both_databases;
 use keyward_tests::person::Person;
 use keyward_tests::run;
@@ -61,8 +61,7 @@ on_both_databases! {
         let shown: Value = serde_json::from_str(&shown).unwrap();
         let browser = server.browser_of(&olga);
         let asked = claim(&server.app, &browser, shown["user_code"].as_str().unwrap(), true).await.unwrap();
-        let consent = Consent { acknowledged: true };
-        let digits = approve(&server.app, &browser, asked.id, consent).await.unwrap().expect("digits are always asked for");
+        let digits = approve(&server.app, &browser, asked.id, asked.consent(true)).await.unwrap().expect("digits are always asked for");
         writeln!(login.stdin.take().unwrap(), "{}", digits.reveal()).unwrap();
         is_done(login);
 

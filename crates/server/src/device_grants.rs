@@ -109,6 +109,8 @@ pub struct Asked {
     pub scopes: Vec<ScopeInWords>,
     /// On which resources.
     pub res: ResSet,
+    /// Both as one line, to be sent back with a yes.
+    pub offer: String,
     /// What stands in the way.
     pub friction: Friction,
     /// When this browser entered the code: what the delay counts from.
@@ -126,9 +128,18 @@ pub struct ScopeInWords {
     pub description: String,
 }
 
+impl Asked {
+    /// A yes to what is asked here.
+    pub fn consent(&self, acknowledged: bool) -> Consent {
+        Consent { offer: self.offer.clone(), acknowledged }
+    }
+}
+
 /// What whoever approves has said.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Consent {
+    /// To what: [`Asked::offer`] as it was shown to them. The owner of the client can change meanwhile what devices get.
+    pub offer: String,
     /// That the device is before them, where that is asked.
     pub acknowledged: bool,
 }
@@ -172,6 +183,9 @@ pub enum Refusal {
     /// They must sign in once more.
     #[error("a fresh sign-in is needed")]
     SignInAfresh,
+    /// The device would get something else than they were shown.
+    #[error("it has changed what the device would get")]
+    Changed,
     /// They must say that the device is before them.
     #[error("it must be acknowledged that the device is elsewhere")]
     Acknowledge,
@@ -244,7 +258,11 @@ pub async fn approve(
     let claim = grant.may_decide(by.user, by.login, by.now)?;
     let who = tx.find_client_and_user(grant.client, by.user).await?.ok_or(Refusal::Ended)?;
     let rights = rights_now(app, &who, &grant)?;
-    require_consent(&judge(&grant, &claim, &rights, (by, asked_lately)), (by, &grant, &claim), consent)?;
+    if consent.offer != rights.to_text() {
+        return Err(Refusal::Changed);
+    }
+    let friction = judge(&grant, &claim, &rights, (by, asked_lately));
+    require_consent(&friction, (by, &grant, &claim), consent.acknowledged)?;
     let approval = Approval {
         claim,
         approved_at: by.now,
@@ -400,6 +418,7 @@ async fn look_at(app: &Arc<App>, by: &Visitor, grant: &DeviceGrant) -> Result<As
         asked_at: grant.created_at,
         expires_at: grant.expires_at,
         scopes,
+        offer: rights.to_text(),
         res: rights.res,
         friction,
         claimed_at: claim.claimed_at,
@@ -445,7 +464,7 @@ fn judge(grant: &DeviceGrant, claim: &Claim, rights: &Rights, (by, asked_lately)
 fn require_consent(
     friction: &Friction,
     (by, grant, claim): (&Visitor, &DeviceGrant, &Claim),
-    consent: Consent,
+    acknowledged: bool,
 ) -> Result<(), Refusal> {
     if friction.must_type_code {
         return Err(Refusal::TypeCode);
@@ -453,7 +472,7 @@ fn require_consent(
     if friction.must_sign_in_afresh && by.authenticated_at < grant.created_at {
         return Err(Refusal::SignInAfresh);
     }
-    if friction.must_acknowledge && !consent.acknowledged {
+    if friction.must_acknowledge && !acknowledged {
         return Err(Refusal::Acknowledge);
     }
     match friction.delay.checked_sub(by.now.since(claim.claimed_at)).filter(|wait| !wait.is_zero()) {
