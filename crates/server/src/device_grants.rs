@@ -214,11 +214,9 @@ impl From<NoArrow> for Refusal {
 /// Enters a code: `typed`, or by following a link that had it. Whoever is first has it. A second account is refused, and
 /// with it the device: its code is in more hands than it should be.
 pub async fn claim(app: &Arc<App>, by: &Visitor, code: &str, typed: bool) -> Result<Asked, Refusal> {
-    if let Some(wait) = app.device_grants.budgets.charge_code(by.user, by.network, by.now) {
-        return Err(Refusal::TooMany(wait));
-    }
+    charge_code(app, by).await?;
     let Some(grant) = find_by_code(app, code, by.now).await? else {
-        note_wrong_code(app, by).await?;
+        tracing::info!(user = %by.user, source = by.source, "a code was entered with which no device asks");
         return Err(Refusal::Unknown);
     };
     app.device_grants.budgets.was_right(by.user, by.network);
@@ -380,13 +378,14 @@ async fn find_by_code(app: &App, code: &str, now: Timestamp) -> Result<Option<De
     app.store.find_device_grant_of_user(&hash, now).await
 }
 
-async fn note_wrong_code(app: &App, by: &Visitor) -> Result<(), StoreError> {
-    tracing::info!(user = %by.user, source = by.source, "a code was entered with which no device asks");
-    let open = app.store.count_open_user_codes(by.now).await?;
-    if app.device_grants.budgets.was_wrong(open, by.now) {
-        tracing::error!(open, "too many wrong codes for those that are open: for ten minutes nobody may enter any");
+/// Charges a code before it is looked up: whoever enters many at once has no more of them than one after the other.
+async fn charge_code(app: &App, by: &Visitor) -> Result<(), Refusal> {
+    let budgets = &app.device_grants.budgets;
+    if let Some(wait) = budgets.charge_code(by.user, by.network, by.now) {
+        return Err(Refusal::TooMany(wait));
     }
-    Ok(())
+    let open = app.store.count_open_user_codes(by.now).await?;
+    budgets.charge_everybody((by.user, by.network), open, by.now).map_or(Ok(()), |wait| Err(Refusal::TooMany(wait)))
 }
 
 /// Ends what a second account has entered. The refusal commits: it must not be there any more for either of the two.
