@@ -263,6 +263,7 @@ impl Walk<'_> {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "a failure names its seed and the steps before it")]
 async fn walk(db: Db) {
     let seed = std::env::var("KEYWARD_TEST_SEED").map_or(SEED, |seed| seed.parse().unwrap());
     println!("KEYWARD_TEST_SEED={seed}");
