@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyward_model::device_grant::GrantState;
-use keyward_server::device_grants::{
-    Consent, Grade, Reason, Refusal, Undone, Visitor, approve, claim, deny, look, undo,
-};
+use keyward_server::device_grants::{Asked, Grade, Reason, Refusal, Undone, Visitor, approve, claim, deny, look, undo};
 use keyward_tests::devices::DEVICE_CODE;
 use keyward_tests::on_both_databases;
 use keyward_tests::server::{Answer, Api, TestServer};
@@ -62,7 +60,7 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(5));
         assert_eq!(error(&server.poll(&device, &[]).await), (400, "authorization_pending"), "entered is not decided");
 
-        assert!(approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap().is_none());
+        assert!(approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap().is_none());
         // At once: what is decided is not made to wait.
         let tokens = server.poll(&device, &[]).await;
         assert_eq!(tokens.header("cache-control"), "no-store");
@@ -120,7 +118,7 @@ on_both_databases! {
         for _ in 0..2 {
             assert_eq!(error(&server.poll(&device, &[]).await), (400, "access_denied"));
         }
-        assert!(matches!(approve(&server.app, &olgas, asked.id, Consent::default()).await, Err(Refusal::Ended)));
+        assert!(matches!(approve(&server.app, &olgas, asked.id, asked.consent(false)).await, Err(Refusal::Ended)));
         assert!(matches!(server.enter(&olgas, &device).await, Err(Refusal::Unknown)), "its code is free again");
         assert_eq!(told(&admin, asked.id).await.1, "refused");
     }
@@ -230,7 +228,7 @@ on_both_databases! {
             let (device, olgas) = (server.device(&tv, &[]).await, server.browser_of(&olga));
             let asked = server.enter(&olgas, &device).await.unwrap();
             if approved {
-                approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap();
+                approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
             }
             assert!(matches!(server.enter(&sams, &device).await, Err(Refusal::Contested)));
             assert!(matches!(server.enter(&sams, &device).await, Err(Refusal::Unknown)));
@@ -247,12 +245,12 @@ on_both_databases! {
         let asked = server.enter(&laptop, &device).await.unwrap();
         let telephone = server.browser_of(&olga);
         assert!(matches!(look(&server.app, &telephone, asked.id).await, Err(Refusal::Foreign)));
-        assert!(matches!(approve(&server.app, &telephone, asked.id, Consent::default()).await, Err(Refusal::Foreign)));
+        assert!(matches!(approve(&server.app, &telephone, asked.id, asked.consent(false)).await, Err(Refusal::Foreign)));
         assert!(matches!(deny(&server.app, &telephone, asked.id).await, Err(Refusal::Foreign)));
         // Whoever types it once more takes it along: so a fresh sign-in, which is another login, goes on.
         server.enter(&telephone, &device).await.unwrap();
-        assert!(matches!(approve(&server.app, &laptop, asked.id, Consent::default()).await, Err(Refusal::Foreign)));
-        approve(&server.app, &telephone, asked.id, Consent::default()).await.unwrap();
+        assert!(matches!(approve(&server.app, &laptop, asked.id, asked.consent(false)).await, Err(Refusal::Foreign)));
+        approve(&server.app, &telephone, asked.id, asked.consent(false)).await.unwrap();
         assert!(matches!(server.enter(&telephone, &device).await, Err(Refusal::Approved)));
     }
 
@@ -261,11 +259,11 @@ on_both_databases! {
         let (tv, olga) = scene(&server, &admin, json!({})).await;
         let device = server.device(&tv, &[]).await;
         let abroad = || Visitor { network: "198.51.100.7".parse().unwrap(), ..server.browser_of(&olga) };
-        let say = async |by: &Visitor, id, acknowledged| approve(&server.app, by, id, Consent { acknowledged }).await;
+        let say = async |by: &Visitor, asked: &Asked, here| approve(&server.app, by, asked.id, asked.consent(here)).await;
         let early = abroad();
         let asked = claim(&server.app, &early, device.user_code(), false).await.unwrap();
         assert_eq!((asked.friction.grade, &asked.friction.reasons[..]), (Grade::Raised, &[Reason::OtherNetwork][..]));
-        assert!(matches!(say(&early, asked.id, false).await, Err(Refusal::Acknowledge)));
+        assert!(matches!(say(&early, &asked, false).await, Err(Refusal::Acknowledge)));
 
         for _ in 0..4 {
             server.device(&tv, &[]).await;
@@ -274,14 +272,14 @@ on_both_databases! {
         let mut late = Visitor { authenticated_at: early.authenticated_at.minus(Duration::from_secs(1)), ..abroad() };
         let asked = claim(&server.app, &late, device.user_code(), false).await.unwrap();
         assert_eq!(asked.friction.reasons, [Reason::OtherNetwork, Reason::ManyAsked]);
-        assert!(matches!(say(&late, asked.id, true).await, Err(Refusal::TypeCode)));
+        assert!(matches!(say(&late, &asked, true).await, Err(Refusal::TypeCode)));
         server.enter(&late, &device).await.unwrap();
-        assert!(matches!(say(&late, asked.id, true).await, Err(Refusal::SignInAfresh)));
+        assert!(matches!(say(&late, &asked, true).await, Err(Refusal::SignInAfresh)));
         late.authenticated_at = late.now;
-        assert!(matches!(say(&late, asked.id, true).await, Err(Refusal::TooSoon(wait)) if wait == Duration::from_secs(5)));
+        assert!(matches!(say(&late, &asked, true).await, Err(Refusal::TooSoon(wait)) if wait == Duration::from_secs(5)));
         server.clock.advance(Duration::from_secs(5));
         late.now = server.clock.now();
-        say(&late, asked.id, true).await.unwrap();
+        say(&late, &asked, true).await.unwrap();
         server.poll(&device, &[]).await.ok();
     }
 
@@ -379,14 +377,14 @@ on_both_databases! {
         let before = server.device(&tv, &[]).await;
         let asked = server.enter(&olgas, &before).await.unwrap();
         assert!(matches!(undo(&server.app, &olgas, asked.id).await, Err(Refusal::Foreign)), "nothing is approved");
-        approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap();
+        approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
         let elsewhere = server.browser_of(&olga);
         assert_eq!(undo(&server.app, &elsewhere, asked.id).await.unwrap(), Undone::Denied);
         assert_eq!(error(&server.poll(&before, &[]).await), (400, "access_denied"));
 
         let after = server.device(&tv, &[]).await;
         let asked = server.enter(&olgas, &after).await.unwrap();
-        approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap();
+        approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
         let tokens = server.poll(&after, &[]).await.ok();
         assert_eq!(undo(&server.app, &elsewhere, asked.id).await.unwrap(), Undone::SessionEnded);
         assert_eq!(error(&server.poll(&after, &[]).await), (400, "invalid_grant"), "also within the minute");

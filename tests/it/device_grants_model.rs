@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use keyward_model::id::DeviceGrantId;
-use keyward_server::device_grants::{Consent, Refusal, Visitor, approve, deny, undo};
+use keyward_server::device_grants::{Refusal, Visitor, approve, deny, look, undo};
 use keyward_tests::devices::Device;
 use keyward_tests::server::{Db, TestServer};
 use serde_json::json;
@@ -151,7 +151,9 @@ impl Walk<'_> {
     async fn approve(&mut self, which: usize, browser: usize) -> String {
         let (by, grant) = (self.browser(browser), &mut self.grants[which]);
         let Some(id) = grant.id else { return "nothing to approve".to_owned() };
-        let told = approve(&self.server.app, &by, id, Consent::default()).await;
+        let asked = look(&self.server.app, &by, id).await;
+        let consent = asked.map(|asked| asked.consent(false)).unwrap_or_default();
+        let told = approve(&self.server.app, &by, id, consent).await;
         let is_right = grant.stage == Stage::Claimed(browser);
         assert_eq!(told.is_ok(), is_right, "{told:?}");
         if is_right {

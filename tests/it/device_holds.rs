@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_server::device_grants::{Consent, approve, deny, watch};
+use keyward_server::device_grants::{approve, deny, watch};
 use keyward_tests::devices::Device;
 use keyward_tests::server::{Answer, Db, TestServer};
 use serde_json::json;
@@ -81,7 +81,7 @@ async fn a_poll_that_is_held_hears_of_the_decision() {
             let asked = server.enter(&olgas, &device).await.unwrap();
             let answer = answered_after(&server, &device, async |first| match (first, approved) {
                 (false, _) => {}
-                (true, true) => drop(approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap()),
+                (true, true) => drop(approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap()),
                 (true, false) => deny(&server.app, &olgas, asked.id).await.unwrap(),
             })
             .await;
@@ -101,7 +101,7 @@ async fn a_poll_that_one_node_holds_hears_of_what_another_was_told() {
     let asked = other.enter(&olgas, &device).await.unwrap();
     let answer = answered_after(&server, &device, async |first| {
         if first {
-            approve(&other.app, &olgas, asked.id, Consent::default()).await.unwrap();
+            approve(&other.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
         }
     })
     .await;
@@ -149,7 +149,7 @@ async fn a_page_hears_that_the_device_has_come() {
     let (tv, olga) = scene(&server, &admin, json!({})).await;
     let (device, olgas) = (server.device(&tv, &[]).await, server.browser_of(&olga));
     let asked = server.enter(&olgas, &device).await.unwrap();
-    approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap();
+    approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
     let state = server.app.store.find_device_grant(asked.id).await.unwrap().unwrap().state;
     let (app, user) = (Arc::clone(&server.app), olgas.user);
     let page = tokio::spawn(async move { watch(&app, user, asked.id, &state, PATIENCE).await });

@@ -15,11 +15,11 @@ use crate::login::user_id;
 use crate::passkeys;
 
 /// What a browser keeps from the first page to the last.
-const GRANT_COOKIE: &str = "__Host-keyward-grant";
+pub(crate) const GRANT_COOKIE: &str = "__Host-keyward-grant";
 const ANOTHER: &str = "/login?continue=/device&again=other";
 
 /// Somebody with rights, signed in.
-async fn person<'a>(server: &'a TestServer, admin: &Api<'_>, name: &str) -> Visitor<'a> {
+pub(crate) async fn person<'a>(server: &'a TestServer, admin: &Api<'_>, name: &str) -> Visitor<'a> {
     let visitor = Visitor::invited(server, admin, name).await;
     let user = user_id(admin, name).await;
     let rights = json!({ "scope": "Supervisor", "res": ["plant/7"] });
@@ -44,29 +44,35 @@ pub(crate) async fn administration(admin: &Api<'_>, name: &str) -> String {
 }
 
 /// Types a code and gets to the question.
-async fn types(visitor: &Visitor<'_>, code: &str) -> PageSeen {
+pub(crate) async fn types(visitor: &Visitor<'_>, code: &str) -> PageSeen {
     visitor.submit("/device", &[("code", code)]).await.leads_to("/device/confirm");
     visitor.get("/device/confirm").await
 }
 
-/// What the question is about.
-fn grant(question: &PageSeen) -> String {
-    let found = question.html.split("name=\"grant\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+/// What the form of the question carries.
+pub(crate) fn hidden(question: &PageSeen, name: &str) -> String {
+    let named = format!("name=\"{name}\" value=\"");
+    let found = question.html.split(&*named).nth(1).and_then(|rest| rest.split('"').next());
     found.unwrap_or_else(|| panic!("no question: {question:?}")).to_owned()
 }
 
-async fn answers(visitor: &Visitor<'_>, question: &PageSeen, answer: &str, here: bool) -> PageSeen {
-    let grant = grant(question);
-    let mut form = vec![("grant", &*grant), ("answer", answer)];
+/// What the question is about.
+fn grant(question: &PageSeen) -> String {
+    hidden(question, "grant")
+}
+
+pub(crate) async fn answers(visitor: &Visitor<'_>, question: &PageSeen, answer: &str, here: bool) -> PageSeen {
+    let (grant, offer) = (grant(question), hidden(question, "offer"));
+    let mut form = vec![("grant", &*grant), ("offer", &*offer), ("answer", answer)];
     form.extend(here.then_some(("here", "1")));
     visitor.submit("/device/decision", &form).await
 }
 
-async fn says_yes(visitor: &Visitor<'_>, question: &PageSeen) {
+pub(crate) async fn says_yes(visitor: &Visitor<'_>, question: &PageSeen) {
     answers(visitor, question, "yes", true).await.leads_to("/device/done");
 }
 
-async fn refusal(server: &TestServer, device: &Device) -> Value {
+pub(crate) async fn refusal(server: &TestServer, device: &Device) -> Value {
     server.poll(device, &[]).await.body["error"].clone()
 }
 
@@ -76,7 +82,7 @@ async fn kinds(admin: &Api<'_>, grant: &str) -> Vec<String> {
     kinds.collect()
 }
 
-fn shows(page: &PageSeen, texts: &[&str]) {
+pub(crate) fn shows(page: &PageSeen, texts: &[&str]) {
     for text in texts {
         assert!(page.html.contains(text), "{text:?} is not in {}", page.html);
     }

@@ -10,6 +10,7 @@
 mod account_devices;
 mod api_reference;
 mod apis;
+mod attacks;
 mod audit;
 mod authority;
 mod authorization;

@@ -1,7 +1,7 @@
 //! Devices with clients that other people wrote, unmodified: curl in a loop, the oauth2 crate, and openid-client on top of
 //! oauth4webapi. Each is let in, and each is refused.
 
-use keyward_server::device_grants::{Consent, approve, deny};
+use keyward_server::device_grants::{approve, deny};
 use keyward_tests::clients::{self, NodeDevice};
 use keyward_tests::devices::{DEVICE_CODE, Device};
 use keyward_tests::server::{Db, TestServer};
@@ -28,7 +28,7 @@ async fn decide(server: &TestServer, user: &str, device: &Device, yes: bool) {
     let by = server.browser_of(user);
     let asked = server.enter(&by, device).await.unwrap();
     if yes {
-        approve(&server.app, &by, asked.id, Consent::default()).await.unwrap();
+        approve(&server.app, &by, asked.id, asked.consent(false)).await.unwrap();
     } else {
         deny(&server.app, &by, asked.id).await.unwrap();
     }

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use keyward_model::client::COMMAND_LINE;
-use keyward_server::device_grants::{Consent, approve, claim};
+use keyward_server::device_grants::{approve, claim};
 use keyward_tests::on_both_databases;
 use keyward_tests::person::Person;
 use keyward_tests::run;
@@ -65,8 +65,7 @@ on_both_databases! {
         // However much friction there is, the longest that anybody must look at the page.
         server.clock.advance(Duration::from_secs(10));
         browser.now = server.clock.now();
-        let consent = Consent { acknowledged: true };
-        let digits = approve(&server.app, &browser, asked.id, consent).await.unwrap().expect("digits are always asked for");
+        let digits = approve(&server.app, &browser, asked.id, asked.consent(true)).await.unwrap().expect("digits are always asked for");
         writeln!(login.stdin.take().unwrap(), "{}", digits.reveal()).unwrap();
         is_done(login);
 

@@ -4,7 +4,7 @@ use keyward_model::caller::Network;
 use keyward_model::device_grant::Digits;
 use keyward_model::id::LoginId;
 use keyward_model::login::Method;
-use keyward_server::device_grants::{Asked, Consent, Refusal, Visitor, approve, claim};
+use keyward_server::device_grants::{Asked, Refusal, Visitor, approve, claim};
 use serde_json::{Value, json};
 
 use crate::server::{Answer, Api, TestServer};
@@ -100,6 +100,6 @@ impl TestServer {
     /// The code is typed in this browser, and the device is let in.
     pub async fn let_in(&self, by: &Visitor, device: &Device) -> Option<Digits> {
         let asked = self.enter(by, device).await.expect("the code is right");
-        approve(&self.app, by, asked.id, Consent::default()).await.expect("nothing stands in the way")
+        approve(&self.app, by, asked.id, asked.consent(false)).await.expect("nothing stands in the way")
     }
 }

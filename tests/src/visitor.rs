@@ -17,7 +17,8 @@ pub const PASSWORD: &str = "seven green lamps";
 
 /// Somebody with a browser of their own.
 pub struct Visitor<'a> {
-    server: &'a TestServer,
+    http: &'a reqwest::Client,
+    server: String,
     cookies: Mutex<BTreeMap<String, String>>,
     address: String,
 }
@@ -41,13 +42,18 @@ impl<'a> Visitor<'a> {
 
     /// The same at another address, where the server trusts this machine as a proxy.
     pub fn at(server: &'a TestServer, address: &str) -> Self {
-        Self { server, cookies: Mutex::default(), address: address.to_owned() }
+        Self { address: address.to_owned(), ..Self::of(&server.http, server.url()) }
+    }
+
+    /// The same before a server that runs elsewhere, at this URL.
+    pub fn of(http: &'a reqwest::Client, server: String) -> Self {
+        Self { http, server, cookies: Mutex::default(), address: "192.0.2.1".to_owned() }
     }
 
     /// The same browser once more: what it learns from now on, the other does not.
     pub fn copy(&self) -> Self {
         let cookies = Mutex::new(self.cookies().clone());
-        Self { server: self.server, cookies, address: self.address.clone() }
+        Self { http: self.http, server: self.server.clone(), cookies, address: self.address.clone() }
     }
 
     /// The same browser at another address.
@@ -84,12 +90,12 @@ impl<'a> Visitor<'a> {
 
     /// Opens a page.
     pub async fn get(&self, path: &str) -> PageSeen {
-        self.send(self.server.http.get(self.url(path))).await
+        self.send(self.http.get(self.url(path))).await
     }
 
     /// Sends a form from a page of the server.
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> PageSeen {
-        self.send(self.server.http.post(self.url(path)).header("sec-fetch-site", "same-origin").form(form)).await
+        self.send(self.http.post(self.url(path)).header("sec-fetch-site", "same-origin").form(form)).await
     }
 
     /// Sends a form of a page on which somebody is signed in, with what that page says of it.
@@ -134,7 +140,7 @@ impl<'a> Visitor<'a> {
 
     /// The full URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.server.url())
+        format!("{}{path}", self.server)
     }
 }
 

@@ -398,6 +398,11 @@ impl Rights {
         Self { scope, res: self.res.iter().filter(|r| !ceiling.res.covers(r)).cloned().collect() }
     }
 
+    /// In one line. What somebody was shown is told by it from what they would be shown now.
+    pub fn to_text(&self) -> String {
+        format!("{} {}", self.scope, self.res.to_text())
+    }
+
     /// Whether it names no scope and no resource.
     pub fn is_empty(&self) -> bool {
         self.scope.is_empty() && self.res.is_empty()

@@ -109,6 +109,8 @@ pub struct Asked {
     pub scopes: Vec<ScopeInWords>,
     /// On which resources.
     pub res: ResSet,
+    /// Both as one line, to be sent back with a yes.
+    pub offer: String,
     /// What stands in the way.
     pub friction: Friction,
     /// When this browser entered the code: what the delay counts from.
@@ -126,9 +128,18 @@ pub struct ScopeInWords {
     pub description: String,
 }
 
+impl Asked {
+    /// A yes to what is asked here.
+    pub fn consent(&self, acknowledged: bool) -> Consent {
+        Consent { offer: self.offer.clone(), acknowledged }
+    }
+}
+
 /// What whoever approves has said.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Consent {
+    /// To what: [`Asked::offer`] as it was shown to them. The owner of the client can change meanwhile what devices get.
+    pub offer: String,
     /// That the device is before them, where that is asked.
     pub acknowledged: bool,
 }
@@ -172,6 +183,9 @@ pub enum Refusal {
     /// They must sign in once more.
     #[error("a fresh sign-in is needed")]
     SignInAfresh,
+    /// The device would get something else than they were shown.
+    #[error("it has changed what the device would get")]
+    Changed,
     /// They must say that the device is before them.
     #[error("it must be acknowledged that the device is elsewhere")]
     Acknowledge,
@@ -200,11 +214,9 @@ impl From<NoArrow> for Refusal {
 /// Enters a code: `typed`, or by following a link that had it. Whoever is first has it. A second account is refused, and
 /// with it the device: its code is in more hands than it should be.
 pub async fn claim(app: &Arc<App>, by: &Visitor, code: &str, typed: bool) -> Result<Asked, Refusal> {
-    if let Some(wait) = app.device_grants.budgets.charge_code(by.user, by.network, by.now) {
-        return Err(Refusal::TooMany(wait));
-    }
+    charge_code(app, by).await?;
     let Some(grant) = find_by_code(app, code, by.now).await? else {
-        note_wrong_code(app, by).await?;
+        tracing::info!(user = %by.user, source = by.source, "a code was entered with which no device asks");
         return Err(Refusal::Unknown);
     };
     app.device_grants.budgets.was_right(by.user, by.network);
@@ -244,7 +256,11 @@ pub async fn approve(
     let claim = grant.may_decide(by.user, by.login, by.now)?;
     let who = tx.find_client_and_user(grant.client, by.user).await?.ok_or(Refusal::Ended)?;
     let rights = rights_now(app, &who, &grant)?;
-    require_consent(&judge(&grant, &claim, &rights, (by, asked_lately)), (by, &grant, &claim), consent)?;
+    if consent.offer != rights.to_text() {
+        return Err(Refusal::Changed);
+    }
+    let friction = judge(&grant, &claim, &rights, (by, asked_lately));
+    require_consent(&friction, (by, &grant, &claim), consent.acknowledged)?;
     let approval = Approval {
         claim,
         approved_at: by.now,
@@ -362,13 +378,14 @@ async fn find_by_code(app: &App, code: &str, now: Timestamp) -> Result<Option<De
     app.store.find_device_grant_of_user(&hash, now).await
 }
 
-async fn note_wrong_code(app: &App, by: &Visitor) -> Result<(), StoreError> {
-    tracing::info!(user = %by.user, source = by.source, "a code was entered with which no device asks");
-    let open = app.store.count_open_user_codes(by.now).await?;
-    if app.device_grants.budgets.was_wrong(open, by.now) {
-        tracing::error!(open, "too many wrong codes for those that are open: for ten minutes nobody may enter any");
+/// Charges a code before it is looked up: whoever enters many at once has no more of them than one after the other.
+async fn charge_code(app: &App, by: &Visitor) -> Result<(), Refusal> {
+    let budgets = &app.device_grants.budgets;
+    if let Some(wait) = budgets.charge_code(by.user, by.network, by.now) {
+        return Err(Refusal::TooMany(wait));
     }
-    Ok(())
+    let open = app.store.count_open_user_codes(by.now).await?;
+    budgets.charge_everybody((by.user, by.network), open, by.now).map_or(Ok(()), |wait| Err(Refusal::TooMany(wait)))
 }
 
 /// Ends what a second account has entered. The refusal commits: it must not be there any more for either of the two.
@@ -400,6 +417,7 @@ async fn look_at(app: &Arc<App>, by: &Visitor, grant: &DeviceGrant) -> Result<As
         asked_at: grant.created_at,
         expires_at: grant.expires_at,
         scopes,
+        offer: rights.to_text(),
         res: rights.res,
         friction,
         claimed_at: claim.claimed_at,
@@ -445,7 +463,7 @@ fn judge(grant: &DeviceGrant, claim: &Claim, rights: &Rights, (by, asked_lately)
 fn require_consent(
     friction: &Friction,
     (by, grant, claim): (&Visitor, &DeviceGrant, &Claim),
-    consent: Consent,
+    acknowledged: bool,
 ) -> Result<(), Refusal> {
     if friction.must_type_code {
         return Err(Refusal::TypeCode);
@@ -453,7 +471,7 @@ fn require_consent(
     if friction.must_sign_in_afresh && by.authenticated_at < grant.created_at {
         return Err(Refusal::SignInAfresh);
     }
-    if friction.must_acknowledge && !consent.acknowledged {
+    if friction.must_acknowledge && !acknowledged {
         return Err(Refusal::Acknowledge);
     }
     match friction.delay.checked_sub(by.now.since(claim.claimed_at)).filter(|wait| !wait.is_zero()) {

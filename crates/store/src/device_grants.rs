@@ -277,6 +277,17 @@ impl Tx {
         self.arrow((id, now), &set, "state = 'approved' AND user_id = $3", &[user.to_string().into()]).await
     }
 
+    /// Takes back all that a user has approved and no device has come for; gives what has ended by it.
+    pub async fn undo_device_grants(&mut self, user: UserId, now: Timestamp) -> Result<Vec<DeviceGrant>, StoreError> {
+        let sql = format!(
+            "UPDATE device_grants SET state = 'denied', denial = '{}', {END}, version = version + 1 \
+             WHERE user_id = $1 AND expires_at > $2 AND state = 'approved' RETURNING {COLUMNS}",
+            Denial::Undone
+        );
+        let undone = self.tx.query(&sql, &[user.to_string().into(), now.as_millis().into()]).await?;
+        undone.iter().map(read).collect()
+    }
+
     /// The device gives up.
     pub async fn cancel_device_grant(
         &mut self,

@@ -73,15 +73,24 @@ impl Budgets {
         refused.or_else(|| self.wrong_of_network.charge(network, now).inspect(|_| self.wrong_of_user.refund(user)))
     }
 
+    /// Charges a code, with so many open, to everybody together; the time to wait if nobody may enter any.
+    pub(crate) fn charge_everybody(
+        &self,
+        (user, network): (UserId, Network),
+        open: u64,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        self.breaker.charge(open, now).inspect(|_| {
+            self.wrong_of_user.refund(user);
+            self.wrong_of_network.refund(network);
+        })
+    }
+
     /// The code was right: its own charge is taken back, and no other.
     pub(crate) fn was_right(&self, user: UserId, network: Network) {
         self.wrong_of_user.refund(user);
         self.wrong_of_network.refund(network);
-    }
-
-    /// The code was wrong, with so many open: true if from now on nobody may enter any for a while.
-    pub(crate) fn was_wrong(&self, open: u64, now: Timestamp) -> bool {
-        self.breaker.count(open, now)
+        self.breaker.refund();
     }
 }
 
@@ -103,16 +112,31 @@ impl Breaker {
         Some(ends_at.since(now))
     }
 
-    fn count(&self, open: u64, now: Timestamp) -> bool {
+    fn charge(&self, open: u64, now: Timestamp) -> Option<Duration> {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.ends_at.is_none_or(|end| end <= now) {
-            *window = Window { ends_at: Some(now.plus(BREAKER_WINDOW)), wrong: 0, is_shut: false };
+        let ends_at = match window.ends_at.filter(|end| *end > now) {
+            Some(ends_at) => ends_at,
+            None => {
+                let ends_at = now.plus(BREAKER_WINDOW);
+                *window = Window { ends_at: Some(ends_at), ..Window::default() };
+                ends_at
+            }
+        };
+        let most = (CODES / RISK / open.max(1)).clamp(1, MOST_WRONG);
+        if window.wrong >= most && !window.is_shut {
+            window.is_shut = true;
+            tracing::error!(open, "too many wrong codes for those that are open: for a while nobody may enter any");
+        }
+        if window.is_shut {
+            return Some(ends_at.since(now));
         }
         window.wrong += 1;
-        let most = (CODES / RISK / open.max(1)).clamp(1, MOST_WRONG);
-        let shuts = window.wrong >= most && !window.is_shut;
-        window.is_shut |= shuts;
-        shuts
+        None
+    }
+
+    fn refund(&self) {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        window.wrong = window.wrong.saturating_sub(1);
     }
 }
 
@@ -155,6 +179,20 @@ mod tests {
     }
 
     #[test]
+    fn a_day_of_guessing_is_as_long_as_the_book_says() {
+        let (account, hall) = (Budgets::default(), Budgets::default());
+        let (mut by_account, mut by_network) = (0, 0);
+        for seconds in (0..=86_400).step_by(30) {
+            // The account from networks that it never uses up, the network with accounts that are always new.
+            let passed = |n: u8| account.charge_code(user(1), network(n), at(seconds)).is_none();
+            by_account += (0..6).filter(|_| passed((seconds / 30 % 250) as u8)).count();
+            let passed = |n: i64| hall.charge_code(user((seconds * 30 + n) as u128), network(1), at(seconds)).is_none();
+            by_network += (0..21).filter(|n| passed(*n)).count();
+        }
+        assert_eq!((by_account, by_network), (725, 2_900), "docs/device-flow.md");
+    }
+
+    #[test]
     fn many_accounts_of_one_network_share_its_budget() {
         let budgets = Budgets::default();
         let passed = (0..100).filter(|n| budgets.charge_code(user(*n), network(1), at(0)).is_none()).count();
@@ -163,14 +201,32 @@ mod tests {
     }
 
     #[test]
+    fn codes_that_are_entered_at_once_are_charged_before_any_is_known_to_be_wrong() {
+        let (budgets, open) = (Budgets::default(), 25_600_000);
+        let enters = |n: u8| {
+            let who = (user(n.into()), network(n));
+            assert_eq!(budgets.charge_code(who.0, who.1, at(0)), None);
+            budgets.charge_everybody(who, open, at(0))
+        };
+        assert_eq!(enters(1), None);
+        assert_eq!(enters(2), Some(Duration::from_mins(10)), "one is under way, and no more than one may be wrong");
+        let right = Budgets::default();
+        for _ in 0..9 {
+            assert_eq!(right.charge_everybody((user(1), network(1)), open, at(0)), None);
+            right.was_right(user(1), network(1));
+        }
+    }
+
+    #[test]
     fn all_wrong_codes_together_are_bounded_by_how_many_are_open() {
         for (open, most) in [(0, 10_000), (10_000, 2_560), (100_000_000, 1)] {
             let breaker = Breaker::default();
-            let before = (1..most).filter(|_| breaker.count(open, at(0))).count();
-            assert_eq!((before, breaker.wait(at(0))), (0, None), "{open}");
-            assert!(breaker.count(open, at(0)), "{open}");
+            let refused = (0..most).filter(|_| breaker.charge(open, at(0)).is_some()).count();
+            assert_eq!((refused, breaker.wait(at(0))), (0, None), "{open}");
+            assert_eq!(breaker.charge(open, at(0)), Some(Duration::from_mins(10)), "{open}");
             assert_eq!(breaker.wait(at(60)), Some(Duration::from_mins(9)));
-            assert_eq!(breaker.wait(at(600)), None);
+            assert_eq!(breaker.charge(0, at(60)), Some(Duration::from_mins(9)), "although fewer are open by now");
+            assert_eq!((breaker.wait(at(600)), breaker.charge(open, at(600))), (None, None));
         }
     }
 }

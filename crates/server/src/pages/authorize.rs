@@ -114,7 +114,7 @@ async fn decide(State(app): State<Arc<App>>, SignedForm { by, form }: SignedForm
         by.step_up(&app, own_path(query))?;
     }
     let offer = request.offer(&app, &by.user)?;
-    if field(&form, "offered")? != text(&offer) {
+    if field(&form, "offered")? != offer.to_text() {
         // It is not what they have seen.
         return shown(&app, &by, &request, (query, &offer)).await;
     }
@@ -146,7 +146,7 @@ async fn shown(
         client: &request.client,
         scopes: scopes.map(|scope| (scope.name.to_string(), scope.description)).collect(),
         offer,
-        offered: &text(offer),
+        offered: &offer.to_text(),
         query,
         back: own_path(query),
         host: (!uri.is_local()).then(|| uri.origin()),
@@ -154,11 +154,6 @@ async fn shown(
     let mut response = page(&template, None);
     response.extensions_mut().insert(FormsLeadTo(uri.origin().to_owned()));
     Ok(response)
-}
-
-/// What was offered, to be compared with what is offered by the time it is allowed.
-fn text(offer: &Rights) -> String {
-    format!("{} {}", offer.scope, offer.res.to_text())
 }
 
 fn own_path(query: &str) -> OwnPath {

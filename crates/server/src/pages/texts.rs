@@ -123,7 +123,7 @@ texts! {
         confirm_text place_device place_you place_same place_other fact_device fact_app fact_asked
         fact_code fact_code_text fact_rights app_verified app_unverified asked_now asked_minutes
         confirm_here confirm_no confirm_yes care_title care_type care_sign_in care_wait here_missing
-        too_fast approved_title approved_text approved_digits approved_look redeemed_title redeemed_text
+        rights_changed too_fast approved_title approved_text approved_digits approved_look redeemed_title redeemed_text
         undo_lead undo device_unnamed device_again;
     pairs: denied undone contested unconfirmed cancelled expired nothing blocked;
 }

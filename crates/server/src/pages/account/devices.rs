@@ -20,6 +20,7 @@ use crate::api::device_sessions::{draft, renamed_draft};
 use crate::api::instant::Instant;
 use crate::api::line;
 use crate::app::App;
+use crate::device_grants;
 use crate::login::session;
 use crate::notices::{Message, Outbox};
 use crate::pages::frame::{Frame, page};
@@ -175,6 +176,10 @@ async fn end_all(State(app): State<Arc<App>>, SignedForm { by, .. }: SignedForm)
     session::end_all(&mut tx, by.user.id, Some(by.login.id), "revoked").await?;
     for session in &tx.revoke_surplus_device_sessions(by.user.id, 0, by.visit.now).await? {
         tx.record(draft("device_session.revoked", session));
+    }
+    // What was let in and has not come yet would otherwise come afterwards.
+    for grant in &tx.undo_device_grants(by.user.id, by.visit.now).await? {
+        tx.record(device_grants::draft("device_grant.denied", grant));
     }
     by.commit(&app, tx).await?;
     Ok(back("all-ended"))

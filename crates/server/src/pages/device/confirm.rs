@@ -52,6 +52,8 @@ struct Device {
     /// The code, where it was not typed and may be shown for comparing.
     code: Option<String>,
     rights: Sentences,
+    /// The same in one line, which the form sends back: a yes is to this and to nothing else.
+    offer: String,
 }
 
 /// What is asked before a "yes" counts.
@@ -128,6 +130,7 @@ async fn shown(
         asked: ago(by.visit.now.since(asked.asked_at), by.visit.language.texts()),
         code: code.map(|code| code.to_string()),
         rights: Sentences::new(asked.scopes, &asked.res),
+        offer: asked.offer,
         label: asked.label,
         client: asked.client_name,
     };
@@ -159,7 +162,8 @@ async fn decide(
     // What the form showed is decided, although the browser may have entered another code since.
     let held = if held.grant == Some(grant) { held } else { Held { grant: Some(grant), ..Held::default() } };
     let decided = if field(&form, "answer")? == "yes" {
-        let consent = Consent { acknowledged: !field(&form, "here")?.is_empty() };
+        let (offer, here) = (field(&form, "offer")?.to_owned(), field(&form, "here")?);
+        let consent = Consent { offer, acknowledged: !here.is_empty() };
         approve(&app, &by, grant, consent).await
     } else {
         device_grants::deny(&app, &visitor(&by), grant).await
@@ -172,6 +176,7 @@ async fn decide(
             held.keep(&app, by.visit.now, &mut response);
             return Ok(response);
         }
+        Err(Refusal::Changed) => (PageProblem::Changed.into(), t.rights_changed),
         Err(Refusal::TypeCode) => (unfit, t.care_type),
         Err(Refusal::SignInAfresh) => (unfit, t.care_sign_in),
         Err(Refusal::Acknowledge) => (unfit, t.here_missing),

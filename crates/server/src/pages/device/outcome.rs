@@ -133,7 +133,8 @@ pub(super) fn refused(by: &SignedIn, refusal: Refusal) -> Result<Response, Turn>
         | Refusal::Ended
         | Refusal::TypeCode
         | Refusal::SignInAfresh
-        | Refusal::Acknowledge => (t.nothing, PageProblem::NotFound),
+        | Refusal::Acknowledge
+        | Refusal::Changed => (t.nothing, PageProblem::NotFound),
     };
     Ok(page(&DonePage::bad(by, text), Some(problem.into())))
 }

@@ -184,6 +184,7 @@ pub(super) const TEXTS: Texts = Texts {
     care_sign_in: "Bestätigen Sie noch einmal, dass Sie es sind. Tippen Sie dann den Code, den das Gerät zeigt.",
     care_wait: "Lesen Sie in Ruhe: Ein Ja zählt ab % Sekunden, nachdem der Code eingegeben wurde.",
     here_missing: "Sagen Sie mit dem Kästchen über den Knöpfen, dass das Gerät vor Ihnen steht, oder sagen Sie nein.",
+    rights_changed: "Was das Gerät darf, hat sich geändert, seit Sie diese Seite geöffnet haben. Sehen Sie es noch einmal an und antworten Sie dann.",
     too_fast: "Das war schneller, als man lesen kann. Sehen Sie die Seite an und antworten Sie noch einmal.",
     approved_title: "Gehen Sie zum Gerät zurück",
     approved_text: "Es ist eingelassen und erfährt das in wenigen Sekunden.",

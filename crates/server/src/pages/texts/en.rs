@@ -184,6 +184,7 @@ pub(super) const TEXTS: Texts = Texts {
     care_sign_in: "Prove once more that it is you. Then type the code that the device shows.",
     care_wait: "Read this in peace: a yes counts from % seconds after the code was entered.",
     here_missing: "Say that the device is in front of you by the box above the buttons, or say no.",
+    rights_changed: "What the device may do has changed since you opened this page. Look at it once more, then answer.",
     too_fast: "That was faster than anybody reads. Look at the page, then answer again.",
     approved_title: "Go back to the device",
     approved_text: "It is let in, and learns of it within a few seconds.",

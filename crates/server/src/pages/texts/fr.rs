@@ -184,6 +184,7 @@ pub(super) const TEXTS: Texts = Texts {
     care_sign_in: "Confirmez encore une fois que c’est vous. Tapez ensuite le code que l’appareil affiche.",
     care_wait: "Prenez le temps de lire : un oui compte à partir de % secondes après la saisie du code.",
     here_missing: "Dites par la case au-dessus des boutons que l’appareil est devant vous, ou dites non.",
+    rights_changed: "Ce que l’appareil peut faire a changé depuis que vous avez ouvert cette page. Relisez, puis répondez.",
     too_fast: "C’était plus rapide qu’on ne lit. Regardez la page, puis répondez de nouveau.",
     approved_title: "Retournez à l’appareil",
     approved_text: "Il est admis, et l’apprend en quelques secondes.",
