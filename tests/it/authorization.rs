@@ -262,6 +262,16 @@ on_both_databases! {
         assert_eq!(server.count("SELECT count(*) FROM device_sessions").await, 0);
     }
 
+    async fn whoever_signs_out_everywhere_takes_back_a_code_that_was_not_redeemed(server: TestServer) {
+        let admin = server.admin().await;
+        let shop = Shop::of(&server, &admin).await;
+        let code = shop.code(&[]).await;
+        shop.olga.submit("/account/devices/end", &[]).await.leads_to("/account/devices?done=all-ended");
+        assert_eq!(refused(&shop.redeem(&server, &code, &[]).await), (400, "invalid_grant"));
+        let next = shop.code(&[]).await;
+        shop.redeem(&server, &next, &[]).await.ok();
+    }
+
     async fn a_program_listens_on_any_loopback_port_and_another_has_its_own_scheme(server: TestServer) {
         let shop = Shop::of(&server, &server.admin().await).await;
         for (uri, source) in [

@@ -138,6 +138,12 @@ impl Tx {
         self.find(sql, &[code.as_bytes().into()], |row| parsed(row.str(0)?, "authorization_codes.session")).await
     }
 
+    /// Takes back what a user let clients have that have not come for it.
+    pub async fn withdraw_authorization_codes(&mut self, user: UserId) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM authorization_codes WHERE user_id = $1 AND redeemed_at IS NULL";
+        self.execute(sql, &[user.to_string().into()]).await
+    }
+
     /// Forgets codes that ended some time ago, at most so many; gives how many.
     pub async fn forget_authorization_codes(&mut self, now: Timestamp, most: u16) -> Result<u64, StoreError> {
         let sql = "DELETE FROM authorization_codes WHERE code_hash IN \

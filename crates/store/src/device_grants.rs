@@ -277,6 +277,21 @@ impl Tx {
         self.arrow((id, now), &set, "state = 'approved' AND user_id = $3", &[user.to_string().into()]).await
     }
 
+    /// Takes back all approvals of a user that their devices have not heard of; gives the grants.
+    pub async fn undo_device_grants_of(
+        &mut self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<DeviceGrant>, StoreError> {
+        let sql = format!(
+            "UPDATE device_grants SET state = 'denied', denial = '{}', {END}, version = version + 1 \
+             WHERE user_id = $1 AND state = 'approved' AND expires_at > $2 RETURNING {COLUMNS}",
+            Denial::Undone
+        );
+        let args = [user.to_string().into(), now.as_millis().into()];
+        self.tx.query(&sql, &args).await?.iter().map(read).collect()
+    }
+
     /// The device gives up.
     pub async fn cancel_device_grant(
         &mut self,

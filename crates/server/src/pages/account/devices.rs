@@ -20,6 +20,7 @@ use crate::api::device_sessions::{draft, renamed_draft};
 use crate::api::instant::Instant;
 use crate::api::line;
 use crate::app::App;
+use crate::device_grants;
 use crate::login::session;
 use crate::notices::{Message, Outbox};
 use crate::pages::frame::{Frame, page};
@@ -173,6 +174,11 @@ async fn revoke(tx: &mut Tx, session: &DeviceSession, by: &SignedIn) -> Result<(
 async fn end_all(State(app): State<Arc<App>>, SignedForm { by, .. }: SignedForm) -> Result<Response, Turn> {
     let mut tx = by.begin(&app).await?;
     session::end_all(&mut tx, by.user.id, Some(by.login.id), "revoked").await?;
+    // What was allowed and not fetched first: whoever fetches it meanwhile begins a session, and that is found below.
+    for grant in &tx.undo_device_grants_of(by.user.id, by.visit.now).await? {
+        tx.record(device_grants::draft("device_grant.denied", grant));
+    }
+    tx.withdraw_authorization_codes(by.user.id).await?;
     for session in &tx.revoke_surplus_device_sessions(by.user.id, 0, by.visit.now).await? {
         tx.record(draft("device_session.revoked", session));
     }
