@@ -317,6 +317,29 @@ on_both_databases! {
         assert_eq!(claims(given["access_token"].as_str().unwrap())["auth_time"], now);
     }
 
+    async fn what_reaches_keyward_itself_takes_a_fresh_sign_in(server: TestServer) {
+        let admin = server.admin().await;
+        let shop = Shop::of(&server, &admin).await;
+        let rights = json!({ "scope": "Worker keyward:self", "res": ["*"] });
+        admin.patch(&format!("/api/v1/users/{}", user_id(&admin, "olga").await), &rights).await.ok();
+        let own = crate::authority::own_api(&admin).await;
+        let shell = json!({ "name": "shell", "kind": "public", "scope": "keyward:self", "res": ["*"], "apis": [own],
+            "redirect_uris": [CALLBACK] });
+        let shell = admin.new_client(shell).await;
+        let path = shop.path(&[("client_id", &shell)]);
+        let shown = shop.olga.get(&path).await;
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.html);
+        server.clock.advance(Duration::from_secs(16 * 60));
+        let (token, offered, query) = (shown.form_token(), hidden(&shown, "offered"), path.split_once('?').unwrap().1);
+        let form = [("form_token", token.as_str()), ("request", query), ("offered", &offered), ("decision", "allow")];
+        for led in [shop.olga.get(&path).await, shop.olga.post("/authorize", &form).await] {
+            assert!(led.header("location").starts_with("/login?continue=/authorize"), "{led:?}");
+        }
+        shop.code(&[]).await;
+        shop.olga.sign_in("olga", PASSWORD).await;
+        shop.code(&[("client_id", &shell)]).await;
+    }
+
     async fn only_the_form_of_the_own_login_decides_and_only_about_what_it_showed(server: TestServer) {
         let admin = server.admin().await;
         let shop = Shop::of(&server, &admin).await;
