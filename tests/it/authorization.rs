@@ -191,6 +191,8 @@ on_both_databases! {
             let back = answer(&shop.olga.get(&shop.path(&[wrong])).await);
             assert_eq!((back["error"].as_str(), back["state"].as_str()), (error, "s t&1"), "{wrong:?}");
             assert_eq!(back["iss"], server.app.issuer);
+            let legal = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+            assert!(back["error_description"].chars().all(legal), "{back:?}");
         }
         let stranger = Visitor::new(&server);
         assert_eq!(answer(&stranger.get(&shop.path(&[("prompt", "none")])).await)["error"], "login_required");
