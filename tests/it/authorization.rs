@@ -243,6 +243,22 @@ on_both_databases! {
         assert_eq!(refused(&shop.redeem(&server, &code, &[]).await), (400, "invalid_grant"), "and a third time");
     }
 
+    async fn whoever_makes_codes_up_keeps_no_writer_busy_and_is_slowed_down(server: TestServer) {
+        let shop = Shop::of(&server, &server.admin().await).await;
+        let made_up = "A".repeat(43);
+        // On SQLite nobody else writes meanwhile: whoever had to would wait for it.
+        let writes = server.app.store.begin().await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(30), shop.redeem(&server, &made_up, &[])).await;
+        assert_eq!(refused(&answer.expect("it waits for a writer")), (400, "invalid_grant"));
+        drop(writes);
+        for code in [made_up.as_str(), "rubbish"].repeat(15) {
+            shop.redeem(&server, code, &[]).await;
+        }
+        assert_eq!(refused(&shop.redeem(&server, &made_up, &[]).await), (429, "temporarily_unavailable"));
+        let code = shop.code(&[]).await;
+        shop.redeem(&server, &code, &[]).await.ok();
+    }
+
     async fn twenty_at_once_with_one_code_begin_one_session(server: TestServer) {
         let shop = Shop::of(&server, &server.admin().await).await;
         let code = shop.code(&[]).await;

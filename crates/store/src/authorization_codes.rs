@@ -10,7 +10,7 @@ use keyward_model::secret::SecretHash;
 use keyward_model::time::Timestamp;
 
 use crate::engine::Row;
-use crate::{StoreError, Tx, parsed};
+use crate::{Store, StoreError, Tx, parsed};
 
 /// How long a code stays known after its end: whoever comes with it again ends what it gave.
 const KEPT_AFTER_END: Duration = Duration::from_secs(600);
@@ -72,6 +72,14 @@ fn read(row: &Row) -> Result<Authorization, StoreError> {
         created_at: Timestamp::from_millis(row.int(9)?),
         expires_at: Timestamp::from_millis(row.int(10)?),
     })
+}
+
+impl Store {
+    /// Whether there is such a code, redeemed or not.
+    pub async fn is_authorization_code(&self, code: &SecretHash) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM authorization_codes WHERE code_hash = $1";
+        Ok(self.find(sql, &[code.as_bytes().into()], |_| Ok(())).await?.is_some())
+    }
 }
 
 impl Tx {

@@ -50,6 +50,17 @@ impl Call<'_> {
         self.form.get(name)?.ok_or_else(|| ErrorCode::InvalidRequest.because(format!("{name} is missing")))
     }
 
+    /// The refusal of a code that nobody was given. Whoever guesses is slowed down like whoever guesses keys.
+    pub(crate) fn guessed(&self, why: &'static str) -> OAuthError {
+        match self.app.failures.charge(self.address, None, self.now) {
+            Some(wait) => {
+                let why = "too many unknown codes; wait as long as Retry-After says";
+                ErrorCode::TemporarilyUnavailable.because(why).retry_in(wait)
+            }
+            None => ErrorCode::InvalidGrant.because(why),
+        }
+    }
+
     /// Who does what this call does, from where and when.
     pub(crate) fn origin(&self) -> Origin {
         Origin { actor: self.asker.actor(), source: self.address.map(|address| address.to_string()), now: self.now }

@@ -59,15 +59,8 @@ async fn find(call: &Call<'_>, code: &Secret) -> Result<DeviceGrant, OAuthError>
     found.filter(|grant| grant.client == call.asker.client().id).ok_or_else(|| unknown(call))
 }
 
-/// Whoever guesses is slowed down like whoever guesses keys.
 fn unknown(call: &Call<'_>) -> OAuthError {
-    match call.app.failures.charge(call.address, None, call.now) {
-        Some(wait) => {
-            let why = "too many unknown device codes; wait as long as Retry-After says";
-            ErrorCode::TemporarilyUnavailable.because(why).retry_in(wait)
-        }
-        None => ErrorCode::InvalidGrant.because("this client has no such device_code; let the device ask anew"),
-    }
+    call.guessed("this client has no such device_code; let the device ask anew")
 }
 
 /// The answer if there is one; `None` while nothing is decided.
