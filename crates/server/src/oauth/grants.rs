@@ -5,6 +5,7 @@ pub mod client_credentials;
 pub mod device_code;
 pub mod refresh_token;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -78,8 +79,8 @@ pub struct Request<'a> {
     pub resources: Vec<&'a str>,
 }
 
-/// A successful response (RFC 6749 §5.1). Read back, it is written as the same bytes again.
-#[derive(Debug, Serialize, Deserialize)]
+/// A successful response (RFC 6749 §5.1). Read back, it is written as the same bytes again. `Debug` prints no token.
+#[derive(Serialize, Deserialize)]
 pub struct TokenResponse {
     /// The JWT.
     pub access_token: String,
@@ -99,6 +100,13 @@ impl TokenResponse {
     /// A token that is over at once, to be given its time.
     pub(crate) fn bearer(access_token: String, scope: String) -> Self {
         Self { access_token, token_type: bearer(), expires_in: 0, scope, refresh_token: None }
+    }
+}
+
+impl fmt::Debug for TokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expires_in, scope, .. } = self;
+        write!(f, "TokenResponse {{ expires_in: {expires_in}, scope: {scope:?}, .. }}")
     }
 }
 
