@@ -372,6 +372,29 @@ on_both_databases! {
         assert_eq!((&events["items"][0]["data"]["reason"], &events["items"][0]["actor"]["client"]), (&json!("cancelled"), &json!(tv)));
     }
 
+    async fn a_device_that_gives_up_without_having_heard_of_its_yes_leaves_no_session(server: TestServer) {
+        let admin = server.admin().await;
+        let (tv, olga) = scene(&server, &admin, json!({})).await;
+        let device = server.device(&tv, &[]).await;
+        server.let_in(&server.browser_of(&olga), &device).await;
+        let lost = server.poll(&device, &[]).await.ok();
+        let other = admin.new_client(json!({ "kind": "public" })).await;
+        let gives_up = async |client: &str| {
+            let form = [("client_id", client), ("token", device.device_code())];
+            Answer::of(server.http.post(format!("{}/revoke", server.url())).form(&form)).await.ok();
+        };
+        gives_up(&other).await;
+        let again = server.poll(&device, &[]).await.ok();
+        assert_eq!(again["refresh_token"], lost["refresh_token"], "no other client gives it up");
+        gives_up(&tv).await;
+        gives_up(&tv).await;
+        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        let over = refresh(&server, &tv, lost["refresh_token"].as_str().unwrap()).await;
+        assert_eq!(error(&over), (400, "invalid_grant"));
+        let revoked = admin.get("/api/v1/events?kind=device_session.revoked").await.ok();
+        assert_eq!(revoked["items"].as_array().unwrap().len(), 1, "{revoked}");
+    }
+
     async fn an_approval_is_taken_back_before_and_after_the_device_has_come(server: TestServer) {
         let admin = server.admin().await;
         let (tv, olga) = scene(&server, &admin, json!({})).await;
