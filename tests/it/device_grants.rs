@@ -171,6 +171,22 @@ on_both_databases! {
         server.poll(&device, &[]).await.ok();
     }
 
+    async fn a_network_full_of_polls_costs_nobody_behind_it_their_login(server: TestServer) {
+        let admin = server.admin().await;
+        let (tv, olga) = scene(&server, &admin, json!({})).await;
+        let device = server.device(&tv, &[]).await;
+        for _ in 0..31 {
+            let greedy = server.device(&tv, &[]).await;
+            for _ in 0..20 {
+                server.poll(&greedy, &[]).await;
+            }
+        }
+        let answer = server.poll(&device, &[]).await;
+        assert_eq!((error(&answer), &answer.body["interval"]), ((400, "slow_down"), &json!(5)), "advice and no refusal");
+        server.let_in(&server.browser_of(&olga), &device).await;
+        server.poll(&device, &[]).await.ok();
+    }
+
     async fn a_device_code_is_worth_nothing_to_another_client(server: TestServer) {
         let admin = server.admin().await;
         let (tv, olga) = scene(&server, &admin, json!({})).await;
