@@ -433,6 +433,23 @@ on_both_databases! {
         assert_eq!(error(&over), (400, "invalid_grant"));
     }
 
+    async fn an_approval_taken_back_at_the_moment_the_device_comes_leaves_nothing(server: TestServer) {
+        let admin = server.admin().await;
+        let (tv, olga) = scene(&server, &admin, json!({})).await;
+        let olgas = server.browser_of(&olga);
+        for _ in 0..8 {
+            let device = server.device(&tv, &[]).await;
+            let asked = server.enter(&olgas, &device).await.unwrap();
+            approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap();
+            let (undone, polled) = tokio::join!(undo(&server.app, &olgas, asked.id), server.poll(&device, &[]));
+            match undone.unwrap() {
+                Undone::Denied => assert_eq!(error(&polled), (400, "access_denied")),
+                Undone::SessionEnded => assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant")),
+            }
+        }
+        assert_eq!(server.count("SELECT count(*) FROM device_sessions WHERE ended_at IS NULL").await, 0);
+    }
+
     async fn fifty_polls_at_once_begin_one_session(server: TestServer) {
         let admin = server.admin().await;
         let (tv, olga) = scene(&server, &admin, json!({})).await;
