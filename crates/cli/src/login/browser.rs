@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 
 use super::authority::Authority;
+use super::cancelled;
 use super::screen::Status;
 use crate::access::Token;
 use crate::failure::Failure;
@@ -117,10 +118,13 @@ pub(super) async fn sign_in(
     };
     let Some(Arrival { outcome, told }) = arrival else {
         status.clear();
-        return Err(Failure::new("cancelled; nobody is signed in").into());
+        return Err(cancelled().into());
     };
     let outcome = match outcome {
-        Ok(code) => authority.exchange(&code, &verifier, &redirect_uri).await,
+        Ok(code) => tokio::select! {
+            tokens = authority.exchange(&code, &verifier, &redirect_uri) => tokens,
+            () = interrupt.came() => Err(cancelled().into()),
+        },
         Err(failure) => Err(failure.into()),
     };
     // Somebody who has closed the page needs no word.
