@@ -127,4 +127,21 @@ on_both_databases! {
         }
         assert_eq!(admin.get(&format!("/api/v1/device-sessions/{his}")).await.ok()["end_reason"], Value::Null);
     }
+
+    async fn whoever_signs_out_everywhere_takes_back_what_no_device_has_come_for_yet(server: TestServer) {
+        let admin = server.admin().await;
+        let scene = Scene::new(&server, &admin).await;
+        admin.patch(&format!("/api/v1/clients/{}", scene.tv), &json!({ "device_grant": {} })).await.ok();
+        let (hers, his) = (server.device(&scene.tv, &[]).await, server.device(&scene.tv, &[]).await);
+        server.let_in(&server.browser_of(&scene.user), &hers).await;
+        Visitor::invited(&server, &admin, "sam").await;
+        let sam = user_id(&admin, "sam").await;
+        admin.patch(&format!("/api/v1/users/{sam}"), &json!({ "scope": "Worker", "res": ["office"] })).await.ok();
+        server.let_in(&server.browser_of(&sam), &his).await;
+        scene.olga.submit("/account/devices/end", &[]).await.leads_to("/account/devices?done=all-ended");
+        assert_eq!(server.poll(&hers, &[]).await.body["error"], "access_denied");
+        server.poll(&his, &[]).await.ok();
+        let denied = admin.get("/api/v1/events?kind=device_grant.denied").await.ok();
+        assert_eq!((&denied["items"][0]["data"]["reason"], &denied["items"][1]), (&json!("undone"), &Value::Null));
+    }
 }

@@ -191,6 +191,8 @@ on_both_databases! {
             let back = answer(&shop.olga.get(&shop.path(&[wrong])).await);
             assert_eq!((back["error"].as_str(), back["state"].as_str()), (error, "s t&1"), "{wrong:?}");
             assert_eq!(back["iss"], server.app.issuer);
+            let legal = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+            assert!(back["error_description"].chars().all(legal), "{back:?}");
         }
         let stranger = Visitor::new(&server);
         assert_eq!(answer(&stranger.get(&shop.path(&[("prompt", "none")])).await)["error"], "login_required");
@@ -241,6 +243,22 @@ on_both_databases! {
         assert_eq!(refused(&shop.redeem(&server, &code, &[]).await), (400, "invalid_grant"), "and a third time");
     }
 
+    async fn whoever_makes_codes_up_keeps_no_writer_busy_and_is_slowed_down(server: TestServer) {
+        let shop = Shop::of(&server, &server.admin().await).await;
+        let made_up = "A".repeat(43);
+        // On SQLite nobody else writes meanwhile: whoever had to would wait for it.
+        let writes = server.app.store.begin().await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(30), shop.redeem(&server, &made_up, &[])).await;
+        assert_eq!(refused(&answer.expect("it waits for a writer")), (400, "invalid_grant"));
+        drop(writes);
+        for code in [made_up.as_str(), "rubbish"].repeat(15) {
+            shop.redeem(&server, code, &[]).await;
+        }
+        assert_eq!(refused(&shop.redeem(&server, &made_up, &[]).await), (429, "temporarily_unavailable"));
+        let code = shop.code(&[]).await;
+        shop.redeem(&server, &code, &[]).await.ok();
+    }
+
     async fn twenty_at_once_with_one_code_begin_one_session(server: TestServer) {
         let shop = Shop::of(&server, &server.admin().await).await;
         let code = shop.code(&[]).await;
@@ -260,6 +278,16 @@ on_both_databases! {
         admin.act(&format!("/api/v1/users/{user}/enable")).await.ok();
         assert_eq!(refused(&shop.redeem(&server, &code, &[]).await), (400, "invalid_grant"), "the code was used for it");
         assert_eq!(server.count("SELECT count(*) FROM device_sessions").await, 0);
+    }
+
+    async fn whoever_signs_out_everywhere_takes_back_a_code_that_was_not_redeemed(server: TestServer) {
+        let admin = server.admin().await;
+        let shop = Shop::of(&server, &admin).await;
+        let code = shop.code(&[]).await;
+        shop.olga.submit("/account/devices/end", &[]).await.leads_to("/account/devices?done=all-ended");
+        assert_eq!(refused(&shop.redeem(&server, &code, &[]).await), (400, "invalid_grant"));
+        let next = shop.code(&[]).await;
+        shop.redeem(&server, &next, &[]).await.ok();
     }
 
     async fn a_program_listens_on_any_loopback_port_and_another_has_its_own_scheme(server: TestServer) {
@@ -305,6 +333,29 @@ on_both_databases! {
         let now = server.clock.now().as_seconds();
         let given = shop.redeem(&server, &shop.code(&[("prompt", "login")]).await, &[]).await.ok();
         assert_eq!(claims(given["access_token"].as_str().unwrap())["auth_time"], now);
+    }
+
+    async fn what_reaches_keyward_itself_takes_a_fresh_sign_in(server: TestServer) {
+        let admin = server.admin().await;
+        let shop = Shop::of(&server, &admin).await;
+        let rights = json!({ "scope": "Worker keyward:self", "res": ["*"] });
+        admin.patch(&format!("/api/v1/users/{}", user_id(&admin, "olga").await), &rights).await.ok();
+        let own = crate::authority::own_api(&admin).await;
+        let shell = json!({ "name": "shell", "kind": "public", "scope": "keyward:self", "res": ["*"], "apis": [own],
+            "redirect_uris": [CALLBACK] });
+        let shell = admin.new_client(shell).await;
+        let path = shop.path(&[("client_id", &shell)]);
+        let shown = shop.olga.get(&path).await;
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.html);
+        server.clock.advance(Duration::from_secs(16 * 60));
+        let (token, offered, query) = (shown.form_token(), hidden(&shown, "offered"), path.split_once('?').unwrap().1);
+        let form = [("form_token", token.as_str()), ("request", query), ("offered", &offered), ("decision", "allow")];
+        for led in [shop.olga.get(&path).await, shop.olga.post("/authorize", &form).await] {
+            assert!(led.header("location").starts_with("/login?continue=/authorize"), "{led:?}");
+        }
+        shop.code(&[]).await;
+        shop.olga.sign_in("olga", PASSWORD).await;
+        shop.code(&[("client_id", &shell)]).await;
     }
 
     async fn only_the_form_of_the_own_login_decides_and_only_about_what_it_showed(server: TestServer) {

@@ -126,6 +126,24 @@ async fn ctrl_c_takes_the_code_back_from_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_while_another_command_holds_the_profile_ends_the_new_session() {
+    let authority = Authority::start(600, []).await;
+    let person = person(&authority);
+    let waiting = login(&person, &["--device"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until_asked(&authority, "/token", 1).await;
+    let lock = fs::File::open(person.profile().with_extension("json.lock")).unwrap();
+    lock.try_lock().unwrap();
+    authority.will_answer([tokens(1, 300)]);
+    until_asked(&authority, "/api/v1/users/me", 1).await;
+    let interrupt = format!("kill -INT {}", waiting.id());
+    assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+    let shown = ended(waiting);
+    assert!(shown.code == 1 && shown.err.contains("cancelled; nobody is signed in"), "{}", shown.err);
+    assert_eq!(authority.asked("/revoke", "token"), ["refresh-1"]);
+    assert!(!person.profile().exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn digits_that_the_browser_shows_are_asked_for_until_they_are_right() {
     let wanted = |left: u32| (400, json!({ "error": "authorization_pending", "confirmation_tries_left": left }));
     let authority = Authority::start(600, [wanted(3), wanted(2), tokens(1, 300)]).await;

@@ -169,6 +169,22 @@ on_both_databases! {
         server.poll(&device, &[]).await.ok();
     }
 
+    async fn a_network_full_of_polls_costs_nobody_behind_it_their_login(server: TestServer) {
+        let admin = server.admin().await;
+        let (tv, olga) = scene(&server, &admin, json!({})).await;
+        let device = server.device(&tv, &[]).await;
+        for _ in 0..31 {
+            let greedy = server.device(&tv, &[]).await;
+            for _ in 0..20 {
+                server.poll(&greedy, &[]).await;
+            }
+        }
+        let answer = server.poll(&device, &[]).await;
+        assert_eq!((error(&answer), &answer.body["interval"]), ((400, "slow_down"), &json!(5)), "advice and no refusal");
+        server.let_in(&server.browser_of(&olga), &device).await;
+        server.poll(&device, &[]).await.ok();
+    }
+
     async fn a_device_code_is_worth_nothing_to_another_client(server: TestServer) {
         let admin = server.admin().await;
         let (tv, olga) = scene(&server, &admin, json!({})).await;
@@ -370,6 +386,29 @@ on_both_databases! {
         assert_eq!((&events["items"][0]["data"]["reason"], &events["items"][0]["actor"]["client"]), (&json!("cancelled"), &json!(tv)));
     }
 
+    async fn a_device_that_gives_up_without_having_heard_of_its_yes_leaves_no_session(server: TestServer) {
+        let admin = server.admin().await;
+        let (tv, olga) = scene(&server, &admin, json!({})).await;
+        let device = server.device(&tv, &[]).await;
+        server.let_in(&server.browser_of(&olga), &device).await;
+        let lost = server.poll(&device, &[]).await.ok();
+        let other = admin.new_client(json!({ "kind": "public" })).await;
+        let gives_up = async |client: &str| {
+            let form = [("client_id", client), ("token", device.device_code())];
+            Answer::of(server.http.post(format!("{}/revoke", server.url())).form(&form)).await.ok();
+        };
+        gives_up(&other).await;
+        let again = server.poll(&device, &[]).await.ok();
+        assert_eq!(again["refresh_token"], lost["refresh_token"], "no other client gives it up");
+        gives_up(&tv).await;
+        gives_up(&tv).await;
+        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        let over = refresh(&server, &tv, lost["refresh_token"].as_str().unwrap()).await;
+        assert_eq!(error(&over), (400, "invalid_grant"));
+        let revoked = admin.get("/api/v1/events?kind=device_session.revoked").await.ok();
+        assert_eq!(revoked["items"].as_array().unwrap().len(), 1, "{revoked}");
+    }
+
     async fn an_approval_is_taken_back_before_and_after_the_device_has_come(server: TestServer) {
         let admin = server.admin().await;
         let (tv, olga) = scene(&server, &admin, json!({})).await;
@@ -390,6 +429,23 @@ on_both_databases! {
         assert_eq!(error(&server.poll(&after, &[]).await), (400, "invalid_grant"), "also within the minute");
         let over = refresh(&server, &tv, tokens["refresh_token"].as_str().unwrap()).await;
         assert_eq!(error(&over), (400, "invalid_grant"));
+    }
+
+    async fn an_approval_taken_back_at_the_moment_the_device_comes_leaves_nothing(server: TestServer) {
+        let admin = server.admin().await;
+        let (tv, olga) = scene(&server, &admin, json!({})).await;
+        let olgas = server.browser_of(&olga);
+        for _ in 0..8 {
+            let device = server.device(&tv, &[]).await;
+            let asked = server.enter(&olgas, &device).await.unwrap();
+            approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap();
+            let (undone, polled) = tokio::join!(undo(&server.app, &olgas, asked.id), server.poll(&device, &[]));
+            match undone.unwrap() {
+                Undone::Denied => assert_eq!(error(&polled), (400, "access_denied")),
+                Undone::SessionEnded => assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant")),
+            }
+        }
+        assert_eq!(server.count("SELECT count(*) FROM device_sessions WHERE ended_at IS NULL").await, 0);
     }
 
     async fn fifty_polls_at_once_begin_one_session(server: TestServer) {

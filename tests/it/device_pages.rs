@@ -151,7 +151,7 @@ on_both_databases! {
         phone.post("/login", &[("name", "olga"), ("password", PASSWORD), ("continue", "/device")]).await.leads_to("/device");
         let compare = phone.get("/device").await;
         shows(&compare, &["Does the device show this code?", device.user_code()]);
-        phone.submit("/device", &[("compared", "yes")]).await.leads_to("/device/confirm");
+        phone.submit("/device", &[("code", device.user_code()), ("compared", "yes")]).await.leads_to("/device/confirm");
         let question = phone.get("/device/confirm").await;
         shows(&question, &[device.user_code(), "9 min ago"]);
         says_yes(&phone, &question).await;
@@ -160,11 +160,29 @@ on_both_databases! {
         // And whoever does not see it says so, and it is over.
         let device = server.device(&tv, &[("device_label", "TV")]).await;
         olga.get(&device.link()).await.leads_to("/device");
-        olga.submit("/device", &[("compared", "no")]).await.leads_to("/device/done");
+        olga.submit("/device", &[("code", device.user_code()), ("compared", "no")]).await.leads_to("/device/done");
         shows(&olga.get("/device/done").await, &["The device is not let in"]);
         assert_eq!(refusal(&server, &device).await, "access_denied");
         olga.get("/D/rubbish").await.leads_to("/device");
         shows(&olga.get("/device").await, &["Enter the code"]);
+    }
+
+    async fn what_was_compared_counts_whatever_link_was_followed_meanwhile(server: TestServer) {
+        let admin = server.admin().await;
+        let tv = display(&admin, json!({})).await;
+        let olga = person(&server, &admin, "olga").await;
+        let (own, foreign) = (server.device(&tv, &[]).await, server.device(&tv, &[]).await);
+        olga.get(&own.link()).await.leads_to("/device");
+        let compare = olga.get("/device").await;
+        shows(&compare, &[&format!("name=\"code\" value=\"{}\"", own.user_code())]);
+        // Another page leads the browser there, behind the one that she reads.
+        olga.get(&foreign.link()).await.leads_to("/device");
+        olga.submit("/device", &[("code", own.user_code()), ("compared", "yes")]).await.leads_to("/device/confirm");
+        let question = olga.get("/device/confirm").await;
+        shows(&question, &[own.user_code()]);
+        says_yes(&olga, &question).await;
+        server.poll(&own, &[]).await.ok();
+        assert_eq!(refusal(&server, &foreign).await, "authorization_pending");
     }
 
     async fn following_a_link_lets_nothing_in_however_long_somebody_is_signed_in(server: TestServer) {
@@ -265,7 +283,7 @@ on_both_databases! {
         let late = answers(&olga, &question, "yes", true).await;
         late.is_refused(StatusCode::NOT_FOUND, "There is nothing to decide here");
         shows(&olga.get("/device").await, &["Does the device show this code?", device.user_code()]);
-        olga.submit("/device", &[("compared", "yes")]).await.leads_to("/device/confirm");
+        olga.submit("/device", &[("code", device.user_code()), ("compared", "yes")]).await.leads_to("/device/confirm");
         let question = olga.get("/device/confirm").await;
         shows(&question, &["<strong>sam</strong>"]);
         says_yes(&olga, &question).await;
@@ -293,7 +311,7 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(1));
         let device = server.device(&cli, &[("device_label", "terminal")]).await;
         olga.get(&device.link()).await.leads_to("/device");
-        olga.submit("/device", &[("compared", "yes")]).await.leads_to("/device/confirm");
+        olga.submit("/device", &[("code", device.user_code()), ("compared", "yes")]).await.leads_to("/device/confirm");
         let question = olga.get("/device/confirm").await;
         shows(&question, &["This one needs a closer look", "Prove once more that it is you", "a yes counts from 5 seconds", "value=\"no\""]);
         assert!(!question.html.contains(device.user_code()) && !question.html.contains("value=\"yes\""), "{}", question.html);

@@ -141,7 +141,8 @@ async fn revoke(State(inner): State<Arc<Inner>>, body: String) -> Json<Value> {
     Json(json!({}))
 }
 
-async fn me() -> Json<Value> {
+async fn me(State(inner): State<Arc<Inner>>) -> Json<Value> {
+    inner.note("/api/v1/users/me", "");
     Json(json!({ "id": USER, "name": "olga", "email": null, "scope": "keyward:self", "res": ["*"], "disabled_at": null,
         "created_at": "2026-11-23T12:00:00Z", "updated_at": "2026-11-23T12:00:00Z" }))
 }

@@ -27,7 +27,7 @@ use crate::profile::identity::{Identity, Login as Kept, Way};
 use crate::profile::{self, Profile};
 use crate::remote;
 use crate::settings::create_private;
-use crate::terminal::{self, visible};
+use crate::terminal::{self, Interrupt, visible};
 use crate::when;
 use authority::Authority;
 use device::Wish;
@@ -168,7 +168,16 @@ async fn keep(authority: &Authority, token: Token, way: Option<Way>, path: &Path
 }
 
 async fn store(authority: &Authority, token: Token, way: Option<Way>, path: &Path) -> anyhow::Result<SignedIn> {
-    let user: UserView = remote::whoami(&authority.url, &token.access_token).await?;
+    let mut interrupt = Interrupt::new()?;
+    let ready = async {
+        let user: UserView = remote::whoami(&authority.url, &token.access_token).await?;
+        Ok::<_, anyhow::Error>((user, lock(path).await?))
+    };
+    // From here on nothing waits for others before the login is kept: until here it can be left.
+    let (user, _turn) = tokio::select! {
+        ready = ready => ready?,
+        () = interrupt.came() => return Err(cancelled().into()),
+    };
     let login = Kept {
         user: user.id,
         name: user.name,
@@ -185,7 +194,6 @@ async fn store(authority: &Authority, token: Token, way: Option<Way>, path: &Pat
         scope: login.scope.clone(),
         profile: path.display().to_string(),
     };
-    let _turn = lock(path).await?;
     let before = Profile::load(path).ok();
     let identity = Identity::Login(Box::new(login));
     Profile { url: authority.url.clone(), client_id: authority.client, identity, way }.store(path)?;
@@ -194,6 +202,11 @@ async fn store(authority: &Authority, token: Token, way: Option<Way>, path: &Pat
         drop(Authority::known(url, client_id)?.revoke(&login.refresh_token).await);
     }
     Ok(signed_in)
+}
+
+/// What whoever pressed Ctrl-C is told.
+fn cancelled() -> Failure {
+    Failure::new("cancelled; nobody is signed in")
 }
 
 /// What this machine is called.

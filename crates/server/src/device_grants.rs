@@ -298,19 +298,19 @@ pub async fn release(app: &Arc<App>, by: &Visitor, id: DeviceGrantId) -> Result<
 /// session ends with all its tokens.
 pub async fn undo(app: &Arc<App>, by: &Visitor, id: DeviceGrantId) -> Result<Undone, Refusal> {
     let mut tx = begin(app, by).await?;
-    let grant = tx.find_device_grant(id).await?.ok_or(Refusal::Ended)?;
-    let undone = match grant.state {
-        GrantState::Redeemed { by: user, session, .. } if user == by.user => {
-            let revoked = tx.revoke_device_session(session, by.now).await?.ok_or(Refusal::Ended)?;
-            tx.record(device_sessions::draft("device_session.revoked", &revoked));
-            Undone::SessionEnded
-        }
-        _ => {
-            grant.may_undo(by.user, by.now)?;
-            let denied = tx.undo_device_grant(id, by.user, by.now).await?.ok_or(Refusal::Ended)?;
-            tx.record(draft("device_grant.denied", &denied));
-            Undone::Denied
-        }
+    // The statement before the look: if the device comes for its session at this moment, the look finds that session.
+    let undone = if let Some(denied) = tx.undo_device_grant(id, by.user, by.now).await? {
+        tx.record(draft("device_grant.denied", &denied));
+        Undone::Denied
+    } else {
+        let grant = tx.find_device_grant(id).await?.ok_or(Refusal::Ended)?;
+        let session = match grant.state {
+            GrantState::Redeemed { by: user, session, .. } if user == by.user => session,
+            _ => return Err(grant.may_undo(by.user, by.now).err().unwrap_or(NoArrow::Ended).into()),
+        };
+        let revoked = tx.revoke_device_session(session, by.now).await?.ok_or(Refusal::Ended)?;
+        tx.record(device_sessions::draft("device_session.revoked", &revoked));
+        Undone::SessionEnded
     };
     commit(app, tx, by).await?;
     Ok(undone)

@@ -169,8 +169,8 @@ impl IntoResponse for OAuthError {
     }
 }
 
-/// RFC 6749 §5.2 allows only these characters in `error_description`.
-fn printable(text: &str) -> String {
+/// RFC 6749 §4.1.2.1 and §5.2 allow only these characters in `error_description`.
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' ' | '!' | '#'..='[' | ']'..='~') { c } else { '?' }).collect()
 }
 

@@ -10,7 +10,7 @@ use keyward_model::secret::SecretHash;
 use keyward_model::time::Timestamp;
 
 use crate::engine::Row;
-use crate::{StoreError, Tx, parsed};
+use crate::{Store, StoreError, Tx, parsed};
 
 /// How long a code stays known after its end: whoever comes with it again ends what it gave.
 const KEPT_AFTER_END: Duration = Duration::from_secs(600);
@@ -72,6 +72,14 @@ fn read(row: &Row) -> Result<Authorization, StoreError> {
         created_at: Timestamp::from_millis(row.int(9)?),
         expires_at: Timestamp::from_millis(row.int(10)?),
     })
+}
+
+impl Store {
+    /// Whether there is such a code, redeemed or not.
+    pub async fn is_authorization_code(&self, code: &SecretHash) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM authorization_codes WHERE code_hash = $1";
+        Ok(self.find(sql, &[code.as_bytes().into()], |_| Ok(())).await?.is_some())
+    }
 }
 
 impl Tx {
@@ -136,6 +144,12 @@ impl Tx {
     pub async fn find_session_of_code(&mut self, code: &SecretHash) -> Result<Option<DeviceSessionId>, StoreError> {
         let sql = "SELECT session FROM authorization_codes WHERE code_hash = $1 AND session IS NOT NULL";
         self.find(sql, &[code.as_bytes().into()], |row| parsed(row.str(0)?, "authorization_codes.session")).await
+    }
+
+    /// Takes back what a user let clients have that have not come for it.
+    pub async fn withdraw_authorization_codes(&mut self, user: UserId) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM authorization_codes WHERE user_id = $1 AND redeemed_at IS NULL";
+        self.execute(sql, &[user.to_string().into()]).await
     }
 
     /// Forgets codes that ended some time ago, at most so many; gives how many.

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 
 use super::authority::Authority;
+use super::cancelled;
 use super::screen::Status;
 use crate::access::Token;
 use crate::failure::Failure;
@@ -117,10 +118,13 @@ pub(super) async fn sign_in(
     };
     let Some(Arrival { outcome, told }) = arrival else {
         status.clear();
-        return Err(Failure::new("cancelled; nobody is signed in").into());
+        return Err(cancelled().into());
     };
     let outcome = match outcome {
-        Ok(code) => authority.exchange(&code, &verifier, &redirect_uri).await,
+        Ok(code) => tokio::select! {
+            tokens = authority.exchange(&code, &verifier, &redirect_uri) => tokens,
+            () = interrupt.came() => Err(cancelled().into()),
+        },
         Err(failure) => Err(failure.into()),
     };
     // Somebody who has closed the page needs no word.
@@ -150,7 +154,8 @@ async fn arrive(State(door): State<Arc<Door>>, Query(brought): Query<Brought>) -
 }
 
 fn read(brought: Brought, issuer: &str) -> Result<String, Failure> {
-    if brought.iss.as_deref().is_some_and(|iss| iss != issuer) {
+    // RFC 9207 §2.4: a server that says it names itself must have; every Keyward does.
+    if brought.iss.as_deref() != Some(issuer) {
         return Err(Failure::new("the browser brought an answer of another server").hint("run `keyward login` again"));
     }
     match (brought.code, brought.error) {
@@ -214,11 +219,14 @@ mod tests {
     #[test]
     fn a_code_counts_from_this_server_alone() {
         assert_eq!(brought("code=1&iss=https%3A%2F%2Fkeyward.example").unwrap(), "1");
-        assert!(brought("code=1&iss=https%3A%2F%2Fevil.example").unwrap_err().contains("another server"));
-        assert!(brought("error=access_denied&error_description=x").unwrap_err().contains("was no"));
-        assert_eq!(brought("error=invalid_scope&error_description=too+much").unwrap_err(), "too much");
-        assert_eq!(brought("error=server_error").unwrap_err(), "server_error");
-        assert!(brought("state=1").is_err());
+        for other in ["code=1&iss=https%3A%2F%2Fevil.example", "code=1", "error=access_denied"] {
+            assert!(brought(other).unwrap_err().contains("another server"), "{other}");
+        }
+        let own = |query: &str| brought(&format!("{query}&iss=https%3A%2F%2Fkeyward.example"));
+        assert!(own("error=access_denied&error_description=x").unwrap_err().contains("was no"));
+        assert_eq!(own("error=invalid_scope&error_description=too+much").unwrap_err(), "too much");
+        assert_eq!(own("error=server_error").unwrap_err(), "server_error");
+        assert!(own("state=1").is_err());
     }
 
     #[test]

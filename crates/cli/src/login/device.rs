@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::{self, Instant};
 
 use super::authority::{Answer, Authority, Grant};
+use super::cancelled;
 use super::pace::Pace;
 use super::screen::{self, Look, Status};
 use crate::access::Token;
@@ -55,7 +56,7 @@ pub(super) async fn sign_in(authority: &Authority, wish: &Wish<'_>, status: &mut
                 let asked = async { terminal::ask("  Press Enter for a new one, Ctrl-C to stop.").await };
                 tokio::select! {
                     line = asked => drop(line?),
-                    () = interrupt.came() => return Err(stopped().into()),
+                    () = interrupt.came() => return Err(cancelled().into()),
                 }
             }
             None => {
@@ -113,7 +114,7 @@ async fn decided(
             }
             End::Interrupted => {
                 status.clear();
-                return Err(taken_back(authority, grant, stopped()).await.into());
+                return Err(taken_back(authority, grant, cancelled()).await.into());
             }
             End::Digits => {
                 status.settle(if given.is_some() {
@@ -123,7 +124,7 @@ async fn decided(
                 });
                 let read = tokio::select! {
                     line = terminal::ask("  The digits that the browser shows: ") => read_digits(line?),
-                    () = interrupt.came() => Err(stopped()),
+                    () = interrupt.came() => Err(cancelled()),
                     () = time::sleep_until(ends) => return Ok(None),
                 };
                 match read {
@@ -168,8 +169,4 @@ fn read_digits(line: Option<String>) -> Result<String, Failure> {
             .hint("run it where you can type them, or write them to its standard input")
     })?;
     Ok(line.chars().filter(char::is_ascii_digit).collect())
-}
-
-fn stopped() -> Failure {
-    Failure::new("cancelled; nobody is signed in")
 }

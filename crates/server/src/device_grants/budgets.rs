@@ -59,9 +59,14 @@ impl Budgets {
         refused.or_else(|| self.asked.charge((), now))
     }
 
-    /// Charges a poll; the time to wait if there were too many.
-    pub(crate) fn charge_poll(&self, network: Network, grant: DeviceGrantId, now: Timestamp) -> Option<Duration> {
-        self.polls_of_device.charge(grant, now).or_else(|| self.polls_of_network.charge(network, now))
+    /// Charges a device that polls; the time to wait if it did so too often.
+    pub(crate) fn charge_poll(&self, grant: DeviceGrantId, now: Timestamp) -> Option<Duration> {
+        self.polls_of_device.charge(grant, now)
+    }
+
+    /// Charges the network that a poll comes from; the time to wait if there were too many from there.
+    pub(crate) fn charge_polls_of(&self, network: Network, now: Timestamp) -> Option<Duration> {
+        self.polls_of_network.charge(network, now)
     }
 
     /// Charges a code in advance; the time to wait if none may be entered.

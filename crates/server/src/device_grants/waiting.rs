@@ -93,8 +93,9 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut by_grant = self.waiting.lock();
-        // This one is still counted.
-        if by_grant.get(&self.grant).is_some_and(|changes| changes.receiver_count() <= 1) {
+        // Under the lock it stops to listen: of two that go at once, neither must take the other for one that stays.
+        self.changes = watch::Sender::new(()).subscribe();
+        if by_grant.get(&self.grant).is_some_and(|changes| changes.receiver_count() == 0) {
             by_grant.remove(&self.grant);
         }
     }
@@ -137,6 +138,11 @@ mod tests {
         drop(one);
         assert_eq!(waiting.lock().len(), 1);
         drop(two);
+        assert!(waiting.lock().is_empty());
+        for n in 0..2_000 {
+            let both = [waiting.hear(grant(n)), waiting.hear(grant(n))];
+            std::thread::scope(|at_once| both.map(|waiter| at_once.spawn(move || drop(waiter))).map(drop));
+        }
         assert!(waiting.lock().is_empty());
         let place = waiting.place();
         assert!(place.is_some() && waiting.place().is_none() && !waiting.has_place());

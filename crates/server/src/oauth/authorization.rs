@@ -23,7 +23,7 @@ use keyward_store::{Authorization, StoreError, Tx};
 use serde_json::json;
 
 use crate::app::App;
-use crate::respond::PageError;
+use crate::respond::{PageError, printable};
 
 /// How long a code can be redeemed. RFC 6749 §4.1.2 recommends ten minutes at most; programs need seconds.
 const CODE_LASTS: Duration = Duration::from_secs(60);
@@ -100,7 +100,7 @@ impl AuthorizationError {
 impl Back {
     /// The URL that tells the client of a refusal.
     pub(crate) fn error(&self, error: AuthorizationError, why: &str) -> String {
-        self.url(&[("error", error.as_str()), ("error_description", why)])
+        self.url(&[("error", error.as_str()), ("error_description", &printable(why))])
     }
 
     /// The URL that brings the client the code.

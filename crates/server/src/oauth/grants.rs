@@ -5,6 +5,7 @@ pub mod client_credentials;
 pub mod device_code;
 pub mod refresh_token;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -50,6 +51,17 @@ impl Call<'_> {
         self.form.get(name)?.ok_or_else(|| ErrorCode::InvalidRequest.because(format!("{name} is missing")))
     }
 
+    /// The refusal of a code that nobody was given. Whoever guesses is slowed down like whoever guesses keys.
+    pub(crate) fn guessed(&self, why: &'static str) -> OAuthError {
+        match self.app.failures.charge(self.address, None, self.now) {
+            Some(wait) => {
+                let why = "too many unknown codes; wait as long as Retry-After says";
+                ErrorCode::TemporarilyUnavailable.because(why).retry_in(wait)
+            }
+            None => ErrorCode::InvalidGrant.because(why),
+        }
+    }
+
     /// Who does what this call does, from where and when.
     pub(crate) fn origin(&self) -> Origin {
         Origin { actor: self.asker.actor(), source: self.address.map(|address| address.to_string()), now: self.now }
@@ -67,8 +79,8 @@ pub struct Request<'a> {
     pub resources: Vec<&'a str>,
 }
 
-/// A successful response (RFC 6749 §5.1). Read back, it is written as the same bytes again.
-#[derive(Debug, Serialize, Deserialize)]
+/// A successful response (RFC 6749 §5.1). Read back, it is written as the same bytes again. `Debug` prints no token.
+#[derive(Serialize, Deserialize)]
 pub struct TokenResponse {
     /// The JWT.
     pub access_token: String,
@@ -88,6 +100,13 @@ impl TokenResponse {
     /// A token that is over at once, to be given its time.
     pub(crate) fn bearer(access_token: String, scope: String) -> Self {
         Self { access_token, token_type: bearer(), expires_in: 0, scope, refresh_token: None }
+    }
+}
+
+impl fmt::Debug for TokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expires_in, scope, .. } = self;
+        write!(f, "TokenResponse {{ expires_in: {expires_in}, scope: {scope:?}, .. }}")
     }
 }
 

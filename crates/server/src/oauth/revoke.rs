@@ -4,7 +4,7 @@
 //! 2. What is no valid token of ours needs no revoking: success        §2.2
 //! 3. Somebody else's token is refused                                 §2.1
 //! 4. A refresh token: end its session, with all its tokens            §2.1
-//!    A device_code: the device gives up
+//!    A device_code: the device gives up, also what it was given meanwhile
 //! 5. Charge the client's budget: each revocation stays in the log for ever
 //! 6. Note the token's end and append the event; answer when in force
 //! 7. When as many are noted as are listed for verifiers, end all tokens of the same grant instead    §2.1
@@ -14,13 +14,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use keyward_model::device_grant::GrantState;
+use keyward_model::device_session::DeviceSession;
 use keyward_model::event::Draft;
-use keyward_model::id::CredentialId;
+use keyward_model::id::{CredentialId, DeviceGrantId};
 use keyward_model::refresh_token::RefreshToken;
 use keyward_model::secret::Secret;
 use keyward_model::time::Timestamp;
 use keyward_model::token::AccessTokenClaims;
-use keyward_store::{Origin, TokensOf, Tx};
+use keyward_store::{Origin, StoreError, TokensOf, Tx};
 use serde_json::json;
 
 use crate::api::changes::MOVED;
@@ -70,19 +72,29 @@ async fn end_session(app: &App, token: &RefreshToken, asker: &Asker, origin: &Or
     Ok(app.wait_until_applied(seq).await?)
 }
 
-/// A device gives up before it has got anything. What it has got is ended by the tokens it got.
+/// A device gives up. It may have been let in without having heard of it: then nobody else has what it was to get.
 async fn cancel_device_grant(app: &App, code: &Secret, asker: &Asker, origin: &Origin) -> Result<(), OAuthError> {
     let found = app.store.find_device_grant_of_device(&app.hashing_key.hash(code)).await?;
     let Some(grant) = found.filter(|grant| grant.client == asker.client().id) else { return Ok(()) };
     let mut tx = app.store.begin().await?;
-    let Some(denied) = tx.cancel_device_grant(grant.id, origin.now).await? else {
+    if let Some(denied) = tx.cancel_device_grant(grant.id, origin.now).await? {
+        if denied.state.user().is_some() {
+            tx.record(device_grants::draft("device_grant.denied", &denied));
+        }
+    } else if let Some(ended) = revoke_redeemed(&mut tx, grant.id, origin.now).await? {
+        tx.record(draft("device_session.revoked", &ended));
+    } else {
         return Ok(app.settle(tx, origin).await?);
-    };
-    if denied.state.user().is_some() {
-        tx.record(device_grants::draft("device_grant.denied", &denied));
     }
     let seq = tx.commit(origin).await?;
     Ok(app.wait_until_applied(seq).await?)
+}
+
+async fn revoke_redeemed(tx: &mut Tx, id: DeviceGrantId, now: Timestamp) -> Result<Option<DeviceSession>, StoreError> {
+    match tx.find_device_grant(id).await?.map(|grant| grant.state) {
+        Some(GrantState::Redeemed { session, .. }) => tx.revoke_device_session(session, now).await,
+        _ => Ok(None),
+    }
 }
 
 async fn end_access_token(app: &App, token: &str, asker: &Asker, origin: &Origin) -> Result<(), OAuthError> {

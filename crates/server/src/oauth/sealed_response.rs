@@ -80,6 +80,12 @@ mod tests {
     }
 
     #[test]
+    fn debug_prints_no_token() {
+        let printed = format!("{:?}", response());
+        assert!(printed.contains("Worker") && !printed.contains("a.b.c") && !printed.contains("kwr_"), "{printed}");
+    }
+
+    #[test]
     fn nobody_else_reads_it_nor_longer_nor_for_another_request() {
         let answer = seal(&response(), &Secret::new([1; 32]), "Worker", NOW).unwrap();
         assert!(open(&answer, &Secret::new([2; 32]), "Worker", NOW).is_none());

@@ -99,6 +99,7 @@ async fn show(State(app): State<Arc<App>>, uri: Uri, by: Result<SignedIn, Turn>)
         return Err(Turn::Login { back: own_path(query), again: true }.into());
     }
     let offer = request.offer(&app, &by.user)?;
+    require_fresh(&app, &by, query, &offer)?;
     shown(&app, &by, &request, (query, &offer)).await
 }
 
@@ -118,6 +119,7 @@ async fn decide(State(app): State<Arc<App>>, SignedForm { by, form }: SignedForm
         // It is not what they have seen.
         return shown(&app, &by, &request, (query, &offer)).await;
     }
+    require_fresh(&app, &by, query, &offer)?;
     let approval = Approval {
         user: &by.user,
         rights: offer,
@@ -129,6 +131,13 @@ async fn decide(State(app): State<Arc<App>>, SignedForm { by, form }: SignedForm
     let code = request.approve(&app, &mut tx, approval, by.visit.now).await?;
     tx.commit(&by.origin()).await.map_err(PageError::from)?;
     Ok(see_other(&request.back.code(&code)))
+}
+
+/// What reaches Keyward itself would outlast an open browser that somebody has found, as a device would that they let in:
+/// they prove once more who they are, whatever the client asks.
+fn require_fresh(app: &App, by: &SignedIn, query: &str, offer: &Rights) -> Result<(), Turn> {
+    let administers = offer.scope.iter().any(|scope| scope.is_keyward());
+    if administers { by.step_up(app, own_path(query)) } else { Ok(()) }
 }
 
 async fn shown(

@@ -90,18 +90,15 @@ struct Entered {
     is_foreign: bool,
 }
 
-fn entered(form: &Form<'_>, held: &Held) -> Result<Entered, PageError> {
-    let compared = field(form, "compared")?;
-    if compared.is_empty() {
-        return Ok(Entered { text: field(form, "code")?.to_owned(), typed: true, is_foreign: false });
-    }
-    let code = held.uncompared().map(|code| code.reveal().to_string());
-    Ok(Entered { text: code.unwrap_or_default(), typed: false, is_foreign: compared != "yes" })
+/// The code that was compared stands in the form too. The browser may hold another by now: any page can lead it to a link.
+fn entered(form: &Form<'_>) -> Result<Entered, PageError> {
+    let (text, compared) = (field(form, "code")?.to_owned(), field(form, "compared")?);
+    Ok(Entered { text, typed: compared.is_empty(), is_foreign: !matches!(compared, "" | "yes") })
 }
 
-async fn enter(State(app): State<Arc<App>>, held: Held, SignedForm { by, form }: SignedForm) -> Result<Response, Turn> {
+async fn enter(State(app): State<Arc<App>>, SignedForm { by, form }: SignedForm) -> Result<Response, Turn> {
     let form = form.form().map_err(|_| PageProblem::Unreadable)?;
-    let Entered { text, typed, is_foreign } = entered(&form, &held)?;
+    let Entered { text, typed, is_foreign } = entered(&form)?;
     let (visitor, t) = (visitor(&by), by.visit.language.texts());
     let asked = match device_grants::claim(&app, &visitor, &text, typed).await {
         Ok(asked) => asked,

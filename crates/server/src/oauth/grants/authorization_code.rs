@@ -18,13 +18,20 @@ use crate::respond::{ErrorCode, OAuthError};
 /// RFC 6749 §4.1.3
 pub const GRANT_TYPE: &str = "authorization_code";
 
+const UNKNOWN: &str =
+    "there is no such code for this client, redirect_uri and code_verifier, or it was used or is over: ask for another";
+
 /// Gives the first tokens of a session for a code.
 pub async fn exchange(call: &Call<'_>) -> Result<TokenResponse, OAuthError> {
     let (code, redirect_uri) = (call.required("code")?, call.required("redirect_uri")?);
     let code_challenge = CodeChallenge::of_verifier(call.required("code_verifier")?)
         .map_err(|error| ErrorCode::InvalidRequest.because(error.to_string()))?;
-    let code = Secret::parse(code).ok_or_else(unknown)?;
+    let code = Secret::parse(code).ok_or_else(|| call.guessed(UNKNOWN))?;
     let code = call.app.hashing_key.hash(&code);
+    // Anybody may come with anything: only a code that there is begins a transaction.
+    if !call.app.store.is_authorization_code(&code).await? {
+        return Err(call.guessed(UNKNOWN));
+    }
     let with = Redeemed { code: &code, client: call.asker.client().id, redirect_uri, code_challenge: &code_challenge };
 
     let mut tx = call.app.store.begin().await?;
@@ -63,18 +70,12 @@ async fn seen_before(call: &Call<'_>, mut tx: Tx, code: &SecretHash) -> Result<O
     };
     let Some(ended) = ended else {
         call.app.settle(tx, &call.origin()).await?;
-        return Ok(unknown());
+        return Ok(ErrorCode::InvalidGrant.because(UNKNOWN));
     };
     let data = json!({ "user": ended.user, "client": ended.client, "because": "authorization_code_reused" });
     tx.record(Draft { kind: "device_session.revoked", subject: ended.id.to_string(), data });
     let seq = tx.commit(&call.origin()).await?;
     call.app.wait_until_applied(seq).await?;
     tracing::warn!(session = %ended.id, "an authorization code came twice: the session it gave was ended");
-    Ok(unknown())
-}
-
-fn unknown() -> OAuthError {
-    ErrorCode::InvalidGrant.because(
-        "there is no such code for this client, redirect_uri and code_verifier, or it was used or is over: ask for another",
-    )
+    Ok(ErrorCode::InvalidGrant.because(UNKNOWN))
 }

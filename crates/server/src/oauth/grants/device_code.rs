@@ -59,15 +59,8 @@ async fn find(call: &Call<'_>, code: &Secret) -> Result<DeviceGrant, OAuthError>
     found.filter(|grant| grant.client == call.asker.client().id).ok_or_else(|| unknown(call))
 }
 
-/// Whoever guesses is slowed down like whoever guesses keys.
 fn unknown(call: &Call<'_>) -> OAuthError {
-    match call.app.failures.charge(call.address, None, call.now) {
-        Some(wait) => {
-            let why = "too many unknown device codes; wait as long as Retry-After says";
-            ErrorCode::TemporarilyUnavailable.because(why).retry_in(wait)
-        }
-        None => ErrorCode::InvalidGrant.because("this client has no such device_code; let the device ask anew"),
-    }
+    call.guessed("this client has no such device_code; let the device ask anew")
 }
 
 /// The answer if there is one; `None` while nothing is decided.
@@ -107,8 +100,7 @@ async fn wait(call: &Call<'_>, code: &Secret, grant: &DeviceGrant) -> Result<Tok
     let grants = &call.app.device_grants;
     require_bearable(call, grant)?;
     if grants.pace.is_early(grant, call.now) {
-        let why = "the device asks too often; it has to wait five seconds longer each time (RFC 8628 3.5)";
-        return Err(ErrorCode::SlowDown.because(why).with(polling(grant)));
+        return Err(slow_down(grant));
     }
     let Some(_place) = (!grants.hold.is_zero()).then(|| grants.waiting.place()).flatten() else {
         return Err(pending(grant));
@@ -129,16 +121,23 @@ async fn wait(call: &Call<'_>, code: &Secret, grant: &DeviceGrant) -> Result<Tok
     }
 }
 
-/// `slow_down` is advice; this is for whoever takes none.
+/// `slow_down` is advice; this is for whoever takes none. Of a network that is too fast as a whole it is not known who is:
+/// there it stays advice, for a refusal would end the login of everybody behind the same address.
 fn require_bearable(call: &Call<'_>, grant: &DeviceGrant) -> Result<(), OAuthError> {
-    let network = call.address.map_or(grant.network, Network::from);
-    match call.app.device_grants.budgets.charge_poll(network, grant.id, call.now) {
-        None => Ok(()),
-        Some(wait) => {
-            let why = "too many polls; wait as long as Retry-After says";
-            Err(ErrorCode::TemporarilyUnavailable.because(why).retry_in(wait))
-        }
+    let budgets = &call.app.device_grants.budgets;
+    if let Some(wait) = budgets.charge_poll(grant.id, call.now) {
+        let why = "too many polls; wait as long as Retry-After says";
+        return Err(ErrorCode::TemporarilyUnavailable.because(why).retry_in(wait));
     }
+    match budgets.charge_polls_of(call.address.map_or(grant.network, Network::from), call.now) {
+        Some(_) => Err(slow_down(grant)),
+        None => Ok(()),
+    }
+}
+
+fn slow_down(grant: &DeviceGrant) -> OAuthError {
+    let why = "the device asks too often; it has to wait five seconds longer each time (RFC 8628 3.5)";
+    ErrorCode::SlowDown.because(why).with(polling(grant))
 }
 
 fn pending(grant: &DeviceGrant) -> OAuthError {

@@ -174,12 +174,13 @@ async fn revoke(tx: &mut Tx, session: &DeviceSession, by: &SignedIn) -> Result<(
 async fn end_all(State(app): State<Arc<App>>, SignedForm { by, .. }: SignedForm) -> Result<Response, Turn> {
     let mut tx = by.begin(&app).await?;
     session::end_all(&mut tx, by.user.id, Some(by.login.id), "revoked").await?;
-    for session in &tx.revoke_surplus_device_sessions(by.user.id, 0, by.visit.now).await? {
-        tx.record(draft("device_session.revoked", session));
-    }
-    // What was let in and has not come yet would otherwise come afterwards.
+    // What was allowed and not fetched first: whoever fetches it meanwhile begins a session, and that is found below.
     for grant in &tx.undo_device_grants(by.user.id, by.visit.now).await? {
         tx.record(device_grants::draft("device_grant.denied", grant));
+    }
+    tx.withdraw_authorization_codes(by.user.id).await?;
+    for session in &tx.revoke_surplus_device_sessions(by.user.id, 0, by.visit.now).await? {
+        tx.record(draft("device_session.revoked", session));
     }
     by.commit(&app, tx).await?;
     Ok(back("all-ended"))
