@@ -75,6 +75,22 @@ on_both_databases! {
         assert_eq!(told(&admin, asked.id).await.0, arrows);
     }
 
+    async fn words_of_openid_connect_beside_a_scope_give_no_right_and_are_no_mistake(server: TestServer) {
+        let admin = server.admin().await;
+        let (tv, olga) = scene(&server, &admin, json!({})).await;
+        let scope = "Worker offline_access openid profile";
+        let device = server.device(&tv, &[("scope", scope)]).await;
+        server.let_in(&server.browser_of(&olga), &device).await;
+        let tokens = server.poll(&device, &[]).await.ok();
+        assert_eq!((&tokens["scope"], tokens.get("id_token")), (&json!("Worker"), None));
+        let form = [("grant_type", "refresh_token"), ("client_id", &tv), ("scope", scope),
+            ("refresh_token", tokens["refresh_token"].as_str().unwrap())];
+        let next = Answer::of(server.http.post(format!("{}/token", server.url())).form(&form)).await.ok();
+        assert_eq!(next["scope"], "Worker");
+        let alone = server.ask(&tv, &[("scope", "openid")]).await;
+        assert_eq!(error(&alone), (400, "invalid_scope"), "who wants to know somebody is not given all rights");
+    }
+
     async fn what_a_device_may_ask_is_up_to_its_client(server: TestServer) {
         let admin = server.admin().await;
         let (tv, _) = scene(&server, &admin, json!({ "device_grant": { "scope": "Worker" } })).await;

@@ -113,6 +113,15 @@ on_both_databases! {
         }
     }
 
+    async fn words_of_openid_connect_are_ignored_beside_a_scope_and_refused_alone(server: TestServer) {
+        let key = server.admin().await.orders_key().await;
+        let answer = server.token_answer(&key, &[("scope", "openid offline_access Worker")]).await.ok();
+        assert_eq!(answer["scope"], "Worker");
+        for refused in ["openid", "openid profile", "openid Supervisor"] {
+            assert_eq!(error(&server.token_answer(&key, &[("scope", refused)]).await), (400, "invalid_scope"), "{refused}");
+        }
+    }
+
     async fn a_credential_may_be_narrower_than_its_client_and_never_wider(server: TestServer) {
         let admin = server.admin().await;
         let api = admin.new_api(ORDERS, &["Admin", "Supervisor", "Worker"]).await;

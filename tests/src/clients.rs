@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::relay::Relay;
 use crate::run;
 
 /// What a client is told, and nothing else.
@@ -38,25 +39,41 @@ pub async fn node(key: &Key) -> Seen {
     run_client(&node_program(), "node/client.mjs", key).await
 }
 
-/// A device that asks with openid-client, and waits for what becomes of it.
-pub struct NodeDevice {
+/// A device whose program knows RFC 8628 by a library: it asks, and polls when it is told to.
+pub struct DeviceProgram {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
-impl NodeDevice {
-    /// It asks; gives what it shows.
-    pub async fn ask(issuer: &str, client_id: &str, scope: &str) -> (Self, Value) {
+impl DeviceProgram {
+    /// It asks by a library in Node.js, openid-client or oauth4webapi; gives what it shows too.
+    pub async fn with_node(library: &str, relay: &Relay, client_id: &str) -> (Self, Value) {
         let mut command = Command::new(node_program());
-        command.arg(clients().join("node/device.mjs")).stdin(Stdio::null()).stdout(Stdio::piped());
-        command.env("KEYWARD_ISSUER", issuer).env("KEYWARD_CLIENT_ID", client_id).env("KEYWARD_SCOPE", scope);
-        let mut child = command.spawn().expect("node is installed");
+        command.arg(clients().join("node/device.mjs")).arg(library);
+        Self::ask(command, relay, client_id).await
+    }
+
+    /// It asks by MSAL in Python; gives what it shows too.
+    pub async fn with_msal(relay: &Relay, client_id: &str) -> (Self, Value) {
+        let mut command = python_script("device.py");
+        if let Some(certificate) = &relay.certificate {
+            command.env("REQUESTS_CA_BUNDLE", certificate);
+        }
+        Self::ask(command, relay, client_id).await
+    }
+
+    async fn ask(mut command: Command, relay: &Relay, client_id: &str) -> (Self, Value) {
+        command.env("KEYWARD_ISSUER", &relay.url).env("KEYWARD_CLIENT_ID", client_id).env("KEYWARD_SCOPE", "Worker");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Self { child, lines }.line().await
     }
 
-    /// What came of it.
-    pub async fn outcome(self) -> Value {
+    /// Lets it poll, and gives what came of it.
+    pub async fn outcome(mut self) -> Value {
+        let mut input = self.child.stdin.take().expect("it is piped");
+        input.write_all(b"\n").expect("it waits for it");
         let (mut device, outcome) = self.line().await;
         drop(device.child.wait());
         outcome
@@ -68,6 +85,13 @@ impl NodeDevice {
             (self, serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
         });
         reading.await.expect("the thread returns")
+    }
+}
+
+impl Drop for DeviceProgram {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

@@ -20,6 +20,7 @@ pub mod person;
 pub mod postgres;
 pub mod provider;
 pub mod receiver;
+pub mod relay;
 pub mod run;
 pub mod server;
 mod sessions;

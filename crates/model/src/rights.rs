@@ -17,6 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub const MAX_NAME: usize = 128;
 /// The most scopes or resources in one set that is read from outside.
 pub const MAX_SET: usize = 64;
+/// The scopes of OpenID Connect Core §5.4 and §11, which some of its clients add to whatever they are told to ask for.
+const OPENID: [&str; 6] = ["openid", "profile", "email", "address", "phone", "offline_access"];
 
 /// Why a text is not a scope, a resource or a set of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -339,6 +341,13 @@ impl Catalogue {
         Ok(Self { closure })
     }
 
+    /// What of the set asks for a right. RFC 6749 §3.3 lets a server "ignore the scope requested by the client": these words
+    /// ask for an ID Token or a refresh token, and there is no right that they could go beyond.
+    fn without_openid(&self, scopes: &ScopeSet) -> ScopeSet {
+        let asks = |scope: &&Scope| self.knows(scope) || !OPENID.contains(&scope.as_str());
+        scopes.iter().filter(asks).cloned().collect()
+    }
+
     /// Whether this scope exists.
     pub fn knows(&self, scope: &Scope) -> bool {
         self.closure.contains_key(scope)
@@ -436,16 +445,19 @@ pub enum Excess {
 
 /// What is granted of a request within the ceiling (credential ∩ client ∩ owner, already intersected).
 ///
-/// Asking for more than may be granted is an error; asking for nothing grants everything.
+/// Asking for more than may be granted is an error; asking for nothing grants everything. The words of OpenID Connect are
+/// ignored beside a scope, and refused alone: whoever asks for an ID Token only must not be given everything.
 pub fn grant(requested: &Requested, ceiling: &Rights, catalogue: &Catalogue) -> Result<Rights, Excess> {
     let scope = match &requested.scope {
         None => ceiling.scope.clone(),
         Some(scope) => {
-            if let Some(beyond) = scope.first_beyond(&ceiling.scope) {
+            let asked = catalogue.without_openid(scope);
+            let judged = if asked.is_empty() { scope } else { &asked };
+            if let Some(beyond) = judged.first_beyond(&ceiling.scope) {
                 return Err(Excess::Scope(beyond.clone()));
             }
             // A ceiling narrowed to one API's scopes may lack some that an asked one implies.
-            catalogue.expand(scope).intersect(&ceiling.scope)
+            catalogue.expand(judged).intersect(&ceiling.scope)
         }
     };
     let res = match &requested.res {

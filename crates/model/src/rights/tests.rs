@@ -90,6 +90,27 @@ fn asking_for_more_is_refused_by_name() {
 }
 
 #[test]
+fn the_words_of_openid_connect_are_ignored_beside_a_scope_and_refused_alone() {
+    let ceiling = rights("Supervisor Worker", "*");
+    let asked = |s: &str| grant(&Requested { scope: Some(scopes(s)), res: None }, &ceiling, &ladder());
+    assert_eq!(asked("offline_access openid profile Worker"), Ok(rights("Worker", "*")));
+    assert_eq!(asked("openid profile"), Err(Excess::Scope("openid".parse().unwrap())));
+    assert_eq!(asked("openid Admin"), Err(Excess::Scope("Admin".parse().unwrap())));
+    assert_eq!(asked("Openid Worker"), Err(Excess::Scope("Openid".parse().unwrap())), "every other word counts");
+}
+
+#[test]
+fn a_scope_that_is_named_like_a_word_of_openid_connect_is_a_scope() {
+    let catalogue = Catalogue::new([("email".parse().unwrap(), scopes("")), ("Worker".parse().unwrap(), scopes(""))]);
+    let catalogue = catalogue.unwrap();
+    let asked = |held: &str| {
+        grant(&Requested { scope: Some(scopes("email openid")), res: None }, &rights(held, "*"), &catalogue)
+    };
+    assert_eq!(asked("Worker email"), Ok(rights("email", "*")));
+    assert_eq!(asked("Worker"), Err(Excess::Scope("email".parse().unwrap())));
+}
+
+#[test]
 fn nothing_in_common_is_refused() {
     let ceiling = rights("Admin", "plant/7").intersect(&rights("Admin", "plant/8"), &ladder());
     assert_eq!(grant(&Requested::default(), &ceiling, &ladder()), Err(Excess::Nothing));
