@@ -440,7 +440,7 @@ on_both_databases! {
         for _ in 0..8 {
             let device = server.device(&tv, &[]).await;
             let asked = server.enter(&olgas, &device).await.unwrap();
-            approve(&server.app, &olgas, asked.id, Consent::default()).await.unwrap();
+            server.let_in(&olgas, &device).await;
             let (undone, polled) = tokio::join!(undo(&server.app, &olgas, asked.id), server.poll(&device, &[]));
             match undone.unwrap() {
                 Undone::Denied => assert_eq!(error(&polled), (400, "access_denied")),
