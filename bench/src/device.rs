@@ -158,6 +158,8 @@ pub struct Visit {
     form_token: String,
     /// Which device the question is about.
     grant: String,
+    /// What the question said the device would get.
+    offer: String,
 }
 
 impl Browser {
@@ -189,12 +191,13 @@ impl Browser {
         let page = self.get(wire, "/device/confirm", (visit, device.from)).await?;
         visit.form_token = value(&page, "form_token")?;
         visit.grant = value(&page, "grant")?;
+        visit.offer = value(&page, "offer")?.replace(' ', "+");
         Ok(())
     }
 
     /// Says yes.
     pub async fn decide(&self, wire: &mut Wire, device: &Device, visit: &mut Visit) -> anyhow::Result<()> {
-        let form = format!("form_token={}&grant={}&answer=yes", visit.form_token, visit.grant);
+        let form = format!("form_token={}&grant={}&offer={}&answer=yes", visit.form_token, visit.grant, visit.offer);
         let headers = self.headers((visit, device.from));
         let request = Rendered::plain_form(self.address, "/device/decision", &headers, &form);
         let answer = leads_on(wire.ask(&request).await?, "/device/done")?;
