@@ -25,8 +25,9 @@ use crate::device_grants::scene;
 /// the network that its library left to the application, which then asked again with the same code.
 type Outcome = LocalBoxFuture<'static, Value>;
 
+/// A client that other people wrote.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Client {
+enum Stock {
     OpenidClient,
     Oauth4webapi,
     Msal,
@@ -34,7 +35,7 @@ enum Client {
     Curl,
 }
 
-impl Client {
+impl Stock {
     /// How many failures of the network its library leaves to the application, of one.
     fn leaves_to_the_application(self) -> usize {
         usize::from(self != Self::Oauth2Crate)
@@ -51,9 +52,9 @@ struct Stage {
 
 impl Stage {
     /// Polls are held for so many seconds. Time on the server stands still, but for clients that wait by its clock.
-    async fn new(client: Client, hold_s: u8) -> Self {
+    async fn new(client: Stock, hold_s: u8) -> Self {
         // MSAL speaks to https only.
-        let relay = Relay::new(client == Client::Msal).await;
+        let relay = Relay::new(client == Stock::Msal).await;
         let server = TestServer::start_with(Db::Sqlite, |config| {
             config.server.issuer.clone_from(&relay.url);
             config.device_grants.hold_s = hold_s;
@@ -68,15 +69,14 @@ impl Stage {
     }
 
     /// A device that has asked by this client, and polls when its outcome is awaited.
-    async fn ask(&self, client: Client) -> (Device, Outcome) {
-        let program = match client {
-            Client::OpenidClient => DeviceProgram::with_node("openid-client", &self.relay, &self.tv).await,
-            Client::Oauth4webapi => DeviceProgram::with_node("oauth4webapi", &self.relay, &self.tv).await,
-            Client::Msal => DeviceProgram::with_msal(&self.relay, &self.tv).await,
-            Client::Oauth2Crate => return self.ask_with_oauth2_crate().await,
-            Client::Curl => return self.ask_with_curl().await,
+    async fn ask(&self, client: Stock) -> (Device, Outcome) {
+        let (program, answer) = match client {
+            Stock::OpenidClient => DeviceProgram::with_node("openid-client", &self.relay, &self.tv).await,
+            Stock::Oauth4webapi => DeviceProgram::with_node("oauth4webapi", &self.relay, &self.tv).await,
+            Stock::Msal => DeviceProgram::with_msal(&self.relay, &self.tv).await,
+            Stock::Oauth2Crate => return self.ask_with_oauth2_crate().await,
+            Stock::Curl => return self.ask_with_curl().await,
         };
-        let (program, answer) = program;
         (self.device(answer), program.outcome().boxed_local())
     }
 
@@ -96,7 +96,10 @@ impl Stage {
         let details: StandardDeviceAuthorizationResponse = asking.request_async(&transport).await.unwrap();
         let (answer, clock) = (serde_json::to_value(&details).unwrap(), self.server.clock.clone());
         let polling = async move {
-            let pause = |pause| ready(clock.advance(pause));
+            let pause = |pause| {
+                clock.advance(pause);
+                ready(())
+            };
             let asking = client.exchange_device_access_token(&details);
             match asking.request_async(&transport, pause, None).await {
                 Ok(tokens) => {
@@ -204,7 +207,7 @@ fn require_signed_in(outcome: &Value, interrupted: usize) {
     assert_eq!(outcome["interrupted"], interrupted, "{outcome}");
 }
 
-async fn somebody_decides(client: Client, yes: bool) -> Value {
+async fn somebody_decides(client: Stock, yes: bool) -> Value {
     let stage = Stage::new(client, 8).await;
     let (device, outcome) = stage.ask(client).await;
     let deciding = async {
@@ -214,16 +217,16 @@ async fn somebody_decides(client: Client, yes: bool) -> Value {
     tokio::join!(outcome, deciding).0
 }
 
-async fn yes(client: Client) {
+async fn yes(client: Stock) {
     require_signed_in(&somebody_decides(client, true).await, 0);
 }
 
-async fn no(client: Client) {
+async fn no(client: Stock) {
     let outcome = somebody_decides(client, false).await;
     assert_eq!((&outcome["error"], &outcome["interrupted"]), (&json!("access_denied"), &json!(0)), "{outcome}");
 }
 
-async fn nobody_decides(client: Client) {
+async fn nobody_decides(client: Stock) {
     let stage = Stage::new(client, 1).await;
     let (_, outcome) = stage.ask(client).await;
     let time_passes = async {
@@ -235,7 +238,7 @@ async fn nobody_decides(client: Client) {
     assert_eq!(stage.errors()[0], "authorization_pending");
 }
 
-async fn it_is_told_to_slow_down(client: Client) {
+async fn it_is_told_to_slow_down(client: Stock) {
     let stage = Stage::new(client, 1).await;
     let (device, outcome) = stage.ask(client).await;
     // The first question is free, and time stands still: the client's own comes too early.
@@ -251,7 +254,7 @@ async fn it_is_told_to_slow_down(client: Client) {
 }
 
 /// The server goes, with the connection, while it holds a question.
-async fn the_server_restarts(client: Client) {
+async fn the_server_restarts(client: Stock) {
     let stage = Stage::new(client, 8).await;
     let (device, outcome) = stage.ask(client).await;
     let restarting = async {
@@ -266,7 +269,7 @@ async fn the_server_restarts(client: Client) {
     assert_eq!(stage.errors().last().unwrap(), "", "the first question was never answered");
 }
 
-async fn the_answer_is_lost(client: Client) {
+async fn the_answer_is_lost(client: Stock) {
     let stage = Stage::new(client, 8).await;
     let (device, outcome) = stage.ask(client).await;
     stage.relay.lose_tokens();
@@ -324,9 +327,9 @@ macro_rules! stories {
 }
 
 stories! {
-    openid_client: Client::OpenidClient
-    oauth4webapi: Client::Oauth4webapi
-    msal: Client::Msal
-    the_oauth2_crate: Client::Oauth2Crate
-    curl_in_a_loop: Client::Curl
+    openid_client: Stock::OpenidClient
+    oauth4webapi: Stock::Oauth4webapi
+    msal: Stock::Msal
+    the_oauth2_crate: Stock::Oauth2Crate
+    curl_in_a_loop: Stock::Curl
 }
