@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use keyward_model::client::COMMAND_LINE;
 use keyward_server::device_grants::{approve, claim};
@@ -59,9 +60,13 @@ on_both_databases! {
         let mut lines = BufReader::new(login.stdout.take().unwrap()).lines().map(Result::unwrap);
         let shown = tokio::task::block_in_place(|| lines.next()).unwrap();
         let shown: Value = serde_json::from_str(&shown).unwrap();
-        let browser = server.browser_of(&olga);
+        let mut browser = server.browser_of(&olga);
         let asked = claim(&server.app, &browser, shown["user_code"].as_str().unwrap(), true).await.unwrap();
-        let digits = approve(&server.app, &browser, asked.id, asked.consent(true)).await.unwrap().expect("digits are always asked for");
+        // However much friction there is, the longest that anybody must look at the page.
+        server.clock.advance(Duration::from_secs(10));
+        browser.now = server.clock.now();
+        let consent = asked.consent(true);
+        let digits = approve(&server.app, &browser, asked.id, consent).await.unwrap().expect("digits are always asked for");
         writeln!(login.stdin.take().unwrap(), "{}", digits.reveal()).unwrap();
         is_done(login);
 
