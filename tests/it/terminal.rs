@@ -65,7 +65,8 @@ on_both_databases! {
         // However much friction there is, the longest that anybody must look at the page.
         server.clock.advance(Duration::from_secs(10));
         browser.now = server.clock.now();
-        let digits = approve(&server.app, &browser, asked.id, asked.consent(true)).await.unwrap().expect("digits are always asked for");
+        let consent = asked.consent(true);
+        let digits = approve(&server.app, &browser, asked.id, consent).await.unwrap().expect("digits are always asked for");
         writeln!(login.stdin.take().unwrap(), "{}", digits.reveal()).unwrap();
         is_done(login);
 
