@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyward_model::entropy::EntropyError;
 use keyward_model::legible::legible;
 use keyward_store::StoreError;
@@ -24,6 +24,8 @@ pub use oauth::{ErrorCode, OAuthError};
 
 /// Bytes that hold a token response, so that writing it does not grow the buffer.
 const USUAL_BODY: usize = 1280;
+/// What whoever shows a key is challenged with (RFC 7617 §2).
+const BASIC: &str = "Basic realm=\"keyward\", charset=\"UTF-8\"";
 
 /// What kind of refusal the REST API answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +195,7 @@ impl IntoResponse for ApiError {
         };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        no_store(headers);
         if let Some(challenge) = self.challenge.and_then(|c| HeaderValue::try_from(c).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -352,4 +354,9 @@ fn retry_after(response: &mut Response, wait: Option<Duration>) {
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
     }
+}
+
+/// What was true of one request says nothing of the next.
+fn no_store(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

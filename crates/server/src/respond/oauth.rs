@@ -11,7 +11,7 @@ use keyward_model::legible::legible;
 use keyward_store::StoreError;
 use serde::Serialize;
 
-use super::{json_response, retry_after};
+use super::{BASIC, json_response, no_store, retry_after};
 use crate::meter;
 use crate::oauth::grants::device_code::Polling;
 use crate::oauth::key_warning::EndedKey;
@@ -143,14 +143,11 @@ impl IntoResponse for OAuthError {
         let body = OAuthErrorBody { error, error_description, ended_key, polling: self.polling };
         let mut response = json_response(self.code.status(), &body);
         let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        no_store(headers);
         if self.code == ErrorCode::InvalidClient {
             // RFC 6749 §5.2: "the authorization server MUST respond with an HTTP 401 status code and include the
             // "WWW-Authenticate" response header field matching the authentication scheme used by the client."
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\""),
-            );
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(BASIC));
         }
         retry_after(&mut response, self.retry_after);
         if self.is_told {
