@@ -109,7 +109,7 @@ on_both_databases! {
         let shop = Shop::of(&server, &admin).await;
         let path = shop.path(&[]);
         let page = shop.olga.get(&path).await;
-        for said in ["shop &#60;1&#62;", "https://shop.example", "olga", "Worker", "plant", ">Deny<", ">Allow<"] {
+        for said in ["shop &#60;1&#62;", "from your administrators", "https://shop.example", "olga", "Worker", "plant", ">Deny<", ">Allow<"] {
             assert!(page.html.contains(said), "{said:?} is not in {}", page.html);
         }
         assert!(!page.html.contains("Supervisor"), "no more than olga has: {}", page.html);
