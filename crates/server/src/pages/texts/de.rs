@@ -167,7 +167,7 @@ pub(super) const TEXTS: Texts = Texts {
     fact_asked: "Gefragt",
     fact_code: "Code",
     fact_code_text: "Das Gerät muss denselben zeigen.",
-    fact_rights: "Es darf",
+    fact_rights: "Darf",
     app_verified: "von Ihren Administratoren",
     app_unverified: "nicht geprüft",
     asked_now: "vor weniger als einer Minute",

@@ -167,7 +167,7 @@ pub(super) const TEXTS: Texts = Texts {
     fact_asked: "Demandé",
     fact_code: "Son code",
     fact_code_text: "L’appareil doit afficher le même.",
-    fact_rights: "Il peut",
+    fact_rights: "Peut",
     app_verified: "de vos administrateurs",
     app_unverified: "non vérifié",
     asked_now: "il y a moins d’une minute",
