@@ -109,7 +109,10 @@ on_both_databases! {
         let shop = Shop::of(&server, &admin).await;
         let path = shop.path(&[]);
         let page = shop.olga.get(&path).await;
-        for said in ["shop &#60;1&#62;", "from your administrators", "https://shop.example", "olga", "Worker", "plant", ">Deny<", ">Allow<", "again=other"] {
+        for said in [
+            "shop &#60;1&#62;", "from your administrators", "https://shop.example", "olga", "Worker", "plant", ">Deny<",
+            ">Allow<", "again=other",
+        ] {
             assert!(page.html.contains(said), "{said:?} is not in {}", page.html);
         }
         assert!(!page.html.contains("Supervisor"), "no more than olga has: {}", page.html);
