@@ -34,11 +34,6 @@ impl<'a> Scene<'a> {
     }
 }
 
-async fn kinds(admin: &Api<'_>, session: &str) -> Vec<Value> {
-    let told = admin.get(&format!("/api/v1/events?subject={session}")).await.ok();
-    told["items"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect()
-}
-
 on_both_databases! {
     async fn everybody_sees_their_devices_with_what_they_may_do_now(server: TestServer) {
         let admin = server.admin().await;
@@ -89,7 +84,7 @@ on_both_databases! {
         let renamed = scene.olga.submit(&scene.action("rename"), &[("label", "late")]).await;
         assert_eq!(renamed.status, StatusCode::CONFLICT);
         let expected = ["device_session.created", "device_session.renamed", "device_session.revoked"];
-        assert_eq!(kinds(&admin, &scene.session).await, expected);
+        assert_eq!(admin.kinds_of(&scene.session).await, expected);
     }
 
     async fn what_is_not_theirs_is_ended_and_administrators_can_see_it(server: TestServer) {
@@ -106,7 +101,7 @@ on_both_databases! {
         scene.olga.submit(&scene.action("disown"), &[]).await.leads_to("/account/devices?done=disowned");
         let notices = admin.get("/api/v1/notices?kind=device_session.disowned").await.ok();
         assert_eq!(notices["items"].as_array().unwrap().len(), 1, "{notices}");
-        assert_eq!(kinds(&admin, &scene.session).await[1..], ["device_session.revoked", "device_session.disowned"]);
+        assert_eq!(admin.kinds_of(&scene.session).await[1..], ["device_session.revoked", "device_session.disowned"]);
     }
 
     async fn signing_out_everywhere_leaves_this_browser_alone(server: TestServer) {

@@ -109,7 +109,10 @@ on_both_databases! {
         let shop = Shop::of(&server, &admin).await;
         let path = shop.path(&[]);
         let page = shop.olga.get(&path).await;
-        for said in ["shop &#60;1&#62;", "https://shop.example", "olga", "Worker", "plant", ">Deny<", ">Allow<"] {
+        for said in [
+            "shop &#60;1&#62;", "from your administrators", "https://shop.example", "olga", "Worker", "plant", ">Deny<",
+            ">Allow<", "again=other",
+        ] {
             assert!(page.html.contains(said), "{said:?} is not in {}", page.html);
         }
         assert!(!page.html.contains("Supervisor"), "no more than olga has: {}", page.html);
@@ -296,7 +299,7 @@ on_both_databases! {
             ("http://127.0.0.1:4711/cb", "http://127.0.0.1:4711"), ("com.example.shop:/cb", "com.example.shop:"),
         ] {
             let page = shop.olga.get(&shop.path(&[("redirect_uri", uri)])).await;
-            assert!(page.html.contains("a program on this device."), "{}", page.html);
+            assert!(page.html.contains("a program on this device"), "{}", page.html);
             let policy = page.header("content-security-policy");
             assert!(policy.contains(&format!("form-action 'self' {source};")), "{policy}");
             let led = shop.decides(&shop.path(&[("redirect_uri", uri)]), "allow").await;

@@ -16,7 +16,7 @@ use crate::authority::person;
 use crate::status_list::claims;
 
 pub(crate) fn error(answer: &Answer) -> (u16, &str) {
-    (answer.status.as_u16(), answer.body["error"].as_str().unwrap_or_default())
+    answer.error()
 }
 
 /// A client through which devices are signed in, and somebody who may let them in.

@@ -42,10 +42,6 @@ async fn refresh(server: &TestServer, client: &str, token: &Value, further: &[(&
     Answer::of(server.http.post(format!("{}/token", server.url())).form(&[&own, further].concat())).await
 }
 
-fn refused(answer: &Answer) -> (u16, &str) {
-    (answer.status.as_u16(), answer.body["error"].as_str().unwrap_or_default())
-}
-
 on_both_databases! {
     async fn a_refresh_gives_an_identity_token_and_the_next_refresh_token(server: TestServer) {
         let tv = Tv::of(&server, &server.admin().await).await;
@@ -70,7 +66,7 @@ on_both_databases! {
         let again = refresh(&server, &tv.client, first, &[]).await;
         assert_eq!(again.text, given.text);
         let other = refresh(&server, &tv.client, first, &[("res", "plant/7")]).await;
-        assert_eq!(refused(&other), (400, "invalid_request"), "that was another request");
+        assert_eq!(other.error(), (400, "invalid_request"), "that was another request");
         let next = refresh(&server, &tv.client, &again.ok()["refresh_token"], &[]).await.ok();
         assert_eq!(server.introspect(&tv.gateway, member(&next, "access_token")).await["active"], true);
     }
@@ -82,8 +78,8 @@ on_both_databases! {
         let given = refresh(&server, &tv.client, first, &[]).await.ok();
         // What it gave was used: whoever comes with the first one is somebody else, though its minute is not over.
         let next = refresh(&server, &tv.client, &given["refresh_token"], &[]).await.ok();
-        assert_eq!(refused(&refresh(&server, &tv.client, first, &[]).await), (400, "invalid_grant"));
-        assert_eq!(refused(&refresh(&server, &tv.client, &next["refresh_token"], &[]).await), (400, "invalid_grant"));
+        assert_eq!(refresh(&server, &tv.client, first, &[]).await.error(), (400, "invalid_grant"));
+        assert_eq!(refresh(&server, &tv.client, &next["refresh_token"], &[]).await.error(), (400, "invalid_grant"));
         let token = member(&next, "access_token");
         assert_eq!(server.introspect(&tv.gateway, token).await["active"], false);
         assert!(List::of(&server).await.refuses(place(&claims(token))));
@@ -99,8 +95,8 @@ on_both_databases! {
         let first = &tv.begun["refresh_token"];
         let given = refresh(&server, &tv.client, first, &[]).await.ok();
         server.clock.advance(Duration::from_secs(60));
-        assert_eq!(refused(&refresh(&server, &tv.client, first, &[]).await), (400, "invalid_grant"));
-        assert_eq!(refused(&refresh(&server, &tv.client, &given["refresh_token"], &[]).await), (400, "invalid_grant"));
+        assert_eq!(refresh(&server, &tv.client, first, &[]).await.error(), (400, "invalid_grant"));
+        assert_eq!(refresh(&server, &tv.client, &given["refresh_token"], &[]).await.error(), (400, "invalid_grant"));
     }
 
     async fn a_made_up_token_ends_nothing_though_it_names_the_session(server: TestServer) {
@@ -109,7 +105,7 @@ on_both_databases! {
         let elsewhere = HashingKey::new(&Secret::new([7; 32]));
         let made_up = RefreshToken::generate(session, &elsewhere, &Entropy::seeded(1)).unwrap();
         for text in [made_up.reveal().as_str(), "kwr_", "nonsense"] {
-            assert_eq!(refused(&refresh(&server, &tv.client, &json!(text), &[]).await), (400, "invalid_grant"), "{text}");
+            assert_eq!(refresh(&server, &tv.client, &json!(text), &[]).await.error(), (400, "invalid_grant"), "{text}");
             let revoked = [("client_id", tv.client.as_str()), ("token", text)];
             Answer::of(server.http.post(format!("{}/revoke", server.url())).form(&revoked)).await.ok();
         }
@@ -121,13 +117,13 @@ on_both_databases! {
         let tv = Tv::of(&server, &admin).await;
         let token = &tv.begun["refresh_token"];
         let other = admin.new_client(json!({ "name": "radio", "kind": "public" })).await;
-        assert_eq!(refused(&refresh(&server, &other, token, &[]).await), (400, "invalid_grant"));
+        assert_eq!(refresh(&server, &other, token, &[]).await.error(), (400, "invalid_grant"));
         let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str().unwrap())];
         let confidential = Answer::of(server.form("/token", &tv.gateway, &form)).await;
-        assert_eq!(refused(&confidential), (400, "invalid_grant"));
+        assert_eq!(confidential.error(), (400, "invalid_grant"));
         let form = [("token", token.as_str().unwrap()), ("client_id", other.as_str())];
         let revoked = Answer::of(server.http.post(format!("{}/revoke", server.url())).form(&form)).await;
-        assert_eq!(refused(&revoked), (400, "unauthorized_client"));
+        assert_eq!(revoked.error(), (400, "unauthorized_client"));
         assert_eq!(server.introspect(&tv.gateway, token.as_str().unwrap()).await, json!({ "active": false }));
         refresh(&server, &tv.client, token, &[]).await.ok();
     }
@@ -139,10 +135,10 @@ on_both_databases! {
         assert_eq!(claims(member(&narrow, "access_token"))["res"], json!(["plant/7"]));
         for beyond in [("scope", "Supervisor"), ("res", "office"), ("res", "*")] {
             let answer = refresh(&server, &tv.client, &narrow["refresh_token"], &[beyond]).await;
-            assert_eq!(refused(&answer), (400, "invalid_scope"), "{beyond:?}");
+            assert_eq!(answer.error(), (400, "invalid_scope"), "{beyond:?}");
         }
         let other = refresh(&server, &tv.client, &narrow["refresh_token"], &[("resource", "https://other.example")]).await;
-        assert_eq!(refused(&other), (400, "invalid_target"));
+        assert_eq!(other.error(), (400, "invalid_target"));
         let whole = refresh(&server, &tv.client, &narrow["refresh_token"], &[]).await.ok();
         assert_eq!(claims(member(&whole, "access_token"))["res"], json!(["plant"]), "the session has what it had");
 
@@ -160,7 +156,7 @@ on_both_databases! {
             (format!("/api/v1/clients/{}", tv.client), (401, "invalid_client")),
         ] {
             admin.act(&format!("{path}/disable")).await.ok();
-            assert_eq!(refused(&refresh(&server, &tv.client, token, &[]).await), refusal, "{path}");
+            assert_eq!(refresh(&server, &tv.client, token, &[]).await.error(), refusal, "{path}");
             admin.act(&format!("{path}/enable")).await.ok();
         }
         refresh(&server, &tv.client, token, &[]).await.ok();
@@ -176,11 +172,11 @@ on_both_databases! {
             token = refresh(&server, &tv.client, &token, &[]).await.ok()["refresh_token"].clone();
         }
         server.clock.advance(Duration::from_secs(3 * 24 * 3600));
-        assert_eq!(refused(&refresh(&server, &tv.client, &token, &[]).await), (400, "invalid_grant"), "day 90");
+        assert_eq!(refresh(&server, &tv.client, &token, &[]).await.error(), (400, "invalid_grant"), "day 90");
 
         let begun = server.begin_tokens(&tv.user, &tv.client, ("Worker", "plant")).await.unwrap();
         server.clock.advance(Duration::from_secs(30 * 24 * 3600));
-        assert_eq!(refused(&refresh(&server, &tv.client, &begun["refresh_token"], &[]).await), (400, "invalid_grant"));
+        assert_eq!(refresh(&server, &tv.client, &begun["refresh_token"], &[]).await.error(), (400, "invalid_grant"));
         server.app.run_schedule().await.unwrap();
         let expired = "SELECT count(*) FROM device_sessions WHERE end_reason = 'expired'";
         assert_eq!(server.count(expired).await, 2);
@@ -210,7 +206,7 @@ on_both_databases! {
         assert_eq!(server.introspect(&tv.gateway, member(&next, "access_token")).await["active"], true);
         revoke(member(&next, "refresh_token")).await;
         assert_eq!(server.introspect(&tv.gateway, member(&next, "access_token")).await["active"], false);
-        assert_eq!(refused(&refresh(&server, &tv.client, &next["refresh_token"], &[]).await), (400, "invalid_grant"));
+        assert_eq!(refresh(&server, &tv.client, &next["refresh_token"], &[]).await.error(), (400, "invalid_grant"));
         revoke(member(&next, "refresh_token")).await;
     }
 
@@ -223,7 +219,7 @@ on_both_databases! {
         let key = admin.issue(&shop, &json!({})).await;
         let begun = server.begin_tokens(&tv.user, &shop, ("Worker", "plant")).await.unwrap();
         let token = member(&begun, "refresh_token");
-        assert_eq!(refused(&refresh(&server, &shop, &begun["refresh_token"], &[]).await), (401, "invalid_client"));
+        assert_eq!(refresh(&server, &shop, &begun["refresh_token"], &[]).await.error(), (401, "invalid_client"));
         let seen = server.introspect(&key, token).await;
         assert_eq!((&seen["active"], &seen["client_id"], &seen["scope"]), (&json!(true), &json!(shop), &json!("Worker")));
         let form = [("grant_type", "refresh_token"), ("refresh_token", token)];

@@ -18,10 +18,6 @@ async fn verified(server: &TestServer, token: &str, audience: &str) -> AccessTok
     verify(token, &KeySet::from_jwks(&jwks), &expect, server.clock.now()).unwrap()
 }
 
-fn error(answer: &Answer) -> (u16, &str) {
-    (answer.status.as_u16(), answer.body["error"].as_str().unwrap_or_default())
-}
-
 on_both_databases! {
     async fn a_key_gets_a_token_that_says_everything(server: TestServer) {
         let admin = server.admin().await;
@@ -75,20 +71,20 @@ on_both_databases! {
             let form = [&[("grant_type", "client_credentials")], form].concat();
             Answer::of(server.http.post(format!("{}/token", server.url())).form(&form)).await
         };
-        assert_eq!(error(&ask(&[("client_id", &tv)]).await), (400, "unauthorized_client"));
-        assert_eq!(error(&ask(&[("client_id", &tv), ("client_secret", "")]).await), (400, "unauthorized_client"));
+        assert_eq!(ask(&[("client_id", &tv)]).await.error(), (400, "unauthorized_client"));
+        assert_eq!(ask(&[("client_id", &tv), ("client_secret", "")]).await.error(), (400, "unauthorized_client"));
         let empty = server.http.post(format!("{}/token", server.url())).basic_auth(&tv, Some(""));
         let empty = Answer::of(empty.form(&[("grant_type", "client_credentials")])).await;
-        assert_eq!(error(&empty), (400, "unauthorized_client"), "RFC 6749 \u{a7}2.3.1: an empty secret may be left out");
+        assert_eq!(empty.error(), (400, "unauthorized_client"), "RFC 6749 \u{a7}2.3.1: an empty secret may be left out");
 
         // Whoever has secrets and sends none learns as little as whoever does not exist.
         let unknown = ask(&[("client_id", "client_00000000000000000000000000")]).await;
-        assert_eq!(error(&unknown), (401, "invalid_client"));
+        assert_eq!(unknown.error(), (401, "invalid_client"));
         assert_eq!(ask(&[("client_id", &key.client_id)]).await.body, unknown.body);
         assert_eq!(ask(&[("client_id", "no identifier")]).await.body, unknown.body);
 
         admin.act(&format!("/api/v1/clients/{tv}/disable")).await.ok();
-        assert_eq!(error(&ask(&[("client_id", &tv)]).await), (401, "invalid_client"));
+        assert_eq!(ask(&[("client_id", &tv)]).await.error(), (401, "invalid_client"));
     }
 
     async fn a_request_narrows_what_it_gets(server: TestServer) {
@@ -109,7 +105,7 @@ on_both_databases! {
         let key = server.admin().await.orders_key().await;
         for further in [("scope", "Supervisor"), ("scope", "Stranger"), ("res", "plant/8"), ("res", "*"), ("res", "a//b")] {
             let answer = server.token_answer(&key, &[further]).await;
-            assert_eq!(error(&answer), (400, "invalid_scope"), "{further:?} {}", answer.body);
+            assert_eq!(answer.error(), (400, "invalid_scope"), "{further:?} {}", answer.body);
         }
     }
 
@@ -118,7 +114,7 @@ on_both_databases! {
         let answer = server.token_answer(&key, &[("scope", "openid offline_access Worker")]).await.ok();
         assert_eq!(answer["scope"], "Worker");
         for refused in ["openid", "openid profile", "openid Supervisor"] {
-            assert_eq!(error(&server.token_answer(&key, &[("scope", refused)]).await), (400, "invalid_scope"), "{refused}");
+            assert_eq!(server.token_answer(&key, &[("scope", refused)]).await.error(), (400, "invalid_scope"), "{refused}");
         }
     }
 
@@ -149,14 +145,14 @@ on_both_databases! {
         assert_eq!(claims.scope.to_string(), "Supervisor Worker", "never more than the owner holds");
 
         admin.patch(&path, &json!({ "scope": "Worker" })).await.ok();
-        assert_eq!(error(&server.token_answer(&key, &[("scope", "Supervisor")]).await), (400, "invalid_scope"));
+        assert_eq!(server.token_answer(&key, &[("scope", "Supervisor")]).await.error(), (400, "invalid_scope"));
         let lowered = verified(&server, &server.token(&key, &[]).await, ORDERS).await;
         assert_eq!(lowered.scope.to_string(), "Worker");
         assert_eq!(server.introspect(&key, &token).await["active"], false, "the token says more than may be granted now");
 
         admin.act(&format!("{path}/disable")).await.ok();
         let answer = server.token_answer(&key, &[]).await;
-        assert_eq!(error(&answer), (401, "invalid_client"));
+        assert_eq!(answer.error(), (401, "invalid_client"));
         assert!(answer.body["error_description"].as_str().unwrap().contains("owner"), "{}", answer.body);
 
         admin.act(&format!("{path}/enable")).await.ok();
@@ -170,7 +166,7 @@ on_both_databases! {
         let token = server.token(&key, &[]).await;
         assert_eq!(server.introspect(&second, &token).await["active"], true);
         admin.revoke(&key).await;
-        assert_eq!(error(&server.token_answer(&key, &[]).await), (401, "invalid_client"));
+        assert_eq!(server.token_answer(&key, &[]).await.error(), (401, "invalid_client"));
         assert_eq!(server.introspect(&second, &token).await, json!({ "active": false }));
         assert_eq!(server.token_answer(&second, &[]).await.status, StatusCode::OK, "the other key of the client still works");
     }
@@ -184,7 +180,7 @@ on_both_databases! {
         assert_eq!(claims.exp.as_seconds() - claims.iat.as_seconds(), 300, "no token outlives its credential");
         server.clock.advance(Duration::from_secs(301));
         let answer = server.token_answer(&key, &[]).await;
-        assert_eq!(error(&answer), (401, "invalid_client"));
+        assert_eq!(answer.error(), (401, "invalid_client"));
         assert!(answer.body["error_description"].as_str().unwrap().contains("expired"));
     }
 
@@ -194,11 +190,11 @@ on_both_databases! {
         let token = server.token(&key, &[]).await;
         let path = format!("/api/v1/clients/{}", key.client_id);
         admin.act(&format!("{path}/disable")).await.ok();
-        assert_eq!(error(&server.token_answer(&key, &[]).await), (401, "invalid_client"));
+        assert_eq!(server.token_answer(&key, &[]).await.error(), (401, "invalid_client"));
         admin.act(&format!("{path}/enable")).await.ok();
         assert_eq!(server.introspect(&key, &token).await["active"], true);
         admin.delete(&path).await;
-        assert_eq!(error(&server.token_answer(&key, &[]).await), (401, "invalid_client"));
+        assert_eq!(server.token_answer(&key, &[]).await.error(), (401, "invalid_client"));
     }
 
     async fn resources_choose_the_audience(server: TestServer) {
@@ -209,9 +205,9 @@ on_both_databases! {
         let client = admin.new_client(json!({ "scope": "Supervisor", "apis": [orders, stock] })).await;
         let key = admin.issue(&client, &json!({})).await;
 
-        assert_eq!(error(&server.token_answer(&key, &[]).await), (400, "invalid_target"), "several, none named");
+        assert_eq!(server.token_answer(&key, &[]).await.error(), (400, "invalid_target"), "several, none named");
         for stranger in ["https://other.example", "https://nowhere.example"] {
-            assert_eq!(error(&server.token_answer(&key, &[("resource", stranger)]).await), (400, "invalid_target"));
+            assert_eq!(server.token_answer(&key, &[("resource", stranger)]).await.error(), (400, "invalid_target"));
         }
         let one = verified(&server, &server.token(&key, &[("resource", ORDERS)]).await, ORDERS).await;
         assert_eq!(one.scope.to_string(), "Worker", "only what the API knows");
@@ -399,19 +395,19 @@ async fn malformed_requests_get_a_precise_error_each() {
             request = request.header("content-type", content_type);
         }
         let answer = Answer::of(request).await;
-        assert_eq!(error(&answer), (status, code), "{case}: {}", answer.body);
+        assert_eq!(answer.error(), (status, code), "{case}: {}", answer.body);
         assert_eq!(answer.header("cache-control"), "no-store", "{case}");
     }
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         let answer = Answer::of(server.http.request(method, format!("{}/token", server.url()))).await;
-        assert_eq!(error(&answer), (400, "invalid_request"));
+        assert_eq!(answer.error(), (400, "invalid_request"));
     }
     let in_url = server
         .http
         .post(format!("{}/token?{grant}&{post_auth}", server.url()))
         .form(&[("grant_type", "client_credentials")]);
     let answer = Answer::of(in_url).await;
-    assert_eq!(error(&answer), (400, "invalid_request"), "secrets in the URL");
+    assert_eq!(answer.error(), (400, "invalid_request"), "secrets in the URL");
     assert!(!answer.body.to_string().contains(&key.client_secret));
 }
 

@@ -38,11 +38,6 @@ async fn owner(admin: &Api<'_>, key: &Secrets) -> Value {
     admin.get(&format!("/api/v1/clients/{}", key.client_id)).await.ok()["owner"].clone()
 }
 
-async fn kinds(admin: &Api<'_>, subject: &str) -> Vec<String> {
-    let events = admin.get(&format!("/api/v1/events?subject={subject}")).await.ok();
-    events["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
-}
-
 /// What verifiers offline see of a token.
 async fn is_listed_as_ended(server: &TestServer, token: &str) -> bool {
     List::of(server).await.refuses(place(&claims(token)))
@@ -105,9 +100,9 @@ on_both_databases! {
         assert_eq!(accept(&his, &key).await.ok(), his_view, "its answer may have been lost; the log has it once");
         assert_eq!(decline(&his, &key).await.status, StatusCode::NOT_FOUND);
 
-        let of_client = kinds(&his, &key.client_id).await;
+        let of_client = his.kinds_of(&key.client_id).await;
         assert_eq!(of_client, ["client.created", "client.transfer_offered", "client.transfer_accepted"]);
-        assert_eq!(kinds(&his, &key.credential()).await, ["credential.issued", "credential.transferred"]);
+        assert_eq!(his.kinds_of(&key.credential()).await, ["credential.issued", "credential.transferred"]);
     }
 
     async fn a_client_given_away_and_got_back_does_not_revive_its_tokens(server: TestServer) {
@@ -282,7 +277,7 @@ on_both_databases! {
         assert_eq!(accept(&his, &key).await.status, StatusCode::NOT_FOUND, "it is eve's to accept now");
         accept(&strangers, &key).await.ok();
         assert_eq!(owner(&admin, &key).await, eve["id"]);
-        let told = kinds(&admin, &key.client_id).await.join(" ").replace("client.transfer_", "");
+        let told = admin.kinds_of(&key.client_id).await.join(" ").replace("client.transfer_", "");
         assert_eq!(told, "client.created offered declined offered withdrawn offered withdrawn offered accepted");
     }
 
@@ -327,7 +322,7 @@ on_both_databases! {
         assert_eq!(offers(&admin, "").await, 0);
         server.app.run_schedule().await.unwrap();
         server.app.run_schedule().await.unwrap();
-        let told = kinds(&admin, &key.client_id).await;
+        let told = admin.kinds_of(&key.client_id).await;
         assert_eq!(told, ["client.created", "client.transfer_offered", "client.transfer_expired"]);
     }
 
@@ -402,7 +397,7 @@ on_both_databases! {
             assert!(successes + withdrawals <= 1, "{accepted:?} {again:?} {withdrawn:?}");
             let expected = if successes == 1 { &sam["id"] } else { &olga["id"] };
             assert_eq!(owner(&admin, &key).await, *expected);
-            let told = kinds(&admin, &key.client_id).await;
+            let told = admin.kinds_of(&key.client_id).await;
             let count = |kind: &str| told.iter().filter(|told| *told == kind).count();
             assert_eq!(count("client.transfer_accepted"), successes, "{told:?}");
             assert_eq!(count("client.transfer_withdrawn"), withdrawals, "{told:?}");

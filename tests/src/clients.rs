@@ -112,8 +112,7 @@ pub struct SignsIn {
 impl SignsIn {
     /// Starts it, for a public client.
     pub async fn start(issuer: &str, client_id: &str, redirect_uri: &str) -> Self {
-        let own = clients().join("node/.venv/bin/node");
-        let mut command = Command::new(if own.is_file() { own } else { PathBuf::from("node") });
+        let mut command = Command::new(node_program());
         command
             .arg(clients().join("node/code.mjs"))
             .env("KEYWARD_ISSUER", issuer)

@@ -6,6 +6,7 @@
     reason = "a test kit reports a broken machine by failing the test"
 )]
 
+mod api;
 pub mod authenticator;
 pub mod authority;
 pub mod browser;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, EntropyError};
@@ -53,14 +52,7 @@ impl RecoveryCode {
 
     /// What is hashed and kept of it.
     pub fn secret(&self) -> Secret {
-        let mut context = Context::new(&SHA256);
-        context.update(b"keyward recovery code\0");
-        context.update(&*self.0);
-        let mut out = [0; 32];
-        for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
-            *to = *from;
-        }
-        Secret::new(out)
+        Secret::digest("keyward recovery code", &*self.0)
     }
 }
 

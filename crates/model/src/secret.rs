@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,6 +16,19 @@ impl Secret {
     /// Wraps the bytes; the caller wipes its own copy.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
+    }
+
+    /// The digest of something secret of another length; the purpose keeps it apart from all other digests.
+    pub(crate) fn digest(purpose: &str, secret: &[u8]) -> Self {
+        let mut context = Context::new(&SHA256);
+        context.update(purpose.as_bytes());
+        context.update(b"\0");
+        context.update(secret);
+        let mut out = [0; 32];
+        for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
+            *to = *from;
+        }
+        Self::new(out)
     }
 
     /// The bytes themselves, for hashing and sealing only.

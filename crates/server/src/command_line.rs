@@ -10,7 +10,7 @@ use keyward_model::event::{Actor, Draft};
 use keyward_model::id::{ApiId, UserId};
 use keyward_model::rights::{ResSet, Rights, ScopeSet};
 use keyward_model::time::Timestamp;
-use keyward_store::{Origin, Store, Tx};
+use keyward_store::{Origin, Store, StoreError, Tx};
 use serde_json::json;
 
 use crate::app::StartError;
@@ -44,6 +44,15 @@ pub(crate) async fn make_where_missing(store: &Store, now: Timestamp) -> Result<
     Ok(())
 }
 
+/// Puts a client of the server's own into the database.
+pub(crate) async fn register(tx: &mut Tx, client: &Client) -> Result<(), StoreError> {
+    tx.insert_client(client).await?;
+    let rights = &client.rights;
+    let data = json!({ "name": client.name, "owner": client.owner, "scope": rights.scope, "res": rights.res });
+    tx.record(Draft { kind: CREATED, subject: client.id.to_string(), data });
+    Ok(())
+}
+
 /// Makes it: public, for Keyward's own API alone. What it asks for is cut to what its user has anyway; who approves a device
 /// must carry digits to it, for it may reach as far as an administrator (docs/device-flow.md).
 pub(crate) async fn insert(tx: &mut Tx, owner: UserId, api: ApiId, now: Timestamp) -> Result<(), StartError> {
@@ -63,8 +72,5 @@ pub(crate) async fn insert(tx: &mut Tx, owner: UserId, api: ApiId, now: Timestam
         updated_at: now,
         version: 1,
     };
-    tx.insert_client(&client).await?;
-    let data = json!({ "name": client.name, "owner": owner, "scope": client.rights.scope, "res": client.rights.res });
-    tx.record(Draft { kind: CREATED, subject: client.id.to_string(), data });
-    Ok(())
+    Ok(register(tx, &client).await?)
 }

@@ -344,11 +344,9 @@ pub async fn watch(
 /// The most that a device may be given through this client, whoever lets it in; `None` if it may be given nothing.
 pub(crate) fn ceiling(registry: &Registry, client: &Client) -> Option<Rights> {
     let policy = client.device.as_ref()?;
-    let apis = client.apis.iter().filter_map(|id| registry.api(*id));
-    let known: ScopeSet = apis.flat_map(|api| api.scopes.iter()).cloned().collect();
     let own = Rights { scope: policy.scope.clone(), res: client.rights.res.clone() };
     let within = own.intersect(&client.rights, &registry.catalogue);
-    Some(Rights { scope: within.scope.intersect(&known), res: within.res })
+    Some(Rights { scope: within.scope.intersect(&registry.known_to_apis_of(client)), res: within.res })
 }
 
 /// What the log says of a device grant.

@@ -186,9 +186,7 @@ async fn insert_bootstrap_client(
         updated_at: now,
         version: 1,
     };
-    tx.insert_client(&client).await?;
-    let data = json!({ "name": client.name, "owner": owner, "scope": client.rights.scope, "res": client.rights.res });
-    tx.record(Draft { kind: "client.created", subject: client.id.to_string(), data });
+    command_line::register(tx, &client).await?;
     Ok(client.id)
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod api_reference;
+pub(crate) mod application;
 pub(crate) mod authorize;
 pub(crate) mod chosen_password;
 pub(crate) mod device;
@@ -27,7 +28,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use crate::app::App;
 use crate::request::name_route;
 
-/// Pages on which people sign in and manage their account. Whatever is merged here is framed: see `pages/frame.rs`.
+/// Pages on which people sign in, let devices and applications in, and manage their account. Whatever is merged here is framed: see `pages/frame.rs`.
 pub(crate) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .merge(login::routes())

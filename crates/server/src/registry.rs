@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use keyward_guard::{Expect, Policy, TrustedIssuer};
 use keyward_model::api::Api;
-use keyward_model::client::COMMAND_LINE;
+use keyward_model::client::{COMMAND_LINE, Client};
 use keyward_model::id::ApiId;
-use keyward_model::rights::{Catalogue, Rights, Scope};
+use keyward_model::rights::{Catalogue, Rights, Scope, ScopeSet};
 use keyward_store::{Store, StoreError};
 
 /// One consistent reading of catalogue and APIs; replaced as a whole when one of them changes.
@@ -55,6 +55,11 @@ impl Registry {
         self.by_audience.get(audience)
     }
 
+    /// What the APIs of a client know of rights: no token for them says more.
+    pub(crate) fn known_to_apis_of(&self, client: &Client) -> ScopeSet {
+        scopes_of(client.apis.iter().filter_map(|id| self.api(*id)))
+    }
+
     /// What an API asks of the tokens that it accepts.
     pub(crate) fn policy(&self, id: ApiId) -> Option<&Policy> {
         self.policies.get(&id)
@@ -69,6 +74,11 @@ impl Registry {
     pub(crate) fn apis(&self) -> impl Iterator<Item = &Arc<Api>> {
         self.apis.values()
     }
+}
+
+/// All scopes that one of these APIs knows.
+pub(crate) fn scopes_of<'a>(apis: impl IntoIterator<Item = &'a Arc<Api>>) -> ScopeSet {
+    apis.into_iter().flat_map(|api| api.scopes.iter()).cloned().collect()
 }
 
 fn policy(api: &Api, catalogue: &Catalogue, issuer: &str) -> Policy {

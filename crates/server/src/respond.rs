@@ -1,15 +1,15 @@
 //! Errors as HTTP responses: one type per audience, and the only place that picks a status.
 
 mod gateway;
+mod oauth;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyward_model::entropy::EntropyError;
-use keyward_model::jws::JwsError;
 use keyward_model::legible::legible;
 use keyward_store::StoreError;
 use serde::{Deserialize, Serialize};
@@ -17,197 +17,15 @@ use utoipa::ToSchema;
 
 use crate::api::callers::CallerView;
 use crate::meter;
-use crate::oauth::grants::device_code::Polling;
-use crate::oauth::key_warning::EndedKey;
 
 pub(crate) use gateway::{GatewayError, Realm, let_in, turn_away};
+pub use oauth::{ErrorCode, OAuthError};
+pub(crate) use oauth::{Told, printable};
 
 /// Bytes that hold a token response, so that writing it does not grow the buffer.
 const USUAL_BODY: usize = 1280;
-
-/// Error codes of the OAuth endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorCode {
-    /// RFC 6749 §5.2
-    InvalidRequest,
-    /// RFC 6749 §5.2
-    InvalidClient,
-    /// RFC 6749 §5.2
-    InvalidGrant,
-    /// RFC 6749 §5.2
-    UnauthorizedClient,
-    /// RFC 6749 §5.2
-    UnsupportedGrantType,
-    /// RFC 6749 §5.2
-    InvalidScope,
-    /// RFC 8707 §2
-    InvalidTarget,
-    /// RFC 8628 §3.5
-    AuthorizationPending,
-    /// RFC 8628 §3.5
-    SlowDown,
-    /// RFC 8628 §3.5
-    AccessDenied,
-    /// RFC 8628 §3.5
-    ExpiredToken,
-    /// RFC 6749 §4.1.2.1, here for too many failed authentications or changes.
-    TemporarilyUnavailable,
-    /// RFC 6749 §4.1.2.1, for faults of our own.
-    ServerError,
-}
-
-impl ErrorCode {
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::InvalidClient => "invalid_client",
-            Self::InvalidGrant => "invalid_grant",
-            Self::UnauthorizedClient => "unauthorized_client",
-            Self::UnsupportedGrantType => "unsupported_grant_type",
-            Self::InvalidScope => "invalid_scope",
-            Self::InvalidTarget => "invalid_target",
-            Self::AuthorizationPending => "authorization_pending",
-            Self::SlowDown => "slow_down",
-            Self::AccessDenied => "access_denied",
-            Self::ExpiredToken => "expired_token",
-            Self::TemporarilyUnavailable => "temporarily_unavailable",
-            Self::ServerError => "server_error",
-        }
-    }
-
-    /// The HTTP status it comes with.
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::InvalidRequest
-            | Self::InvalidGrant
-            | Self::UnauthorizedClient
-            | Self::UnsupportedGrantType
-            | Self::InvalidScope
-            | Self::InvalidTarget
-            | Self::AuthorizationPending
-            | Self::SlowDown
-            | Self::AccessDenied
-            | Self::ExpiredToken => StatusCode::BAD_REQUEST,
-            Self::InvalidClient => StatusCode::UNAUTHORIZED,
-            Self::TemporarilyUnavailable => StatusCode::TOO_MANY_REQUESTS,
-            Self::ServerError => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// This error with what the client may know of its cause.
-    pub fn because(self, description: impl Into<Cow<'static, str>>) -> OAuthError {
-        let description = description.into();
-        OAuthError { code: self, description, retry_after: None, ended_key: None, polling: None, is_told: false }
-    }
-}
-
-impl OAuthError {
-    /// The same, and when trying again makes sense.
-    pub(crate) fn retry_in(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
-    }
-
-    /// The same to a device that polls, which is no news for the log.
-    pub(crate) fn with(self, polling: Polling) -> Self {
-        Self { polling: Some(polling), is_told: true, ..self }
-    }
-}
-
-/// A refusal of an OAuth endpoint (RFC 6749 §5.2).
-#[derive(Debug)]
-pub struct OAuthError {
-    /// Which.
-    pub code: ErrorCode,
-    /// What the client may know.
-    pub description: Cow<'static, str>,
-    /// When trying again makes sense.
-    pub retry_after: Option<Duration>,
-    /// What programs read of a key that has ended.
-    pub(crate) ended_key: Option<EndedKey>,
-    /// What a device that polls may read.
-    pub(crate) polling: Option<Polling>,
-    /// The log has told of it, or of many like it at once.
-    pub(crate) is_told: bool,
-}
-
-/// Goes with an answer of which the log has told: no line of its own is needed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Told;
-
-#[derive(Serialize)]
-struct OAuthErrorBody<'a> {
-    error: &'static str,
-    error_description: &'a str,
-    #[serde(flatten)]
-    ended_key: Option<EndedKey>,
-    #[serde(flatten)]
-    polling: Option<Polling>,
-}
-
-impl IntoResponse for OAuthError {
-    fn into_response(self) -> Response {
-        let error_description = &printable(&legible(&self.description));
-        let (error, ended_key) = (self.code.as_str(), self.ended_key);
-        let body = OAuthErrorBody { error, error_description, ended_key, polling: self.polling };
-        let mut response = json_response(self.code.status(), &body);
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.code == ErrorCode::InvalidClient {
-            // RFC 6749 §5.2: "the authorization server MUST respond with an HTTP 401 status code and include the
-            // "WWW-Authenticate" response header field matching the authentication scheme used by the client."
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\""),
-            );
-        }
-        retry_after(&mut response, self.retry_after);
-        if self.is_told {
-            response.extensions_mut().insert(Told);
-        }
-        response
-    }
-}
-
-/// RFC 6749 §4.1.2.1 and §5.2 allow only these characters in `error_description`.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if matches!(c, ' ' | '!' | '#'..='[' | ']'..='~') { c } else { '?' }).collect()
-}
-
-fn retry_after(response: &mut Response, wait: Option<Duration>) {
-    if let Some(wait) = wait {
-        // Whole seconds, rounded up (RFC 9110 §10.2.3): whoever waits as told is not refused again.
-        let seconds = wait.as_millis().div_ceil(1000).max(1);
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
-    }
-}
-
-impl From<StoreError> for OAuthError {
-    fn from(error: StoreError) -> Self {
-        meter::DATABASE_ERRORS.increment();
-        tracing::error!(%error, "the database failed");
-        Self {
-            retry_after: Some(Duration::from_secs(1)),
-            ..ErrorCode::ServerError.because("the server's database does not answer; try again")
-        }
-    }
-}
-
-impl From<EntropyError> for OAuthError {
-    fn from(error: EntropyError) -> Self {
-        tracing::error!(%error, "no random bytes");
-        ErrorCode::ServerError.because("the server cannot issue anything at the moment")
-    }
-}
-
-impl From<JwsError> for OAuthError {
-    fn from(error: JwsError) -> Self {
-        tracing::error!(%error, "signing failed");
-        ErrorCode::ServerError.because("the server cannot sign anything at the moment")
-    }
-}
+/// What whoever shows a key is challenged with (RFC 7617 §2).
+const BASIC: &str = "Basic realm=\"keyward\", charset=\"UTF-8\"";
 
 /// What kind of refusal the REST API answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -377,7 +195,7 @@ impl IntoResponse for ApiError {
         };
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        no_store(headers);
         if let Some(challenge) = self.challenge.and_then(|c| HeaderValue::try_from(c).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -526,4 +344,19 @@ pub fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+fn retry_after(response: &mut Response, wait: Option<Duration>) {
+    if let Some(wait) = wait {
+        // Whole seconds, rounded up (RFC 9110 §10.2.3): whoever waits as told is not refused again.
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+    }
+}
+
+/// What was true of one request says nothing of the next.
+fn no_store(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

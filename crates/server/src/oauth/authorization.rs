@@ -15,7 +15,7 @@ use keyward_model::form::{Form, FormError};
 use keyward_model::id::ClientId;
 use keyward_model::pkce::{self, CodeChallenge};
 use keyward_model::redirect_uri::RedirectUri;
-use keyward_model::rights::{Requested, Rights, ScopeSet};
+use keyward_model::rights::{Requested, Rights};
 use keyward_model::secret::Secret;
 use keyward_model::time::Timestamp;
 use keyward_model::user::User;
@@ -233,14 +233,7 @@ impl AuthorizationRequest {
     /// What the client would be given by this user; with nothing of what it asks for, it is told so.
     pub(crate) fn offer(&self, app: &App, user: &User) -> Result<Rights, Refused> {
         let registry = app.registry.load();
-        let known: ScopeSet = self
-            .client
-            .apis
-            .iter()
-            .filter_map(|id| registry.api(*id))
-            .flat_map(|api| api.scopes.iter())
-            .cloned()
-            .collect();
+        let known = registry.known_to_apis_of(&self.client);
         let within = self.client.rights.intersect(&user.rights, &registry.catalogue);
         let within = Rights { scope: within.scope.intersect(&known), res: within.res };
         let asked = Rights {

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use keyward_model::api::Api;
 use keyward_model::id::{CredentialId, DeviceSessionId, TokenId};
-use keyward_model::rights::{self, Requested, Rights, ScopeSet};
+use keyward_model::rights::{self, Requested, Rights};
 use keyward_model::time::Timestamp;
 use keyward_model::token::{AccessTokenClaims, MAX_AUDIENCES, Status, StatusReference, Subject};
 
 use crate::app::App;
 use crate::oauth::grants::{Request, TokenResponse};
-use crate::registry::Registry;
+use crate::registry::{Registry, scopes_of};
 use crate::respond::{ErrorCode, OAuthError};
 use crate::standing::SignedIn;
 
@@ -117,9 +117,8 @@ fn granted(
     (apis, registry): (&[Arc<Api>], &Registry),
     request: &Request<'_>,
 ) -> Result<Rights, OAuthError> {
-    let known: ScopeSet = apis.iter().flat_map(|api| api.scopes.iter()).cloned().collect();
     let ceiling = signed_in.ceiling(registry);
-    let within = Rights { scope: ceiling.scope.intersect(&known), res: ceiling.res };
+    let within = Rights { scope: ceiling.scope.intersect(&scopes_of(apis)), res: ceiling.res };
     let requested = request.requested()?;
     rights::grant(&requested, &within, &registry.catalogue).map_err(|excess| {
         ErrorCode::InvalidScope.because(match requested == Requested::default() {

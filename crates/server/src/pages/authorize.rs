@@ -13,13 +13,14 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 use http::Uri;
-use keyward_model::client::Client;
 use keyward_model::rights::Rights;
 
 use crate::app::App;
 use crate::oauth::authorization::{self, Approval, AuthorizationError, AuthorizationRequest, Refused};
+use crate::pages::application;
 use crate::pages::frame::{FormsLeadTo, Frame, page};
 use crate::pages::own_path::OwnPath;
+use crate::pages::rights::Sentences;
 use crate::pages::signed_in::{SignedForm, SignedIn, Turn, field};
 use crate::respond::{PageError, PageProblem, see_other};
 
@@ -33,15 +34,16 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 struct AuthorizePage<'a> {
     frame: Frame,
     by: &'a SignedIn,
-    client: &'a Client,
-    /// Name and what it means.
-    scopes: Vec<(String, String)>,
-    offer: &'a Rights,
-    offered: &'a str,
-    query: &'a str,
-    back: OwnPath,
+    client: &'a str,
+    /// An administrator answers for the client.
+    verified: bool,
     /// Where it leads, unless that is a program on this machine.
     host: Option<&'a str>,
+    offer: Sentences,
+    offered: &'a str,
+    query: &'a str,
+    /// The way to another account.
+    another: String,
 }
 
 /// An answer for the client, or a refusal to give one.
@@ -146,19 +148,17 @@ async fn shown(
     request: &AuthorizationRequest,
     (query, offer): (&str, &Rights),
 ) -> Result<Response, Answer> {
-    let catalogue = app.store.list_scopes().await.map_err(PageError::from)?;
-    let scopes = catalogue.into_iter().filter(|scope| offer.scope.contains(scope.name.as_str()));
     let uri = &request.back.redirect_uri;
     let template = AuthorizePage {
         frame: Frame::new(by.visit.language),
         by,
-        client: &request.client,
-        scopes: scopes.map(|scope| (scope.name.to_string(), scope.description)).collect(),
-        offer,
+        client: &request.client.name,
+        verified: application::is_verified(app, request.client.owner).await?,
+        host: (!uri.is_local()).then(|| uri.origin()),
+        offer: Sentences::of(offer, &app.registry.load()),
         offered: &offer.to_text(),
         query,
-        back: own_path(query),
-        host: (!uri.is_local()).then(|| uri.origin()),
+        another: own_path(query).login_as_another(),
     };
     let mut response = page(&template, None);
     response.extensions_mut().insert(FormsLeadTo(uri.origin().to_owned()));

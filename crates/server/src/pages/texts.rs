@@ -106,8 +106,7 @@ texts! {
         sign_out method_password method_passkey method_recovery_code;
     pairs: ;
 
-    lines: authorize_title authorize_lead authorize_local authorize_switch authorize_scopes authorize_res
-        authorize_everywhere authorize_deny authorize_allow authorize_hint;
+    lines: authorize_title authorize_text authorize_to authorize_local authorize_deny authorize_allow;
     pairs: application_unknown;
 
     lines: devices_title devices_text devices_none devices_see to_devices device_begun device_from device_ends device_stopped

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyward_guard::Refusal;
 use serde::Serialize;
 
-use super::{OAuthError, json_response, retry_after};
+use super::{BASIC, OAuthError, json_response, no_store, retry_after};
 use crate::meter;
 
 /// Why a request is not let in.
@@ -94,14 +94,8 @@ pub(crate) fn turn_away(error: GatewayError, realm: &Realm<'_>) -> Response {
     let challenge = refusal.challenge(realm.audience).and_then(|challenge| HeaderValue::try_from(challenge).ok());
     response.headers_mut().extend(challenge.map(|challenge| (header::WWW_AUTHENTICATE, challenge)));
     if realm.takes_keys && refusal == Refusal::Missing {
-        let basic = HeaderValue::from_static("Basic realm=\"keyward\", charset=\"UTF-8\"");
-        response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
+        response.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(BASIC));
     }
     retry_after(&mut response, (status == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1)));
     response
-}
-
-/// What was true of one request says nothing of the next.
-fn no_store(headers: &mut HeaderMap) {
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

@@ -11,7 +11,7 @@ use keyward_model::api::Api;
 use keyward_model::client::Subject;
 use keyward_model::id::TokenId;
 use keyward_model::jws::SigningAlgorithm;
-use keyward_model::rights::{self, Rights, ScopeSet};
+use keyward_model::rights::{self, Rights};
 use keyward_model::time::Timestamp;
 use keyward_model::token::{AccessTokenClaims, Actor, SharedClaims, Status, StatusReference, Subject as Sub};
 
@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::oauth::client_auth::Asker;
 use crate::oauth::grants::{Call, Request, TokenResponse};
 use crate::principals::{Ceiling, Principal};
-use crate::registry::Registry;
+use crate::registry::{Registry, scopes_of};
 use crate::respond::{ErrorCode, OAuthError};
 
 /// RFC 6749 §4.4.2
@@ -97,8 +97,7 @@ impl LastGrant {
 fn decide(holder: Holder<'_>, ceiling: &Ceiling, request: &Request<'_>) -> Result<Grant, OAuthError> {
     let registry = &ceiling.registry;
     let apis = targets(holder.principal, registry, &request.resources)?;
-    let known: ScopeSet = apis.iter().flat_map(|api| api.scopes.iter()).cloned().collect();
-    let within = Rights { scope: ceiling.rights.scope.intersect(&known), res: ceiling.rights.res.clone() };
+    let within = Rights { scope: ceiling.rights.scope.intersect(&scopes_of(&apis)), res: ceiling.rights.res.clone() };
     let granted = rights::grant(&request.requested()?, &within, &registry.catalogue)
         .map_err(|excess| ErrorCode::InvalidScope.because(excess.to_string()))?;
     let (Some(first), Some(lifetime)) = (apis.first(), apis.iter().map(|api| api.token_lifetime).min()) else {

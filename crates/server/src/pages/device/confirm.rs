@@ -16,6 +16,7 @@ use keyward_store::StoreError;
 
 use crate::app::App;
 use crate::device_grants::{self, Asked, Consent, Refusal};
+use crate::pages::application;
 use crate::pages::device::held::Held;
 use crate::pages::device::{CONFIRM, DONE, outcome, visitor};
 use crate::pages::frame::{Frame, page};
@@ -120,7 +121,7 @@ async fn shown(
     let care = Care::of(app, by, &asked).await?;
     // Whoever is to type the code from the device does not find it here.
     let code = held.code.as_ref().filter(|_| !held.typed && !care.type_code).map(UserCode::reveal);
-    let verified = is_administrator(app, &asked).await?;
+    let verified = application::is_verified(app, asked.owner).await?;
     let device = Device {
         grant: asked.id,
         verified,
@@ -136,13 +137,6 @@ async fn shown(
     };
     let (problem, notice) = refused.unzip();
     Ok(page(&ConfirmPage { frame: Frame::new(by.visit.language), by, device, care, notice }, problem))
-}
-
-/// Whether an administrator answers for the client: anybody else may call theirs whatever they like.
-async fn is_administrator(app: &App, asked: &Asked) -> Result<bool, PageError> {
-    let Some(owner) = app.store.find_user(asked.owner).await? else { return Ok(false) };
-    let scopes = app.registry.load().catalogue.expand(&owner.rights.scope);
-    Ok(owner.disabled_at.is_none() && scopes.contains(crate::api::call::Level::Admin.scope()))
 }
 
 fn ago(age: Duration, t: &Texts) -> String {
