@@ -203,7 +203,12 @@ async fn redeem(
     };
     let SessionTokens { session, response } = session_tokens::begin(app, &mut tx, now, new).await?;
     let answer = sealed_response::seal(&response, code, &grant.id.to_string(), now)?;
-    let Some(redeemed) = tx.redeem_device_grant(grant.id, session.id, &answer, now).await? else { return Ok(None) };
+    let Some(redeemed) = tx.redeem_device_grant(grant.id, session.id, &answer, now).await? else {
+        drop(tx);
+        // What a transaction sees of others is certain only once they are committed: one behind them says when.
+        app.settle(app.store.begin().await?, &call.origin()).await?;
+        return Ok(None);
+    };
     tx.record(draft("device_grant.redeemed", &redeemed));
     let seq = tx.commit(&call.origin()).await?;
     app.wait_until_applied(seq).await?;
