@@ -179,7 +179,7 @@ on_both_databases! {
             let text = serde_json::to_string(event).unwrap();
             assert!(!text.contains("kw_"), "a secret in the log: {text}");
         }
-        assert_eq!(verifier.checked(), 19);
+        assert_eq!(verifier.checked(), 20);
     }
 
     async fn the_bootstrap_key_cannot_be_made_to_last(server: TestServer) {

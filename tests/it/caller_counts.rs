@@ -192,6 +192,10 @@ async fn what_several_nodes_see_adds_up() {
     let (two, three) = (one.another_node().await, one.another_node().await);
     let admin = one.admin().await;
     let key = admin.orders_key().await;
+    let last = one.app.store.last_event().await.unwrap();
+    for node in [&two, &three] {
+        node.app.wait_until_applied(last).await.unwrap();
+    }
     storm(&[&one, &two, &three], &key, 20, 15).await;
     // At once, so that they meet at the same rows.
     let (a, b, c) = tokio::join!(one.app.callers.flush(), two.app.callers.flush(), three.app.callers.flush());

@@ -225,7 +225,8 @@ impl Walk<'_> {
         match grant.stage {
             Stage::Pending => grant.stage = Stage::Denied,
             Stage::Claimed(_) | Stage::Approved(_) => grant.to(Stage::Denied, "device_grant.denied"),
-            _ => {}
+            Stage::Redeemed { by, at, .. } => grant.stage = Stage::Redeemed { by, at, ended: true },
+            Stage::Denied | Stage::Expired => {}
         }
         format!("{which} gives up")
     }

@@ -77,7 +77,7 @@ pub(crate) fn misconfigured(why: impl Into<String>) -> Response {
     turn_away(GatewayError::Misconfigured(why.into()), &Realm { audience: "", takes_keys: false })
 }
 
-/// What the API is told of whoever may call it so.
+/// What the API is told of whoever may call it so. What most requests do not come to is boxed: they carry no room for it.
 async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<HeaderMap, GatewayError> {
     let registry = app.registry.load_full();
     let api = registry.api_by_audience(&demand.audience);
@@ -92,7 +92,7 @@ async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<Hea
     let told = match remembered {
         Some(told) => told,
         None => {
-            let until = stands_until(app, &caller, knock.now).await?;
+            let until = Box::pin(stands_until(app, &caller, knock.now)).await?;
             let told = told::headers(&caller, key_expires)?;
             if let (true, Some(known)) = (by_token_alone, known) {
                 let claims = Arc::clone(caller.client_token());
@@ -109,7 +109,7 @@ async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<Hea
 async fn admit(app: &Arc<App>, api: &Arc<Api>, policy: &Policy, knock: &Knock<'_>) -> Result<Admission, GatewayError> {
     if app.gateway.basic && carries_basic(knock.headers) {
         let identity = Presented::identity_of(knock.headers)?;
-        let (claims, key_expires) = by_key(app, api, knock).await?;
+        let (claims, key_expires) = Box::pin(by_key(app, api, knock)).await?;
         let caller = with_foreign_keys(app, policy, identity.is_some(), knock.now, |given| {
             policy.check_beside(claims.clone(), identity, given.keys, given.now)
         });
@@ -163,7 +163,7 @@ async fn with_foreign_keys(
     }
     let mut verdict = check(Given { keys: &app.foreign_keys.beside(own, policy, now), epoch, now });
     if lacks_key(&verdict) {
-        app.foreign_keys.until_asked(policy).await;
+        Box::pin(app.foreign_keys.until_asked(policy)).await;
         verdict = check(Given { keys: &app.foreign_keys.beside(own, policy, now), epoch, now });
     }
     if lacks_key(&verdict) && !app.foreign_keys.miss(policy, now) {

@@ -25,6 +25,9 @@ use crate::respond::{ErrorCode, OAuthError};
 /// RFC 6749 §4.4.2
 pub const GRANT_TYPE: &str = "client_credentials";
 
+/// Until a node has heard of what was done on another.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
 /// The largest grant that is remembered, in bytes: memory for thousands of credentials is bounded by it.
 const MOST_REMEMBERED: usize = 4096;
 
@@ -124,18 +127,12 @@ pub(crate) fn all_for(holder: Holder<'_>, api: &Arc<Api>) -> Result<AccessTokenC
 fn targets(principal: &Principal, registry: &Registry, resources: &[&str]) -> Result<Vec<Arc<Api>>, OAuthError> {
     let allowed = &principal.client.apis;
     if resources.is_empty() {
-        return match allowed.as_slice() {
-            [only] => registry.api(*only).map(|api| vec![Arc::clone(api)]),
-            [] => {
-                return Err(
-                    ErrorCode::InvalidTarget.because("this client may not use any API yet; its owner can add one")
-                );
-            }
-            _ => None,
-        }
-        .ok_or_else(|| {
-            ErrorCode::InvalidTarget.because("this client may use several APIs: name one by the parameter resource")
-        });
+        let why = match allowed.as_slice() {
+            [only] => return registry.api(*only).map(|api| vec![Arc::clone(api)]).ok_or_else(behind),
+            [] => "this client may not use any API yet; its owner can add one",
+            _ => "this client may use several APIs: name one by the parameter resource",
+        };
+        return Err(ErrorCode::InvalidTarget.because(why));
     }
     let mut apis: Vec<Arc<Api>> = Vec::with_capacity(resources.len());
     for resource in resources {
@@ -150,6 +147,11 @@ fn targets(principal: &Principal, registry: &Registry, resources: &[&str]) -> Re
         return Err(ErrorCode::InvalidTarget.because("these APIs want different signatures: ask for one token each"));
     }
     Ok(apis)
+}
+
+/// The API was made on another node a moment ago, and this one has not heard of it.
+fn behind() -> OAuthError {
+    ErrorCode::ServerError.because("this node does not know the client's API yet; try again").retry_in(A_MOMENT)
 }
 
 /// The claims of a token issued now.
