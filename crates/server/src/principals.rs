@@ -157,6 +157,11 @@ impl Principals {
         if !doubtful && let Some(known) = self.known(id) {
             return Ok(known);
         }
+        // Boxed: requests that find everything in memory do not carry the room for it.
+        Box::pin(self.read(app, id, doubtful)).await
+    }
+
+    async fn read(&self, app: &App, id: CredentialId, doubtful: bool) -> Result<Option<Principal>, StoreError> {
         let before = *self.changes.read().unwrap_or_else(PoisonError::into_inner);
         let found = app.store.find_principal(id).await?;
         if let Some(found) = &found

@@ -86,7 +86,7 @@ pub(crate) async fn identify(app: &App, request: &FormRequest, form: &Form<'_>) 
     match named(authorization.as_ref(), form)? {
         Some(client_id) => {
             let attempt = Attempt::of(request, form, Presented { client_id, secret: "" })?;
-            attempt.recognize(app).await.map(Asker::Public)
+            Box::pin(attempt.recognize(app)).await.map(Asker::Public)
         }
         None => {
             let presented = presented(authorization.as_ref(), form)?;

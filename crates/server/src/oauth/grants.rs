@@ -147,11 +147,12 @@ pub async fn exchange(
     call: &Call<'_>,
     request: Request<'_>,
 ) -> Result<TokenResponse, OAuthError> {
+    // Those that ask the database are boxed: the room for it would go along with every request for a client's own token.
     match grant_type {
         client_credentials::GRANT_TYPE => client_credentials::exchange(call, request),
-        authorization_code::GRANT_TYPE => authorization_code::exchange(call).await,
-        refresh_token::GRANT_TYPE => refresh_token::exchange(call, request).await,
-        device_code::GRANT_TYPE => device_code::exchange(call, request).await,
+        authorization_code::GRANT_TYPE => Box::pin(authorization_code::exchange(call)).await,
+        refresh_token::GRANT_TYPE => Box::pin(refresh_token::exchange(call, request)).await,
+        device_code::GRANT_TYPE => Box::pin(device_code::exchange(call, request)).await,
         _ => Err(ErrorCode::UnsupportedGrantType.because("this grant type is not available")),
     }
 }
