@@ -17,8 +17,8 @@ use crate::{api, ext_authz, forward_auth, health, leaks, pages, respond};
 
 /// Where requests are answered.
 pub(crate) struct Paths {
-    /// Whoever answers gateways. They ask once for each request to an API, at one path and by any method: to find a route
-    /// among all costs as much as most of the answer, so theirs is found first.
+    /// Whoever answers gateways. They ask once for each request to an API, at one path and by any method, so theirs is found
+    /// before a route is looked for among all.
     for_gateways: Option<Arc<App>>,
     all: Router,
 }
