@@ -20,7 +20,6 @@ use keyward_tests::visitor::{PASSWORD, Visitor};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::device_grants::error;
 use crate::device_pages::{GRANT_COOKIE, answers, display, hidden, person, refusal, says_yes, shows, types};
 use crate::status_list::claims;
 
@@ -233,7 +232,7 @@ on_both_databases! {
         let (got, refused): (Vec<_>, Vec<_>) = asked.iter().partition(|answer| answer.status == StatusCode::OK);
         assert_eq!((got.len(), refused.len()), (60, 10));
         for answer in refused {
-            assert_eq!((error(answer), answer.header("retry-after")), ((429, "temporarily_unavailable"), "2"));
+            assert_eq!((answer.error(), answer.header("retry-after")), ((429, "temporarily_unavailable"), "2"));
         }
         server.device_elsewhere(&tv, &[]).await;
         server.clock.advance(Duration::from_secs(2));

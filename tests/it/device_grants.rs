@@ -15,10 +15,6 @@ use serde_json::{Value, json};
 use crate::authority::person;
 use crate::status_list::claims;
 
-pub(crate) fn error(answer: &Answer) -> (u16, &str) {
-    answer.error()
-}
-
 /// A client through which devices are signed in, and somebody who may let them in.
 pub(crate) async fn scene(server: &TestServer, admin: &Api<'_>, further: Value) -> (String, String) {
     let (olga, _) = person(admin, server, "olga", "keyward:self").await;
@@ -50,7 +46,7 @@ on_both_databases! {
         assert!(answer.get("confirmation_required").is_none());
 
         let pending = server.poll(&device, &[]).await;
-        assert_eq!(error(&pending), (400, "authorization_pending"), "{}", pending.body);
+        assert_eq!(pending.error(), (400, "authorization_pending"), "{}", pending.body);
         assert_eq!((pending.header("cache-control"), &pending.body["interval"]), ("no-store", &json!(5)));
         let olgas = server.browser_of(&olga);
         let asked = server.enter(&olgas, &device).await.unwrap();
@@ -58,7 +54,7 @@ on_both_databases! {
         assert_eq!((asked.scopes[0].name.as_str(), asked.scopes.len(), asked.res.to_text().as_str()), ("Worker", 1, "plant"));
         assert_eq!((asked.friction.grade, asked.network, asked.own_network), (Grade::Low, olgas.network, olgas.network));
         server.clock.advance(Duration::from_secs(5));
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "authorization_pending"), "entered is not decided");
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "authorization_pending"), "entered is not decided");
 
         assert!(approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap().is_none());
         // At once: what is decided is not made to wait.
@@ -88,25 +84,25 @@ on_both_databases! {
         let next = Answer::of(server.http.post(format!("{}/token", server.url())).form(&form)).await.ok();
         assert_eq!(next["scope"], "Worker");
         let alone = server.ask(&tv, &[("scope", "openid")]).await;
-        assert_eq!(error(&alone), (400, "invalid_scope"), "who wants to know somebody is not given all rights");
+        assert_eq!(alone.error(), (400, "invalid_scope"), "who wants to know somebody is not given all rights");
     }
 
     async fn what_a_device_may_ask_is_up_to_its_client(server: TestServer) {
         let admin = server.admin().await;
         let (tv, _) = scene(&server, &admin, json!({ "device_grant": { "scope": "Worker" } })).await;
         for further in [("scope", "Supervisor"), ("scope", "keyward:admin"), ("res", "a//b")] {
-            assert_eq!(error(&server.ask(&tv, &[further]).await), (400, "invalid_scope"), "{further:?}");
+            assert_eq!(server.ask(&tv, &[further]).await.error(), (400, "invalid_scope"), "{further:?}");
         }
-        assert_eq!(error(&server.ask(&tv, &[("scope", "Worker"), ("scope", "Worker")]).await), (400, "invalid_request"));
-        assert_eq!(error(&server.ask("client_00000000000000000000000000", &[]).await), (401, "invalid_client"));
+        assert_eq!(server.ask(&tv, &[("scope", "Worker"), ("scope", "Worker")]).await.error(), (400, "invalid_request"));
+        assert_eq!(server.ask("client_00000000000000000000000000", &[]).await.error(), (401, "invalid_client"));
 
         let path = format!("/api/v1/clients/{tv}");
         let shown = admin.get(&path).await.ok();
         assert_eq!(shown["device_grant"], json!({ "scope": "Worker", "confirmation": false }));
         admin.patch(&path, &json!({ "device_grant": null })).await.ok();
-        assert_eq!(error(&server.ask(&tv, &[]).await), (400, "unauthorized_client"), "off, as it is without a word");
+        assert_eq!(server.ask(&tv, &[]).await.error(), (400, "unauthorized_client"), "off, as it is without a word");
         let other = admin.new_client(json!({ "kind": "public", "scope": "Worker", "apis": shown["apis"] })).await;
-        assert_eq!(error(&server.ask(&other, &[]).await), (400, "unauthorized_client"));
+        assert_eq!(server.ask(&other, &[]).await.error(), (400, "unauthorized_client"));
     }
 
     async fn a_confidential_client_proves_who_it_is_when_it_asks_and_when_it_polls(server: TestServer) {
@@ -115,11 +111,11 @@ on_both_databases! {
         let apis = admin.get(&format!("/api/v1/clients/{tv}")).await.ok()["apis"].clone();
         let kiosk = json!({ "scope": "Worker", "apis": apis, "device_grant": {} });
         let key = admin.issue(&admin.new_client(kiosk).await, &json!({})).await;
-        assert_eq!(error(&server.ask(&key.client_id, &[]).await), (401, "invalid_client"));
+        assert_eq!(server.ask(&key.client_id, &[]).await.error(), (401, "invalid_client"));
         let answer = Answer::of(server.form("/auth/device", &key, &[])).await.ok();
         let device = keyward_tests::devices::Device { client: key.client_id.clone(), answer };
         server.let_in(&server.browser_of(&olga), &device).await;
-        assert_eq!(error(&server.poll(&device, &[]).await), (401, "invalid_client"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (401, "invalid_client"));
         let form = [("grant_type", DEVICE_CODE), ("device_code", device.device_code())];
         let tokens = Answer::of(server.form("/token", &key, &form)).await.ok();
         assert_eq!(claims(tokens["access_token"].as_str().unwrap())["cred"], key.credential());
@@ -132,7 +128,7 @@ on_both_databases! {
         let asked = server.enter(&olgas, &device).await.unwrap();
         deny(&server.app, &olgas, asked.id).await.unwrap();
         for _ in 0..2 {
-            assert_eq!(error(&server.poll(&device, &[]).await), (400, "access_denied"));
+            assert_eq!(server.poll(&device, &[]).await.error(), (400, "access_denied"));
         }
         assert!(matches!(approve(&server.app, &olgas, asked.id, asked.consent(false)).await, Err(Refusal::Ended)));
         assert!(matches!(server.enter(&olgas, &device).await, Err(Refusal::Unknown)), "its code is free again");
@@ -149,7 +145,7 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(600));
         for written in [false, true] {
             for device in [&pending, &claimed, &approved] {
-                assert_eq!(error(&server.poll(device, &[]).await), (400, "expired_token"), "written down: {written}");
+                assert_eq!(server.poll(device, &[]).await.error(), (400, "expired_token"), "written down: {written}");
             }
             assert!(matches!(server.enter(&server.browser_of(&olga), &pending).await, Err(Refusal::Unknown)));
             server.app.run_schedule().await.unwrap();
@@ -159,7 +155,7 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(24 * 3600 + 1));
         server.app.run_schedule().await.unwrap();
         assert_eq!(server.count("SELECT count(*) FROM device_grants").await, 0);
-        assert_eq!(error(&server.poll(&pending, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&pending, &[]).await.error(), (400, "invalid_grant"));
     }
 
     async fn whoever_polls_too_fast_is_told_so_and_never_locked_out(server: TestServer) {
@@ -173,13 +169,13 @@ on_both_databases! {
         for (after, said) in table {
             server.clock.advance(Duration::from_millis(after));
             let answer = server.poll(&device, &[]).await;
-            assert_eq!((error(&answer), &answer.body["interval"]), ((400, said), &json!(5)), "{after}");
+            assert_eq!((answer.error(), &answer.body["interval"]), ((400, said), &json!(5)), "{after}");
         }
         let mut abuse = server.poll(&device, &[]).await;
         for _ in 0..20 {
             abuse = server.poll(&device, &[]).await;
         }
-        assert_eq!(error(&abuse), (429, "temporarily_unavailable"));
+        assert_eq!(abuse.error(), (429, "temporarily_unavailable"));
         assert!(abuse.header("retry-after").parse::<u64>().unwrap() >= 1);
         server.let_in(&server.browser_of(&olga), &device).await;
         server.poll(&device, &[]).await.ok();
@@ -196,7 +192,7 @@ on_both_databases! {
             }
         }
         let answer = server.poll(&device, &[]).await;
-        assert_eq!((error(&answer), &answer.body["interval"]), ((400, "slow_down"), &json!(5)), "advice and no refusal");
+        assert_eq!((answer.error(), &answer.body["interval"]), ((400, "slow_down"), &json!(5)), "advice and no refusal");
         server.let_in(&server.browser_of(&olga), &device).await;
         server.poll(&device, &[]).await.ok();
     }
@@ -208,19 +204,19 @@ on_both_databases! {
         let device = server.device(&tv, &[]).await;
         server.let_in(&server.browser_of(&olga), &device).await;
         let stolen = keyward_tests::devices::Device { client: other, ..device.clone() };
-        assert_eq!(error(&server.poll(&stolen, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&stolen, &[]).await.error(), (400, "invalid_grant"));
         let mut made_up = device.clone();
         for code in ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "short"] {
             made_up.answer["device_code"] = json!(code);
-            assert_eq!(error(&server.poll(&made_up, &[]).await), (400, "invalid_grant"));
+            assert_eq!(server.poll(&made_up, &[]).await.error(), (400, "invalid_grant"));
         }
         made_up.answer["device_code"] = json!("");
-        assert_eq!(error(&server.poll(&made_up, &[]).await), (400, "invalid_request"));
+        assert_eq!(server.poll(&made_up, &[]).await.error(), (400, "invalid_request"));
         let mut last = server.poll(&stolen, &[]).await;
         for _ in 0..40 {
             last = server.poll(&stolen, &[]).await;
         }
-        assert_eq!(error(&last), (429, "temporarily_unavailable"), "whoever guesses is slowed down");
+        assert_eq!(last.error(), (429, "temporarily_unavailable"), "whoever guesses is slowed down");
         server.poll(&device, &[]).await.ok();
     }
 
@@ -237,18 +233,18 @@ on_both_databases! {
         server.clock.advance(Duration::from_secs(59));
         assert_eq!(server.poll(&device, &[]).await.ok(), tokens, "the same, byte by byte");
         let used = refresh(&server, &tv, tokens["refresh_token"].as_str().unwrap()).await.ok();
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant"));
         let over = refresh(&server, &tv, used["refresh_token"].as_str().unwrap()).await;
-        assert_eq!(error(&over), (400, "invalid_grant"), "two have the code: nobody goes on with its session");
+        assert_eq!(over.error(), (400, "invalid_grant"), "two have the code: nobody goes on with its session");
 
         let (device, tokens) = sign_in().await;
         server.clock.advance(Duration::from_secs(60));
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant"));
         let over = refresh(&server, &tv, tokens["refresh_token"].as_str().unwrap()).await;
-        assert_eq!(error(&over), (400, "invalid_grant"));
+        assert_eq!(over.error(), (400, "invalid_grant"));
         let session = &claims(tokens["access_token"].as_str().unwrap())["sid"];
         assert_eq!(told(&admin, session.as_str().unwrap()).await.0, ["device_session.created", "device_session.revoked"]);
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant"));
     }
 
     async fn a_second_account_on_one_code_ends_it_for_both(server: TestServer) {
@@ -265,7 +261,7 @@ on_both_databases! {
             assert!(matches!(server.enter(&sams, &device).await, Err(Refusal::Contested)));
             assert!(matches!(server.enter(&sams, &device).await, Err(Refusal::Unknown)));
             assert!(matches!(look(&server.app, &olgas, asked.id).await, Err(Refusal::Ended)));
-            assert_eq!(error(&server.poll(&device, &[]).await), (400, "access_denied"));
+            assert_eq!(server.poll(&device, &[]).await.error(), (400, "access_denied"));
             assert_eq!(told(&admin, asked.id).await.1, "contested");
         }
     }
@@ -339,17 +335,17 @@ on_both_databases! {
         let digits = server.let_in(&server.browser_of(&olga), &device).await.unwrap().reveal();
         let wrong = if digits == "000" { "001" } else { "000" };
         let waiting = server.poll(&device, &[]).await;
-        assert_eq!((error(&waiting), &waiting.body["confirmation_tries_left"]), ((400, "authorization_pending"), &json!(3)));
+        assert_eq!((waiting.error(), &waiting.body["confirmation_tries_left"]), ((400, "authorization_pending"), &json!(3)));
         let refused = server.poll(&device, &[("confirmation", wrong)]).await;
-        assert_eq!((error(&refused), &refused.body["confirmation_tries_left"]), ((400, "authorization_pending"), &json!(2)));
+        assert_eq!((refused.error(), &refused.body["confirmation_tries_left"]), ((400, "authorization_pending"), &json!(2)));
         server.poll(&device, &[("confirmation", &digits)]).await.ok();
 
         let device = server.device(&tv, &[]).await;
         let digits = server.let_in(&server.browser_of(&olga), &device).await.unwrap().reveal();
         for said in ["authorization_pending", "authorization_pending", "access_denied"] {
-            assert_eq!(error(&server.poll(&device, &[("confirmation", "none")]).await).1, said);
+            assert_eq!(server.poll(&device, &[("confirmation", "none")]).await.error().1, said);
         }
-        assert_eq!(error(&server.poll(&device, &[("confirmation", &digits)]).await), (400, "access_denied"));
+        assert_eq!(server.poll(&device, &[("confirmation", &digits)]).await.error(), (400, "access_denied"));
         let events = admin.get("/api/v1/events?kind=device_grant.denied").await.ok();
         assert_eq!(events["items"][0]["data"]["reason"], "unconfirmed");
         assert!(!admin.get("/api/v1/events").await.ok().to_string().contains(&format!("\"{digits}\"")));
@@ -366,16 +362,16 @@ on_both_databases! {
         };
         let (device, user) = approved("disabled").await;
         admin.act(&format!("{user}/disable")).await.ok();
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant"));
         let (device, user) = approved("lowered").await;
         admin.patch(&user, &json!({ "scope": "" })).await.ok();
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant"));
         let ((device, _), path) = (approved("switched").await, format!("/api/v1/clients/{tv}"));
         admin.patch(&path, &json!({ "device_grant": null })).await.ok();
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant"));
         admin.patch(&path, &json!({ "device_grant": {} })).await.ok();
         admin.act(&format!("{path}/disable")).await.ok();
-        assert_eq!(error(&server.poll(&device, &[]).await), (401, "invalid_client"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (401, "invalid_client"));
         admin.act(&format!("{path}/enable")).await.ok();
         server.poll(&device, &[]).await.ok();
         assert_eq!(server.count("SELECT count(*) FROM device_sessions").await, 1);
@@ -392,7 +388,7 @@ on_both_databases! {
                 let form = [("client_id", client.as_str()), ("token", device.device_code())];
                 Answer::of(server.http.post(format!("{}/revoke", server.url())).form(&form)).await.ok();
                 if said == "access_denied" {
-                    assert_eq!(error(&server.poll(device, &[]).await), (400, said));
+                    assert_eq!(server.poll(device, &[]).await.error(), (400, said));
                 }
             }
         }
@@ -418,9 +414,9 @@ on_both_databases! {
         assert_eq!(again["refresh_token"], lost["refresh_token"], "no other client gives it up");
         gives_up(&tv).await;
         gives_up(&tv).await;
-        assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant"));
+        assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant"));
         let over = refresh(&server, &tv, lost["refresh_token"].as_str().unwrap()).await;
-        assert_eq!(error(&over), (400, "invalid_grant"));
+        assert_eq!(over.error(), (400, "invalid_grant"));
         let revoked = admin.get("/api/v1/events?kind=device_session.revoked").await.ok();
         assert_eq!(revoked["items"].as_array().unwrap().len(), 1, "{revoked}");
     }
@@ -435,16 +431,16 @@ on_both_databases! {
         approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
         let elsewhere = server.browser_of(&olga);
         assert_eq!(undo(&server.app, &elsewhere, asked.id).await.unwrap(), Undone::Denied);
-        assert_eq!(error(&server.poll(&before, &[]).await), (400, "access_denied"));
+        assert_eq!(server.poll(&before, &[]).await.error(), (400, "access_denied"));
 
         let after = server.device(&tv, &[]).await;
         let asked = server.enter(&olgas, &after).await.unwrap();
         approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
         let tokens = server.poll(&after, &[]).await.ok();
         assert_eq!(undo(&server.app, &elsewhere, asked.id).await.unwrap(), Undone::SessionEnded);
-        assert_eq!(error(&server.poll(&after, &[]).await), (400, "invalid_grant"), "also within the minute");
+        assert_eq!(server.poll(&after, &[]).await.error(), (400, "invalid_grant"), "also within the minute");
         let over = refresh(&server, &tv, tokens["refresh_token"].as_str().unwrap()).await;
-        assert_eq!(error(&over), (400, "invalid_grant"));
+        assert_eq!(over.error(), (400, "invalid_grant"));
     }
 
     async fn an_approval_taken_back_at_the_moment_the_device_comes_leaves_nothing(server: TestServer) {
@@ -457,8 +453,8 @@ on_both_databases! {
             approve(&server.app, &olgas, asked.id, asked.consent(false)).await.unwrap();
             let (undone, polled) = tokio::join!(undo(&server.app, &olgas, asked.id), server.poll(&device, &[]));
             match undone.unwrap() {
-                Undone::Denied => assert_eq!(error(&polled), (400, "access_denied")),
-                Undone::SessionEnded => assert_eq!(error(&server.poll(&device, &[]).await), (400, "invalid_grant")),
+                Undone::Denied => assert_eq!(polled.error(), (400, "access_denied")),
+                Undone::SessionEnded => assert_eq!(server.poll(&device, &[]).await.error(), (400, "invalid_grant")),
             }
         }
         assert_eq!(server.count("SELECT count(*) FROM device_sessions WHERE ended_at IS NULL").await, 0);

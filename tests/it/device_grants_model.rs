@@ -11,7 +11,7 @@ use keyward_tests::server::{Db, TestServer};
 use serde_json::json;
 
 use crate::authority::person;
-use crate::device_grants::{error, scene};
+use crate::device_grants::scene;
 use crate::rotation_model::Dice;
 
 /// The random walk that everybody takes; `KEYWARD_TEST_SEED` takes another. A failure names its seed.
@@ -197,7 +197,7 @@ impl Walk<'_> {
         let now = self.now();
         let grant = &mut self.grants[which];
         let told = self.server.poll(&grant.device, &[]).await;
-        let said = error(&told).1;
+        let said = told.error().1;
         match grant.stage {
             Stage::Pending | Stage::Claimed(_) => {
                 assert!(["authorization_pending", "slow_down"].contains(&said), "{}", told.body);

@@ -9,7 +9,7 @@ use keyward_tests::server::{Answer, Db, TestServer};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::device_grants::{error, scene};
+use crate::device_grants::scene;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,7 +57,7 @@ async fn answered_after(server: &TestServer, device: &Device, decide: impl Async
         if held(server, &poll).await {
             decide(attempt == 0).await;
             let answer = poll.await.unwrap();
-            if error(&answer).1 != "authorization_pending" {
+            if answer.error().1 != "authorization_pending" {
                 return answer;
             }
         }
@@ -86,7 +86,7 @@ async fn a_poll_that_is_held_hears_of_the_decision() {
             })
             .await;
             let expected = if approved { (200, "") } else { (400, "access_denied") };
-            assert_eq!(error(&answer), expected, "{}", answer.body);
+            assert_eq!(answer.error(), expected, "{}", answer.body);
         }
     }
 }
@@ -121,7 +121,7 @@ async fn a_server_that_stops_waits_for_no_poll_and_the_next_one_finds_it_again()
         let poll = sent(&server, &device);
         held(&server, &poll).await;
         assert!(server.stop_serving().await, "all that was under way is finished");
-        assert_eq!(error(&poll.await.unwrap()), (400, "authorization_pending"));
+        assert_eq!(poll.await.unwrap().error(), (400, "authorization_pending"));
         let server = server.restart().await;
         server.let_in(&server.browser_of(&olga), &device).await;
         server.poll(&device, &[]).await.ok();
@@ -139,7 +139,7 @@ async fn without_a_place_left_a_poll_is_answered_at_once() {
     let (tv, _) = scene(&server, &admin, json!({})).await;
     let device = server.device(&tv, &[]).await;
     assert_eq!(device.answer["interval"], 5);
-    assert_eq!(error(&server.poll(&device, &[]).await), (400, "authorization_pending"));
+    assert_eq!(server.poll(&device, &[]).await.error(), (400, "authorization_pending"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
