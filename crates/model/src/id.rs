@@ -38,15 +38,14 @@ fn uuid_v7(now: Timestamp, rest: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid()
 }
 
-fn encode(uuid: Uuid) -> [u8; SUFFIX_LEN] {
+/// Writes the 26 characters behind the prefix to where they belong.
+fn encode(uuid: Uuid, suffix: &mut [u8]) {
     let mut value = uuid.as_u128();
-    let mut out = [b'0'; SUFFIX_LEN];
-    for slot in out.iter_mut().rev() {
+    for slot in suffix.iter_mut().rev() {
         // The mask keeps the index inside the alphabet.
         *slot = ALPHABET.get((value & 31) as usize).copied().unwrap_or(b'0');
         value >>= 5;
     }
-    out
 }
 
 fn decode(suffix: &str) -> Option<Uuid> {
@@ -94,8 +93,13 @@ macro_rules! identifier {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(concat!($prefix, "_"))?;
-                f.write_str(std::str::from_utf8(&encode(self.0)).map_err(|_| fmt::Error)?)
+                const START: &[u8] = concat!($prefix, "_").as_bytes();
+                let mut text = [0; START.len() + SUFFIX_LEN];
+                let (start, suffix) = text.split_at_mut(START.len());
+                start.copy_from_slice(START);
+                encode(self.0, suffix);
+                // In one piece: a string that it is written to grows once, to its length.
+                f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
             }
         }
 
