@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keyward_model::form::Form;
 
@@ -17,15 +17,13 @@ use crate::request::Arrival;
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// `/forward-auth`
-pub(crate) async fn forward_auth(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (parts, _) = request.into_parts();
+pub(crate) async fn forward_auth(app: &Arc<App>, parts: Parts, arrival: Arrival) -> Response {
     let Ok(target) = original_target(&parts.headers) else {
         return misconfigured("X-Forwarded-Uri stands twice: the gateway must replace what came in under that name");
     };
-    let knock =
-        Knock { headers: &parts.headers, target, address: Arrival::address(&parts.extensions), now: app.clock.now() };
+    let knock = Knock { headers: &parts.headers, target, address: Some(arrival.address), now: arrival.at };
     match Form::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
-        Ok(form) => answer(&app, form.pairs(), &knock).await,
+        Ok(form) => answer(app, form.pairs(), &knock).await,
         Err(why) => misconfigured(format!("the query cannot be read: {why}")),
     }
 }

@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::meter;
 use crate::oauth::grants::client_credentials::{self, Holder};
 use crate::oauth::{client_auth, key_warning};
-use crate::respond::{ErrorCode, GatewayError, OAuthError, Realm, let_in, turn_away};
+use crate::respond::{ErrorCode, GatewayError, OAuthError, Realm, let_in, letting_in, turn_away};
 use crate::standing::standing;
 use admitted::Verdict;
 use demand::Demand;
@@ -67,8 +67,8 @@ pub(crate) async fn answer<'a>(
         Err(why) => return misconfigured(why),
     };
     match judge(app, &demand, knock).await {
-        Ok(told) => let_in(told),
-        Err(error) => turn_away(error, &Realm { audience: &demand.audience, takes_keys: app.gateway.basic }),
+        Ok(headers) => let_in(headers),
+        Err(error) => turn_away(error, &Realm { audience: demand.audience, takes_keys: app.gateway.basic }),
     }
 }
 
@@ -77,10 +77,11 @@ pub(crate) fn misconfigured(why: impl Into<String>) -> Response {
     turn_away(GatewayError::Misconfigured(why.into()), &Realm { audience: "", takes_keys: false })
 }
 
-/// What the API is told of whoever may call it so. What most requests do not come to is boxed: they carry no room for it.
-async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<HeaderMap, GatewayError> {
+/// The headers of the answer for whoever may call the API so. What most requests do not come to is boxed: they carry no room
+/// for it.
+async fn judge(app: &Arc<App>, demand: &Demand<'_>, knock: &Knock<'_>) -> Result<HeaderMap, GatewayError> {
     let registry = app.registry.load_full();
-    let api = registry.api_by_audience(&demand.audience);
+    let api = registry.api_by_audience(demand.audience);
     let Some((api, policy)) = api.and_then(|api| Some((api, registry.policy(api.id)?))) else {
         return Err(GatewayError::Misconfigured(format!("there is no API with the audience {:?}", demand.audience)));
     };
@@ -89,20 +90,20 @@ async fn judge(app: &Arc<App>, demand: &Demand, knock: &Knock<'_>) -> Result<Hea
     let known = app.known();
     let Admission { caller, by_token_alone, key_expires } = admit(app, api, policy, knock).await?;
     let remembered = by_token_alone.then(|| app.admitted.find(caller.client_token(), known, knock.now)).flatten();
-    let told = match remembered {
-        Some(told) => told,
+    let headers = match remembered {
+        Some(headers) => headers,
         None => {
             let until = Box::pin(stands_until(app, &caller, knock.now)).await?;
-            let told = told::headers(&caller, key_expires)?;
+            let headers = letting_in(told::headers(&caller, key_expires)?);
             if let (true, Some(known)) = (by_token_alone, known) {
                 let claims = Arc::clone(caller.client_token());
-                app.admitted.insert(Verdict { claims, known, until, told: told.clone() });
+                app.admitted.insert(Verdict { claims, known, until, headers: headers.clone() });
             }
-            told
+            headers
         }
     };
     demand.satisfied_by(&caller, knock.target)?;
-    Ok(told)
+    Ok(headers)
 }
 
 /// Who calls.
@@ -156,11 +157,12 @@ async fn with_foreign_keys(
     now: Timestamp,
     check: impl Fn(Given<'_>) -> Result<Caller, Refusal>,
 ) -> Result<Caller, Refusal> {
+    if !has_identity || policy.trusted().is_empty() {
+        let ring = app.key_ring.load();
+        return check(Given { keys: &Keys::new(Arc::clone(&ring.key_set)), epoch: ring.epoch, now });
+    }
     let ring = app.key_ring.load_full();
     let (own, epoch) = (&ring.key_set, ring.epoch);
-    if !has_identity || policy.trusted().is_empty() {
-        return check(Given { keys: &Keys::new(Arc::clone(own)), epoch, now });
-    }
     let mut verdict = check(Given { keys: &app.foreign_keys.beside(own, policy, now), epoch, now });
     if lacks_key(&verdict) {
         Box::pin(app.foreign_keys.until_asked(policy)).await;

@@ -5,14 +5,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::BoxError;
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::MatchedPath;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::uri::Authority;
-use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Version, header};
 use ipnet::IpNet;
 use keyward_model::entropy::{Entropy, EntropyError};
 use keyward_model::id::RequestId;
@@ -25,7 +25,7 @@ use crate::respond::{Told, json_response};
 use crate::router::Paths;
 use crate::telemetry::RequestSpan;
 
-const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 tokio::task_local! {
@@ -45,6 +45,8 @@ pub(crate) fn within<T>(id: RequestId, work: impl FnOnce() -> T) -> T {
 /// What is known of a request before anything has read it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
+    /// The instant at which its head was there.
+    pub(crate) at: Timestamp,
     /// The network address of the client, as far as proxies can be believed.
     pub(crate) address: IpAddr,
     /// Whether a trusted proxy sent it, which may say for whom.
@@ -106,12 +108,13 @@ pub(crate) struct Reception {
 
 impl Reception {
     /// Answers one request.
-    pub(crate) async fn receive(&self, peer: SocketAddr, request: Request<impl Content>) -> Response {
-        let id = self.ids.next(self.clock.now());
-        CURRENT.scope(id, self.answer(id, peer, request)).await
+    pub(crate) fn receive(&self, peer: SocketAddr, request: Request<impl Content>) -> impl Future<Output = Response> {
+        let at = self.clock.now();
+        let id = self.ids.next(at);
+        CURRENT.scope(id, self.answer(id, at, peer, request))
     }
 
-    async fn answer(&self, id: RequestId, peer: SocketAddr, request: Request<impl Content>) -> Response {
+    async fn answer(&self, id: RequestId, at: Timestamp, peer: SocketAddr, request: Request<impl Content>) -> Response {
         let started = tokio::time::Instant::now();
         let route = Route::of(request.uri().path());
         let address = client_address(peer.ip(), request.headers(), &self.trusted_proxies);
@@ -120,20 +123,17 @@ impl Reception {
         let mut response = match refuse_unclear(&request) {
             Some(why) => unclear(why, version),
             None => {
-                let mut request = request.map(Body::new);
                 let is_spoken_for = is_trusted(peer.ip(), &self.trusted_proxies);
-                request.extensions_mut().insert(Arrival { address, is_spoken_for });
-                let answer = self.paths.answer(request).instrument(span.span());
+                let arrival = Arrival { at, address, is_spoken_for };
+                let answer = self.paths.answer(arrival, request).instrument(span.span());
                 AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| broken())
             }
         };
         let matched = response.extensions_mut().remove::<MatchedPath>();
         let is_told = response.extensions_mut().remove::<Told>().is_some();
-        let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-            headers.insert(REQUEST_ID, id);
+            mark(response.headers_mut(), id);
         }
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let (status, took) = (response.status(), started.elapsed());
         count_request(route, status, took);
         let template = matched.as_ref().map(MatchedPath::as_str).or(route.template());
@@ -148,6 +148,12 @@ impl Reception {
         }
         response
     }
+}
+
+/// What every answer carries: the id of its request, and that browsers are to believe its content type.
+pub(crate) fn mark(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// What makes a request's recipient unclear, so that a proxy before us might have sent it elsewhere.
@@ -239,6 +245,7 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::Router;
+    use axum::body::Body;
     use axum::routing::get;
 
     use super::*;

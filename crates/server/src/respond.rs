@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use crate::api::callers::CallerView;
 use crate::meter;
 
-pub(crate) use gateway::{GatewayError, Realm, let_in, turn_away};
+pub(crate) use gateway::{GatewayError, Realm, let_in, letting_in, turn_away};
 pub use oauth::{ErrorCode, OAuthError};
 pub(crate) use oauth::{Told, printable};
 

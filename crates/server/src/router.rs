@@ -3,39 +3,47 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::body::Body;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
-use http::{HeaderMap, header};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method, Request, header};
 use tower_service::Service as _;
 
 use crate::app::App;
 use crate::oauth::{device_authorization, introspect, jwks, metadata, revocations, revoke, status_list, token};
-use crate::request::name_route;
+use crate::request::{Arrival, Content, name_route};
 use crate::{api, ext_authz, forward_auth, health, leaks, pages, respond};
 
 /// Where requests are answered.
 pub(crate) struct Paths {
-    /// Whoever answers gateways. They ask once for each request to an API, at one path and by any method, so theirs is found
-    /// before a route is looked for among all.
-    for_gateways: Option<Arc<App>>,
+    /// Whoever answers at the two paths to which most requests come: they are found before a route is looked for among all.
+    busy: Option<Arc<App>>,
     all: Router,
 }
 
 impl Paths {
     /// All paths of the server.
     pub(crate) fn of(app: &Arc<App>) -> Self {
-        Self { for_gateways: Some(Arc::clone(app)), all: router(Arc::clone(app)) }
+        Self { busy: Some(Arc::clone(app)), all: router(Arc::clone(app)) }
     }
 
-    /// Answers one request.
-    pub(crate) async fn answer(&self, request: Request) -> Response {
-        match &self.for_gateways {
-            Some(app) if request.uri().path() == FORWARD_AUTH => {
-                Box::pin(forward_auth::forward_auth(State(Arc::clone(app)), request)).await
+    /// Answers one request. Boxed here, where it is not yet known how, so that nobody above carries room for all ways.
+    pub(crate) fn answer(&self, arrival: Arrival, request: Request<impl Content>) -> BoxFuture<'_, Response> {
+        match (&self.busy, request.uri().path()) {
+            (Some(app), FORWARD_AUTH) => {
+                let (parts, _unread) = request.into_parts();
+                Box::pin(forward_auth::forward_auth(app, parts, arrival))
             }
-            _ => self.all.clone().call(request).await.unwrap_or_else(|never| match never {}),
+            (Some(app), TOKEN) if request.method() == Method::POST => {
+                Box::pin(async move { token::token(app, arrival, request).await.into_response() })
+            }
+            _ => {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(arrival);
+                Box::pin(async { self.all.clone().call(request).await.unwrap_or_else(|never| match never {}) })
+            }
         }
     }
 }
@@ -43,19 +51,21 @@ impl Paths {
 #[cfg(test)]
 impl From<Router> for Paths {
     fn from(all: Router) -> Self {
-        Self { for_gateways: None, all }
+        Self { busy: None, all }
     }
 }
 
-/// For nginx, Caddy and Traefik.
+/// For nginx, Caddy and Traefik, by any method.
 const FORWARD_AUTH: &str = "/forward-auth";
+/// RFC 6749 §3.2
+const TOKEN: &str = "/token";
 
 fn router(app: Arc<App>) -> Router {
     let for_envoy = if app.gateway.ext_authz { post(ext_authz::check) } else { any(nothing_here) };
     let (rest, document) = api::router();
     let reference = pages::api_reference::Reference::new(document);
     Router::new()
-        .route("/token", post(token::token).fallback(post_only)) //                        RFC 6749 §3.2
+        .route(TOKEN, any(post_only)) //                                                   unless it is POST
         .route("/auth/device", post(device_authorization::device_authorization).fallback(post_only)) // RFC 8628 §3.1
         .route("/introspect", post(introspect::introspect).fallback(post_only)) //         RFC 7662 §2
         .route("/revoke", post(revoke::revoke).fallback(post_only)) //                     RFC 7009 §2

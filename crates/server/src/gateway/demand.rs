@@ -24,18 +24,18 @@ const MOST_TOLD: usize = 200;
 
 /// What is asked.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Demand {
-    pub(super) audience: String,
+pub(super) struct Demand<'a> {
+    pub(super) audience: &'a str,
     scopes: Vec<Scope>,
     res: Vec<Res>,
     /// Without a slash at its end.
-    res_after: Option<String>,
+    res_after: Option<&'a str>,
     takes_ambiguous_paths: bool,
 }
 
-impl Demand {
+impl<'a> Demand<'a> {
     /// Reads the parameters; what is not understood was not meant to be left out.
-    pub(super) fn read<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
+    pub(super) fn read(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let mut demand = Self::default();
         for (name, value) in parameters {
             let wrong =
@@ -44,7 +44,7 @@ impl Demand {
                 return Err(wrong(&"it is empty"));
             }
             match name {
-                "audience" if demand.audience.is_empty() => value.clone_into(&mut demand.audience),
+                "audience" if demand.audience.is_empty() => demand.audience = value,
                 "scope" => {
                     let scopes: ScopeSet = value.parse().map_err(|e| wrong(&e))?;
                     demand.scopes.extend(scopes.iter().cloned());
@@ -90,7 +90,7 @@ impl Demand {
         if let Some(target) = target.filter(|target| !self.takes_ambiguous_paths && !has_one_reading(target)) {
             return Err(GatewayError::Ambiguous(told_of(target)));
         }
-        let Some(prefix) = &self.res_after else { return Ok(()) };
+        let Some(prefix) = self.res_after else { return Ok(()) };
         let target = target.ok_or_else(|| {
             let what = "res_after needs the path of the request, in one X-Forwarded-Uri header";
             GatewayError::Misconfigured(what.to_owned())
@@ -103,11 +103,11 @@ impl Demand {
 }
 
 /// A prefix of paths that could be one of resources.
-fn prefix(text: &str) -> Result<String, &'static str> {
+fn prefix(text: &str) -> Result<&str, &'static str> {
     let path = text.strip_suffix('/').unwrap_or(text);
     let is_path =
         path.is_empty() || path.strip_prefix('/').is_some_and(|path| path != "*" && path.parse::<Res>().is_ok());
-    if text.starts_with('/') && is_path { Ok(path.to_owned()) } else { Err("it must be a plain path such as /api") }
+    if text.starts_with('/') && is_path { Ok(path) } else { Err("it must be a plain path such as /api") }
 }
 
 /// The resource that a path names behind the prefix; `*` for the prefix itself, which stands for all below it.
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    fn read(parameters: &[(&str, &str)]) -> Result<Demand, String> {
+    fn read<'a>(parameters: &[(&'a str, &'a str)]) -> Result<Demand<'a>, String> {
         Demand::read(parameters.iter().copied())
     }
 
@@ -195,7 +195,7 @@ mod tests {
         .unwrap();
         assert_eq!(asked.audience, "https://plant.example/api");
         assert_eq!(asked.scopes.iter().map(Scope::as_str).collect::<Vec<_>>(), ["Reader", "Worker", "Supervisor"]);
-        assert_eq!((asked.res, asked.res_after.as_deref()), (vec!["plant/7".parse().unwrap()], Some("/api")));
+        assert_eq!((asked.res, asked.res_after), (vec!["plant/7".parse().unwrap()], Some("/api")));
     }
 
     #[test]

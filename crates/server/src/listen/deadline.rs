@@ -12,7 +12,10 @@ use hyper::rt::{Sleep, Timer};
 /// Gives hyper deadlines.
 pub(super) struct Deadlines;
 
-struct Deadline(Instant);
+struct Deadline {
+    at: Instant,
+    is_new: bool,
+}
 
 impl Timer for Deadlines {
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
@@ -20,7 +23,7 @@ impl Timer for Deadlines {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Deadline(deadline))
+        Box::pin(Deadline { at: deadline, is_new: true })
     }
 
     fn now(&self) -> Instant {
@@ -31,8 +34,10 @@ impl Timer for Deadlines {
 impl Future for Deadline {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if now() >= self.0 { Poll::Ready(()) } else { Poll::Pending }
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        // hyper asks at once when it has set one: the clock was read for that a moment ago.
+        let is_new = std::mem::take(&mut self.is_new);
+        if !is_new && now() >= self.at { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

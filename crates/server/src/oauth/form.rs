@@ -2,16 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{self, FromRequest};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use keyward_model::form::{Form, FormError};
 use keyward_model::time::Timestamp;
+use tokio::time::timeout;
 
 use crate::app::App;
-use crate::request::Arrival;
+use crate::request::{Arrival, Content};
 use crate::respond::{ErrorCode, OAuthError};
 
 /// The largest body an OAuth endpoint reads, in bytes.
@@ -37,6 +39,12 @@ pub struct FormRequest {
 }
 
 impl FormRequest {
+    /// Reads it where no router has done so.
+    pub(crate) async fn read(request: Request<impl Content>, arrival: Arrival, app: &App) -> Result<Self, OAuthError> {
+        let (headers, body) = read(request, app.body_timeout).await?;
+        Ok(Self { now: arrival.at, address: Some(arrival.address), headers, body })
+    }
+
     /// The parameters.
     pub fn form(&self) -> Result<Form<'_>, OAuthError> {
         Ok(Form::parse(&self.body)?)
@@ -46,27 +54,31 @@ impl FormRequest {
 impl FromRequest<Arc<App>> for FormRequest {
     type Rejection = OAuthError;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, OAuthError> {
-        let now = app.clock.now();
-        let (parts, body) = request.into_parts();
-        let refuse = |why: &'static str| Err(ErrorCode::InvalidRequest.because(why));
-        if parts.uri.query().is_some() {
-            // RFC 6749 §2.3.1: the credentials "MUST NOT be included in the request URI".
-            return refuse("parameters belong into the body, not into the URL");
-        }
-        let mut content_types = parts.headers.get_all(header::CONTENT_TYPE).iter();
-        let is_form = content_types.next().is_some_and(|v| is_form(v.as_bytes())) && content_types.next().is_none();
-        if !is_form {
-            return refuse("the content type must be application/x-www-form-urlencoded");
-        }
-        let collected = Limited::new(body, MAX_BODY).collect();
-        let body = match tokio::time::timeout(app.body_timeout, collected).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return refuse("the body is larger than 16 KiB"),
-            Ok(Err(_)) => return refuse("the body could not be read to its end"),
-            Err(_) => return refuse("the body took too long to arrive"),
-        };
-        Ok(Self { now, address: Arrival::address(&parts.extensions), headers: parts.headers, body })
+    async fn from_request(request: extract::Request, app: &Arc<App>) -> Result<Self, OAuthError> {
+        let (now, address) = (app.clock.now(), Arrival::address(request.extensions()));
+        let (headers, body) = read(request, app.body_timeout).await?;
+        Ok(Self { now, address, headers, body })
+    }
+}
+
+/// The head's fields and the body.
+async fn read(request: Request<impl Content>, patience: Duration) -> Result<(HeaderMap, Bytes), OAuthError> {
+    let (parts, body) = request.into_parts();
+    let refuse = |why: &'static str| Err(ErrorCode::InvalidRequest.because(why));
+    if parts.uri.query().is_some() {
+        // RFC 6749 §2.3.1: the credentials "MUST NOT be included in the request URI".
+        return refuse("parameters belong into the body, not into the URL");
+    }
+    let mut content_types = parts.headers.get_all(header::CONTENT_TYPE).iter();
+    let is_form = content_types.next().is_some_and(|v| is_form(v.as_bytes())) && content_types.next().is_none();
+    if !is_form {
+        return refuse("the content type must be application/x-www-form-urlencoded");
+    }
+    match timeout(patience, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok((parts.headers, body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => refuse("the body is larger than 16 KiB"),
+        Ok(Err(_)) => refuse("the body could not be read to its end"),
+        Err(_) => refuse("the body took too long to arrive"),
     }
 }
 

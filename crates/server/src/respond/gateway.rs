@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{BASIC, OAuthError, json_response, no_store, retry_after};
 use crate::meter;
+use crate::request::mark;
 
 /// Why a request is not let in.
 #[derive(Debug)]
@@ -51,11 +52,19 @@ struct Refused<'a> {
     error_description: &'a str,
 }
 
-/// The request may go on, and this is what the API is to be told.
-pub(crate) fn let_in(told: HeaderMap) -> Response {
+/// The headers that let a request in, with what the API is to be told. They are remembered and copied, so what every answer
+/// carries has its place among them: a copy need not grow.
+pub(crate) fn letting_in(told: HeaderMap) -> HeaderMap {
+    let mut headers = told;
+    no_store(&mut headers);
+    mark(&mut headers, HeaderValue::from_static(""));
+    headers
+}
+
+/// The request may go on.
+pub(crate) fn let_in(headers: HeaderMap) -> Response {
     let mut response = Response::new(Body::empty());
-    *response.headers_mut() = told;
-    no_store(response.headers_mut());
+    *response.headers_mut() = headers;
     response
 }
 
