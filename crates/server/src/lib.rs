@@ -76,6 +76,8 @@ pub enum ServerError {
 impl Server {
     /// Binds the address, opens everything, and makes what a first start needs.
     pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Self, ServerError> {
+        // First of all: a description comes with it, which is not kept, and what follows finds its memory free.
+        let (rest, _) = api::router();
         let listen = |error| ServerError::Listen(config.server.listen, error);
         let listener = Listener::bind(&config.server, config.gateway.ext_authz).await.map_err(listen)?;
         let issuer = if config.server.issuer.is_empty() {
@@ -88,7 +90,7 @@ impl Server {
         let reception = Reception {
             clock: app.clock.clone(),
             ids: RequestIds::new(&app.entropy).map_err(StartError::from)?,
-            paths: Paths::of(&app),
+            paths: Paths::of(&app, rest),
             trusted_proxies: config.server.trusted_proxies.clone(),
         };
         Ok(Self { app, bootstrap, listener, reception })

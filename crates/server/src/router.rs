@@ -24,9 +24,9 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// All paths of the server.
-    pub(crate) fn of(app: &Arc<App>) -> Self {
-        Self { busy: Some(Arc::clone(app)), all: router(Arc::clone(app)) }
+    /// All paths of the server, with those of the REST API.
+    pub(crate) fn of(app: &Arc<App>, rest: Router<Arc<App>>) -> Self {
+        Self { busy: Some(Arc::clone(app)), all: router(Arc::clone(app), rest) }
     }
 
     /// Answers one request. Boxed here, where it is not yet known how, so that nobody above carries room for all ways.
@@ -60,10 +60,9 @@ const FORWARD_AUTH: &str = "/forward-auth";
 /// RFC 6749 §3.2
 const TOKEN: &str = "/token";
 
-fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<App>, rest: Router<Arc<App>>) -> Router {
     let for_envoy = if app.gateway.ext_authz { post(ext_authz::check) } else { any(nothing_here) };
-    let (rest, document) = api::router();
-    let reference = pages::api_reference::Reference::new(document);
+    let reference = pages::api_reference::Reference::new(|| api::router().1);
     Router::new()
         .route(TOKEN, any(post_only)) //                                                   unless it is POST
         .route("/auth/device", post(device_authorization::device_authorization).fallback(post_only)) // RFC 8628 §3.1

@@ -25,15 +25,15 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 /// What is served about the API. Made when somebody first asks: most servers are never asked.
 pub(crate) struct Reference {
-    described: OpenApi,
+    describe: fn() -> OpenApi,
     document: OnceLock<Served>,
     page: OnceLock<Option<Served>>,
 }
 
 impl Reference {
-    /// From the description of the REST API.
-    pub(crate) fn new(described: OpenApi) -> Self {
-        Self { described, document: OnceLock::new(), page: OnceLock::new() }
+    /// From whoever describes the REST API, which takes a megabyte or two.
+    pub(crate) fn new(describe: fn() -> OpenApi) -> Self {
+        Self { describe, document: OnceLock::new(), page: OnceLock::new() }
     }
 
     /// `/openapi.json`, `/docs` and the stylesheet.
@@ -54,7 +54,7 @@ impl Reference {
 
     fn document(&self, app: &App, headers: &HeaderMap) -> Response {
         let document = self.document.get_or_init(|| {
-            let document = document::complete(self.described.clone(), &app.issuer);
+            let document = document::complete((self.describe)(), &app.issuer);
             Served::new(serde_json::to_vec(&document).unwrap_or_default(), "application/json")
         });
         document.answer(headers, "public, max-age=300")
@@ -62,7 +62,7 @@ impl Reference {
 
     fn page(&self, app: &App, headers: &HeaderMap) -> Response {
         let page = self.page.get_or_init(|| {
-            let html = render(document::complete(self.described.clone(), &app.issuer), &app.issuer);
+            let html = render(document::complete((self.describe)(), &app.issuer), &app.issuer);
             html.map(|html| Served::new(html.into_bytes(), "text/html; charset=utf-8"))
                 .inspect_err(|error| tracing::error!(%error, "the API reference cannot be written"))
                 .ok()
