@@ -3,12 +3,12 @@
 //!
 //! Whoever there is or is not, a password that is presented is hashed once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::password_hash::{self, CustomizedPasswordHasher, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use keyward_model::entropy::{Entropy, EntropyError};
@@ -36,6 +36,7 @@ struct Hasher {
     /// Compared with where there is no password: nobody knows one that fits.
     nobody: String,
     computed: AtomicU64,
+    memory: Mutex<Vec<Vec<Block>>>,
 }
 
 /// Why there is no answer.
@@ -76,7 +77,7 @@ impl Passwords {
         let [salt, hash] = [salt.as_slice(), hash.as_slice()].map(|bytes| STANDARD_NO_PAD.encode(bytes));
         let costs = format!("m={},t={},p={}", params.m_cost(), params.t_cost(), params.p_cost());
         let nobody = format!("$argon2id$v=19${costs}${salt}${hash}");
-        let hasher = Hasher { pepper, params, nobody, computed: AtomicU64::new(0) };
+        let hasher = Hasher { pepper, params, nobody, computed: AtomicU64::new(0), memory: Mutex::default() };
         Ok(Self {
             hasher: Arc::new(hasher),
             turns: Arc::new(Semaphore::new(at_once)),
@@ -141,25 +142,23 @@ impl Passwords {
 }
 
 impl Hasher {
-    fn argon2(&self) -> Result<Argon2<'_>, HashingError> {
-        let params = self.params.clone();
-        Argon2::new_with_secret(self.pepper.expose(), Algorithm::Argon2id, Version::V0x13, params).map_err(failed)
-    }
-
     fn hash(&self, password: &Password, salt: &[u8]) -> Result<String, HashingError> {
-        self.computed.fetch_add(1, Ordering::Relaxed);
-        let hashed: PasswordHash = self.argon2()?.hash_password_with_salt(password.expose(), salt).map_err(failed)?;
+        let hashed = self.hash_password_with_params(password.expose(), salt, self.params.clone()).map_err(failed)?;
         Ok(hashed.to_string())
     }
 
     fn verify(&self, password: &Password, stored: &str) -> Result<bool, HashingError> {
         let stored = PasswordHash::new(stored).map_err(failed)?;
-        self.computed.fetch_add(1, Ordering::Relaxed);
-        match self.argon2()?.verify_password(password.expose(), &stored) {
+        match self.verify_password(password.expose(), &stored) {
             Ok(()) => Ok(true),
-            Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+            Err(password_hash::Error::PasswordInvalid) => Ok(false),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// As much as was used at once.
+    fn memory(&self) -> MutexGuard<'_, Vec<Vec<Block>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_of_today(&self, stored: &str) -> bool {
@@ -170,12 +169,47 @@ impl Hasher {
     }
 }
 
+/// As the library hashes, in memory that is kept for the next turn. The system's allocator keeps what is freed in pieces of
+/// this size too, and goes on taking more: it was seen to hold eleven where two were used at once.
+impl CustomizedPasswordHasher<PasswordHash> for Hasher {
+    type Params = Params;
+
+    fn hash_password_customized(
+        &self,
+        password: &[u8],
+        salt: &[u8],
+        algorithm: Option<&str>,
+        version: Option<u32>,
+        params: Params,
+    ) -> password_hash::Result<PasswordHash> {
+        self.computed.fetch_add(1, Ordering::Relaxed);
+        let algorithm = algorithm.map(Algorithm::try_from).transpose()?.unwrap_or(Algorithm::Argon2id);
+        let version = version.map(Version::try_from).transpose()?.unwrap_or(Version::V0x13);
+        let mut blocks = self.memory().pop().unwrap_or_default();
+        blocks.resize(params.block_count(), Block::default());
+        let argon2 = Argon2::new_with_secret(self.pepper.expose(), algorithm, version, params.clone())?;
+        let mut hash = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+        let done = argon2.hash_password_into_with_memory(password, salt, &mut hash, blocks.as_mut_slice());
+        self.memory().push(blocks);
+        done?;
+        Ok(PasswordHash {
+            algorithm: algorithm.ident(),
+            version: Some(version.into()),
+            params: ParamsString::try_from(&params)?,
+            salt: Some(Salt::new(salt)?),
+            hash: Some(Output::new(&hash)?),
+        })
+    }
+}
+
 fn failed(error: impl std::fmt::Display) -> HashingError {
     HashingError::Failed(error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::PasswordHasher as _;
+
     use super::*;
 
     fn passwords(pepper: u8, m_cost: u32) -> Passwords {
@@ -207,6 +241,20 @@ mod tests {
         };
         assert_eq!(today.verify(typed("correct horse"), Some(&anew)).await.unwrap(), Verdict::Right);
         assert_eq!(today.verify(typed("wrong"), Some(&hash)).await.unwrap(), Verdict::Wrong);
+    }
+
+    #[test]
+    fn it_hashes_as_the_library_does_whatever_was_in_the_memory_before() {
+        let hasher = passwords(1, 64).hasher;
+        for (salt, (m_cost, text)) in (1_u8..).zip([(128, "a"), (64, "b"), (256, "c"), (128, "a"), (64, "a")]) {
+            let (salt, params) = ([salt; SALT], Params::new(m_cost, 2, 1, None).unwrap());
+            let ours = hasher.hash_password_with_params(text.as_bytes(), &salt, params.clone()).unwrap();
+            let library = Argon2::new_with_secret(&[1; 32], Algorithm::Argon2id, Version::V0x13, params).unwrap();
+            let theirs: PasswordHash = library.hash_password_with_salt(text.as_bytes(), &salt).unwrap();
+            assert_eq!(ours.to_string(), theirs.to_string());
+            assert!(hasher.verify(&typed(text), &theirs.to_string()).unwrap());
+            assert_eq!(hasher.memory().len(), 1, "one after the other, in the same memory");
+        }
     }
 
     #[tokio::test]
