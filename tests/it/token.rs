@@ -412,6 +412,17 @@ async fn malformed_requests_get_a_precise_error_each() {
 }
 
 #[tokio::test]
+async fn endpoints_for_clients_take_post_only_and_say_so() {
+    let server = TestServer::start(keyward_tests::server::Db::Sqlite).await;
+    for path in ["/token", "/introspect", "/revoke", "/auth/device"] {
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
+            let answer = Answer::of(server.http.request(method.clone(), format!("{}{path}", server.url()))).await;
+            assert_eq!((answer.status, answer.header("allow")), (StatusCode::BAD_REQUEST, "POST"), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn error_descriptions_hold_only_what_rfc_6749_allows() {
     let server = TestServer::start(keyward_tests::server::Db::Sqlite).await;
     let key = server.admin().await.orders_key().await;

@@ -131,9 +131,7 @@ impl Reception {
         };
         let matched = response.extensions_mut().remove::<MatchedPath>();
         let is_told = response.extensions_mut().remove::<Told>().is_some();
-        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-            mark(response.headers_mut(), id);
-        }
+        mark(response.headers_mut(), HeaderValue::try_from(id.to_string()).unwrap_or(UNMARKED));
         let (status, took) = (response.status(), started.elapsed());
         count_request(route, status, took);
         let template = matched.as_ref().map(MatchedPath::as_str).or(route.template());
@@ -149,6 +147,9 @@ impl Reception {
         response
     }
 }
+
+/// In place of an id.
+pub(crate) const UNMARKED: HeaderValue = HeaderValue::from_static("");
 
 /// What every answer carries: the id of its request, and that browsers are to believe its content type.
 pub(crate) fn mark(headers: &mut HeaderMap, id: HeaderValue) {

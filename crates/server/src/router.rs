@@ -8,7 +8,7 @@ use axum::middleware::from_fn;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, HeaderName, Method, Request, header};
 use tower_service::Service as _;
 
 use crate::app::App;
@@ -57,14 +57,15 @@ impl From<Router> for Paths {
 
 /// For nginx, Caddy and Traefik, by any method.
 const FORWARD_AUTH: &str = "/forward-auth";
-/// RFC 6749 §3.2
+/// For clients.
 const TOKEN: &str = "/token";
 
 fn router(app: Arc<App>, rest: Router<Arc<App>>) -> Router {
     let for_envoy = if app.gateway.ext_authz { post(ext_authz::check) } else { any(nothing_here) };
     let reference = pages::api_reference::Reference::new(|| api::router().1);
+    // Before all of them, in `Paths::answer`: FORWARD_AUTH, and TOKEN by POST                RFC 6749 §3.2
     Router::new()
-        .route(TOKEN, any(post_only)) //                                                   unless it is POST
+        .route(TOKEN, any(post_only))
         .route("/auth/device", post(device_authorization::device_authorization).fallback(post_only)) // RFC 8628 §3.1
         .route("/introspect", post(introspect::introspect).fallback(post_only)) //         RFC 7662 §2
         .route("/revoke", post(revoke::revoke).fallback(post_only)) //                     RFC 7009 §2
@@ -85,8 +86,8 @@ fn router(app: Arc<App>, rest: Router<Arc<App>>) -> Router {
         .with_state(app)
 }
 
-async fn post_only() -> respond::OAuthError {
-    respond::ErrorCode::InvalidRequest.because("this endpoint takes POST only")
+async fn post_only() -> ([(HeaderName, &'static str); 1], respond::OAuthError) {
+    ([(header::ALLOW, "POST")], respond::ErrorCode::InvalidRequest.because("this endpoint takes POST only"))
 }
 
 async fn nothing_here(headers: HeaderMap) -> Response {

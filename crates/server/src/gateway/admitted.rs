@@ -14,9 +14,11 @@ use keyward_model::token::AccessTokenClaims;
 /// The longest answer that is remembered, in bytes of its values: memory for thousands of tokens is bounded by it.
 const MOST_REMEMBERED: usize = 4096;
 
-/// What the API was told of tokens, in bounded memory. Each token has one place; who shares it takes turns, and is judged
-/// anew each time.
-pub(crate) struct Admitted(Box<[ArcSwapOption<Verdict>]>);
+/// In so many places a token may be.
+const WAYS: usize = 4;
+
+/// What the API was told of tokens, in bounded memory. Who finds no place is judged anew each time.
+pub(crate) struct Admitted(Box<[[ArcSwapOption<Verdict>; WAYS]]>);
 
 /// What the API is told of a token.
 pub(super) struct Verdict {
@@ -33,8 +35,9 @@ pub(super) struct Verdict {
 impl Admitted {
     /// A memory for so many tokens.
     pub(crate) fn new(tokens: u64) -> Self {
-        let places = usize::try_from(tokens).unwrap_or(usize::MAX);
-        Self(std::iter::repeat_with(ArcSwapOption::empty).take(places).collect())
+        let sets = usize::try_from(tokens).unwrap_or(usize::MAX).div_ceil(WAYS);
+        let set = || std::array::from_fn(|_| ArcSwapOption::empty());
+        Self(std::iter::repeat_with(set).take(sets).collect())
     }
 
     /// What the API is told of this token, if it was let in and nothing is different from then.
@@ -44,25 +47,37 @@ impl Admitted {
         known: Option<u64>,
         now: Timestamp,
     ) -> Option<HeaderMap> {
-        let place = self.place(claims.jti)?.load();
-        let verdict = place.as_ref()?;
-        let is_same = Arc::ptr_eq(&verdict.claims, claims) && Some(verdict.known) == known && now < verdict.until;
-        is_same.then(|| verdict.headers.clone())
+        let (set, _) = self.set(claims.jti)?;
+        set.iter().find_map(|place| {
+            let verdict = place.load();
+            let verdict = verdict.as_ref().filter(|verdict| Arc::ptr_eq(&verdict.claims, claims))?;
+            (Some(verdict.known) == known && now < verdict.until).then(|| verdict.headers.clone())
+        })
     }
 
-    /// Remembers what the API is told of a token.
+    /// Remembers what the API is told of a token: in its old place, else in one whose verdict counts no longer, else in
+    /// anybody's.
     pub(super) fn insert(&self, verdict: Verdict) {
         let size = verdict.headers.values().map(HeaderValue::len).sum::<usize>();
-        if let Some(place) = self.place(verdict.claims.jti).filter(|_| size <= MOST_REMEMBERED) {
+        let Some((set, chance)) = self.set(verdict.claims.jti).filter(|_| size <= MOST_REMEMBERED) else { return };
+        let worth = |place: &&ArcSwapOption<Verdict>| match &*place.load() {
+            Some(other) if other.claims.jti == verdict.claims.jti => 0,
+            Some(other) if other.known == verdict.known => 2,
+            Some(_) | None => 1,
+        };
+        // The first of the least worth, counted from anywhere.
+        let places = set.iter().cycle().skip(chance).take(WAYS);
+        if let Some(place) = places.min_by_key(worth) {
             place.store(Some(Arc::new(verdict)));
         }
     }
 
-    /// By the end of the id, which is random.
-    fn place(&self, token: TokenId) -> Option<&ArcSwapOption<Verdict>> {
+    /// Where a token may be, by the end of its id, which is random; and a number below [`WAYS`], by what is left of it.
+    fn set(&self, token: TokenId) -> Option<(&[ArcSwapOption<Verdict>; WAYS], usize)> {
         let (_, random) = token.as_uuid().as_u64_pair();
-        let at = random.checked_rem(u64::try_from(self.0.len()).ok()?)?;
-        self.0.get(usize::try_from(at).ok()?)
+        let sets = u64::try_from(self.0.len()).ok()?;
+        let (at, rest) = (random.checked_rem(sets)?, random.checked_div(sets)? % WAYS as u64);
+        Some((self.0.get(usize::try_from(at).ok()?)?, usize::try_from(rest).ok()?))
     }
 }
 
@@ -115,18 +130,28 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_last_has_the_place() {
-        let admitted = Admitted::new(1);
-        let (first, last) = (Arc::new(claims()), Arc::new(claims()));
-        for token in [&first, &last] {
-            let headers = HeaderMap::new();
-            admitted.insert(Verdict { claims: Arc::clone(token), known: 7, until: UNTIL, headers });
-            assert_eq!(admitted.find(token, Some(7), NOW), Some(HeaderMap::new()));
+    fn it_stays_within_its_size_and_who_comes_last_is_in_it() {
+        let (admitted, entropy) = (Admitted::new(4), Entropy::seeded(2));
+        let verdict = |claims: &Arc<AccessTokenClaims>, known| Verdict {
+            claims: Arc::clone(claims),
+            known,
+            until: UNTIL,
+            headers: HeaderMap::new(),
+        };
+        let token = || Arc::new(AccessTokenClaims { jti: TokenId::new(NOW, &entropy).unwrap(), ..claims() });
+        let tokens: Vec<_> = std::iter::repeat_with(token).take(20).collect();
+        for token in tokens.iter().chain(&tokens) {
+            admitted.insert(verdict(token, 7));
+            assert!(admitted.find(token, Some(7), NOW).is_some());
         }
-        assert_eq!(admitted.find(&first, Some(7), NOW), None);
+        let remembered = |known| tokens.iter().filter(|token| admitted.find(token, Some(known), NOW).is_some()).count();
+        assert_eq!(remembered(7), WAYS);
+        // What counts no longer goes first.
+        tokens.iter().take(WAYS).for_each(|token| admitted.insert(verdict(token, 8)));
+        assert_eq!((remembered(7), remembered(8)), (0, WAYS));
         let none = Admitted::new(0);
-        none.insert(Verdict { claims: Arc::clone(&first), known: 7, until: UNTIL, headers: HeaderMap::new() });
-        assert_eq!(none.find(&first, Some(7), NOW), None);
+        none.insert(verdict(&tokens[0], 7));
+        assert_eq!(none.find(&tokens[0], Some(7), NOW), None);
     }
 
     #[test]

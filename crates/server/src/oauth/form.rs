@@ -55,9 +55,10 @@ impl FromRequest<Arc<App>> for FormRequest {
     type Rejection = OAuthError;
 
     async fn from_request(request: extract::Request, app: &Arc<App>) -> Result<Self, OAuthError> {
-        let (now, address) = (app.clock.now(), Arrival::address(request.extensions()));
+        let arrival = request.extensions().get::<Arrival>().copied();
+        let now = arrival.map_or_else(|| app.clock.now(), |arrival| arrival.at);
         let (headers, body) = read(request, app.body_timeout).await?;
-        Ok(Self { now, address, headers, body })
+        Ok(Self { now, address: arrival.map(|arrival| arrival.address), headers, body })
     }
 }
 

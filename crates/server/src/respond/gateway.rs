@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{BASIC, OAuthError, json_response, no_store, retry_after};
 use crate::meter;
-use crate::request::mark;
+use crate::request::{UNMARKED, mark};
 
 /// Why a request is not let in.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ struct Refused<'a> {
 pub(crate) fn letting_in(told: HeaderMap) -> HeaderMap {
     let mut headers = told;
     no_store(&mut headers);
-    mark(&mut headers, HeaderValue::from_static(""));
+    mark(&mut headers, UNMARKED);
     headers
 }
 
