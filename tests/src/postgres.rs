@@ -16,6 +16,7 @@ use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
+use keyward_store::{Options, Store};
 use tokio_postgres::{Config, NoTls};
 
 use crate::run;
@@ -30,21 +31,53 @@ pub struct TestDatabase {
 
 /// A new, empty database on the server of this run.
 pub async fn database() -> TestDatabase {
-    let server = match env::var("KEYWARD_TEST_POSTGRES_URL") {
-        Ok(url) => url,
-        Err(_) => run::once("postgres", || {
+    TestDatabase::create(server(), "template0").await
+}
+
+/// A new database with today's schema and nothing in it: a copy of one that is made once in a run, for what is tested is
+/// seldom how the schema comes about.
+pub async fn database_with_schema() -> TestDatabase {
+    let server = server();
+    let template = run::once("postgres-schema", || {
+        let (server, name) = (server.clone(), format!("keyward_schema_{}", run::random_hex::<4>()));
+        apart(async move {
+            execute(&server, &format!("CREATE DATABASE {name} TEMPLATE template0")).await.expect("it may");
+            let url = with_database(&server, &name).parse().expect("the URL of a database");
+            let store = Store::open(&Options::new(url)).await.expect("the schema can be made");
+            // Whoever copies waits until nobody is connected.
+            store.close().await;
+            name
+        })
+    });
+    TestDatabase::create(server, &template).await
+}
+
+fn server() -> String {
+    env::var("KEYWARD_TEST_POSTGRES_URL").unwrap_or_else(|_| {
+        run::once("postgres", || {
             let server = Server::create(Durability::None);
             server.start();
             server.url()
-        }),
-    };
-    TestDatabase::create(server).await
+        })
+    })
+}
+
+/// Where no other future may run meanwhile: in a thread with a runtime of its own.
+fn apart<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let thread = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a thread may have a runtime of its own");
+        runtime.block_on(work)
+    });
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl TestDatabase {
-    async fn create(server: String) -> Self {
+    async fn create(server: String, template: &str) -> Self {
         let name = format!("keyward_{}", run::random_hex::<8>());
-        execute(&server, &format!("CREATE DATABASE {name} TEMPLATE template0"))
+        execute(&server, &format!("CREATE DATABASE {name} TEMPLATE {template}"))
             .await
             .expect("the test user may create databases");
         Self { url: with_database(&server, &name), name, server }
@@ -61,17 +94,11 @@ impl Drop for TestDatabase {
     /// that is gone already has no database to drop.
     fn drop(&mut self) {
         let (server, name) = (self.server.clone(), self.name.clone());
-        let dropping = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a thread may have a runtime of its own");
-            runtime.block_on(async {
-                let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-                tokio::time::timeout(Duration::from_secs(10), execute(&server, &statement)).await
-            })
-        });
-        drop(dropping.join());
+        let dropping = async move {
+            let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            tokio::time::timeout(Duration::from_secs(10), execute(&server, &statement)).await
+        };
+        drop(apart(dropping));
     }
 }
 
@@ -91,7 +118,7 @@ impl PrivateCluster {
 
     /// A new, empty database on this server.
     pub async fn database(&self) -> TestDatabase {
-        TestDatabase::create(self.server.url()).await
+        TestDatabase::create(self.server.url(), "template0").await
     }
 
     /// Kills every process of the server at once (SIGKILL): nobody can finish a

@@ -103,7 +103,7 @@ impl Database {
     async fn new(db: Db) -> Self {
         match db {
             Db::Sqlite => Self::Sqlite,
-            Db::Postgres => Self::Postgres(Arc::new(postgres::database().await)),
+            Db::Postgres => Self::Postgres(Arc::new(postgres::database_with_schema().await)),
         }
     }
 }
