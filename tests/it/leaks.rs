@@ -2,24 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use keyward_model::entropy::Entropy;
-use keyward_model::id::{CredentialId, DeviceSessionId};
+use keyward_model::id::CredentialId;
 use keyward_model::key::Key;
-use keyward_model::refresh_token::RefreshToken;
-use keyward_model::secret::{HashingKey, Secret};
 use keyward_server::config::OnReport;
 use keyward_tests::keyward::Process;
 use keyward_tests::person::{Person, said, text};
 use keyward_tests::receiver::Receiver;
 use keyward_tests::server::{Answer, Api, Db, START, Secrets, TestServer};
-use keyward_tests::{clients, on_both_databases, run};
+use keyward_tests::{on_both_databases, run};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::scanners::{any_key, near_miss, write};
 use crate::webhooks::{arrived, new_webhook};
 
 async fn report(server: &TestServer, body: &Value) -> Answer {
@@ -267,86 +265,6 @@ async fn whoever_has_a_leaked_key_does_not_prolong_it_with_its_own_token() {
         let refused = thief.post(&path, &json!({ "retire_at": "2026-11-24T12:00:00Z" })).await;
         assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
     }
-}
-
-/// A whole key that no server knows.
-fn any_key() -> String {
-    let entropy = Entropy::system();
-    Key::generate(CredentialId::new(START, &entropy).unwrap(), &entropy).unwrap().reveal().to_string()
-}
-
-fn any_refresh_token() -> String {
-    let entropy = Entropy::system();
-    let session = DeviceSessionId::new(START, &entropy).unwrap();
-    RefreshToken::generate(session, &HashingKey::new(&Secret::new([7; 32])), &entropy).unwrap().reveal().to_string()
-}
-
-/// The same with another last character: it looks like a key, and its checksum is wrong.
-fn near_miss(key: &str) -> String {
-    let (rest, last) = key.split_at(key.len() - 1);
-    format!("{rest}{}", if last == "A" { "B" } else { "A" })
-}
-
-fn write(directory: &Path, files: &[(&str, &[u8])]) {
-    for (name, content) in files {
-        let path = directory.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-}
-
-#[tokio::test]
-async fn detect_secrets_finds_all_real_keys_with_the_published_plugin_and_nothing_else() {
-    let tree = run::subdirectory("tree");
-    let [one, two, three] = [(); 3].map(|()| any_key());
-    let refresh_token = any_refresh_token();
-    write(
-        &tree,
-        &[
-            ("tokens.json", format!("{{\"refresh_token\":\"{refresh_token}\"}}\n").as_bytes()),
-            ("settings.py", format!("DEBUG = True\nKEY = \"{one}\"\n").as_bytes()),
-            ("deep/er/config.yaml", format!("client_secret: {two}\n").as_bytes()),
-            (
-                "notes.txt",
-                format!("curl -u client_01h455vb4pex5vsknk084sn02q:{three} https://iam.example/token\n").as_bytes(),
-            ),
-            ("misses.txt", format!("{}\n{}\nkw_short\n", near_miss(&one), &two[..73]).as_bytes()),
-            ("others.txt", format!("{}\n", near_miss(&refresh_token)).as_bytes()),
-            ("clean.py", b"KEY = os.environ['KEY']\n"),
-        ],
-    );
-    let found = clients::detect_secrets(&tree).await;
-    let places: BTreeSet<(String, i64)> = found["results"]
-        .as_object()
-        .unwrap()
-        .values()
-        .flat_map(|secrets| secrets.as_array().unwrap())
-        .filter(|secret| secret["type"] == "Keyward API key or refresh token")
-        .map(|secret| (text(&secret["filename"]), secret["line_number"].as_i64().unwrap()))
-        .collect();
-    let expected = [("deep/er/config.yaml", 1), ("notes.txt", 1), ("settings.py", 2), ("tokens.json", 1)];
-    assert_eq!(places, expected.map(|(file, line)| (file.to_owned(), line)).into(), "{found}");
-}
-
-#[test]
-fn every_published_pattern_is_the_one_of_the_key_format() {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
-    assert_eq!(keyward_model::key::LEN, "kw_".len() + 71);
-    assert!(read("docs/key-format.md").contains(r"\bkw_[0-9A-Za-z]{71}\b"));
-    assert!(read("docs/let-people-sign-in.md").contains(r"\bkwr_[0-9A-Za-z]{71}\b"));
-    let pattern = r"\bkwr?_[0-9A-Za-z]{71}\b";
-    for file in [
-        "deploy/leaks/README.md",
-        "deploy/leaks/gitleaks.toml",
-        "deploy/leaks/trufflehog.yaml",
-        "deploy/leaks/detect_secrets.py",
-    ] {
-        assert!(read(file).contains(pattern), "{file}");
-    }
-    let readme = read("deploy/leaks/README.md");
-    let example = readme.split('`').find_map(|text| text.strip_prefix("key = ")).expect("GitHub's test string");
-    assert!(Key::parse(example).is_ok(), "{example}");
 }
 
 #[tokio::test]

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use keyward_server::app::Patience;
 use keyward_server::config::{Config, OnReport};
 use keyward_tests::keyward::Process;
-use keyward_tests::mail::{Encryption, MailServer};
+use keyward_tests::mail::{Encryption, MailServer, Refused};
 use keyward_tests::person::{Person, said, text};
 use keyward_tests::receiver::Receiver;
-use keyward_tests::server::{Answer, Db, Secrets, TestServer};
-use serde_json::json;
+use keyward_tests::server::{Answer, Api, Db, Secrets, TestServer};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
@@ -111,18 +112,7 @@ async fn a_mail_server_that_is_away_loses_nothing() {
     drop(down);
     let server = TestServer::start_with(Db::Sqlite, settings(url)).await;
     let (_, secrets) = something_happens(&server, "").await;
-    let admin = server.api(&secrets).await;
-    let both_failed = async {
-        loop {
-            let found = admin.get("/api/v1/deliveries?state=waiting").await.ok()["items"].as_array().unwrap().clone();
-            if found.len() == 2 && found.iter().all(|delivery| delivery["problem"] != "") {
-                return found;
-            }
-            server.app.send_notices().await.unwrap();
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let waiting = tokio::time::timeout(Duration::from_secs(30), both_failed).await.expect("both are tried");
+    let waiting = both_wait(&server, &server.api(&secrets).await).await;
     let problem = "the mail server cannot be reached, or does not speak SMTP";
     assert!(waiting.iter().all(|delivery| delivery["problem"] == problem), "{waiting:?}");
 
@@ -132,13 +122,62 @@ async fn a_mail_server_that_is_away_loses_nothing() {
     server.clock.advance(Duration::from_secs(10));
     server.app.send_notices().await.unwrap();
     mail.mails(2).await;
-    let admin = server.api(&secrets).await;
-    let all_sent = async {
+    both_are_sent(&server.api(&secrets).await).await;
+}
+
+/// The mails of an occasion, once both were tried in vain and wait for the next attempt.
+async fn both_wait(server: &TestServer, admin: &Api<'_>) -> Vec<Value> {
+    let both = async {
+        loop {
+            let found = admin.get("/api/v1/deliveries?state=waiting").await.ok()["items"].as_array().unwrap().clone();
+            if found.len() == 2 && found.iter().all(|delivery| delivery["problem"] != "") {
+                return found;
+            }
+            server.app.send_notices().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("both are tried")
+}
+
+async fn both_are_sent(admin: &Api<'_>) {
+    let both = async {
         while admin.get("/api/v1/deliveries?state=sent").await.ok()["items"].as_array().map(Vec::len) != Some(2) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), all_sent).await.expect("both are noted as sent");
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("both are noted as sent");
+}
+
+/// For a while (451) or for good (550): a mail server that is set up wrongly says the latter too, until somebody mends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_that_the_mail_server_refuses_waits_with_its_code_and_is_sent_later() {
+    for (db, at, code) in [
+        (Db::Sqlite, Refused::Recipient, 451),
+        (Db::Sqlite, Refused::Mail, 550),
+        (Db::Postgres, Refused::Recipient, 550),
+        (Db::Postgres, Refused::Mail, 451),
+    ] {
+        let mail = MailServer::start_refusing(at, code).await;
+        let server = TestServer::start_with(db, settings(mail.url())).await;
+        let (_, secrets) = something_happens(&server, "").await;
+        let admin = server.api(&secrets).await;
+        let waiting = both_wait(&server, &admin).await;
+        // Its words may hold what is nobody's business; its code does not.
+        let problem = format!("the mail server refuses this mail ({code})");
+        for delivery in &waiting {
+            assert_eq!((&delivery["problem"], &delivery["attempts"]), (&json!(problem), &json!(1)), "{at:?}");
+        }
+        assert_eq!(mail.count(), 0);
+        // Five seconds after the first attempt, up to a fifth later.
+        server.clock.advance(Duration::from_secs(7));
+        server.app.send_notices().await.unwrap();
+        both_are_sent(&admin).await;
+        let mails = mail.mails(2).await;
+        let mut to: Vec<_> = mails.iter().map(|mail| mail["to"][0].as_str().unwrap()).collect();
+        to.sort_unstable();
+        assert_eq!(to, ["olga@plant.example", "team@plant.example"]);
+    }
 }
 
 /// A server that sends mail to this URL and trusts this certificate alone, and something to tell: somebody tries a
@@ -266,7 +305,7 @@ async fn mumbling_mail_server() -> (String, tokio::task::JoinHandle<()>) {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 while stream.write_all(b"2").await.is_ok() {
-                    tokio::time::sleep(Duration::from_secs(5)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             });
         }
@@ -275,7 +314,18 @@ async fn mumbling_mail_server() -> (String, tokio::task::JoinHandle<()>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_mail_server_that_never_comes_to_the_point_is_let_go_and_keeps_no_webhook_waiting() {
+async fn a_mail_server_that_never_comes_to_the_point_is_let_go() {
+    let (url, mumbling) = mumbling_mail_server().await;
+    let patience = Patience { attempt: Duration::from_secs(1), ..Patience::default() };
+    let server = TestServer::start_impatient(Db::Sqlite, patience, settings(url)).await;
+    let (_, secrets) = something_happens(&server, "").await;
+    let waiting = both_wait(&server, &server.api(&secrets).await).await;
+    assert!(waiting.iter().all(|mail| mail["problem"] == "it did not answer in time"), "{waiting:?}");
+    mumbling.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_server_that_never_comes_to_the_point_keeps_no_webhook_waiting() {
     let (url, mumbling) = mumbling_mail_server().await;
     let server = TestServer::start_with(Db::Sqlite, settings(url)).await;
     let receiver = Receiver::start().await;
@@ -291,16 +341,6 @@ async fn a_mail_server_that_never_comes_to_the_point_is_let_go_and_keeps_no_webh
         };
         tokio::time::timeout(Duration::from_secs(30), arrives).await.expect("the webhook is told while the mails hang");
     }
-    let let_go = async {
-        loop {
-            let waiting = admin.get("/api/v1/deliveries?state=waiting").await.ok()["items"].as_array().unwrap().clone();
-            if waiting.len() == 2 && waiting.iter().all(|mail| mail["problem"] == "it did not answer in time") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), let_go).await.expect("no attempt lasts longer than a minute");
     mumbling.abort();
 }
 

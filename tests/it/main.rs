@@ -69,6 +69,7 @@ mod revocations_walk;
 mod revoke;
 mod rotation;
 mod rotation_model;
+mod scanners;
 mod scopes;
 mod serve;
 mod session_tokens;

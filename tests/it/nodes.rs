@@ -221,6 +221,7 @@ async fn a_node_without_the_master_key_does_not_start() {
         clock: one.clock.clone(),
         entropy: keyward_model::entropy::Entropy::system(),
         master_key: keyward_server::master_key::MasterKeySource::from_config(&config, None),
+        patience: Default::default(),
     };
     let refused = keyward_server::Server::start(&config, surroundings).await.err().expect("it started");
     assert!(refused.to_string().contains("master"), "{refused}");

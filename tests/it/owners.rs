@@ -1,5 +1,7 @@
 //! What stands and falls with an owner: what stops when one is disabled, and whose clients nobody answers for.
 
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 use std::time::Duration;
 
 use keyward_model::credential::Credential;
@@ -8,7 +10,7 @@ use keyward_model::id::CredentialId;
 use keyward_store::Origin;
 use keyward_tests::keyward::Process;
 use keyward_tests::on_both_databases;
-use keyward_tests::person::{Person, said, text};
+use keyward_tests::person::{Person, at_a_terminal, said, shown_until, text};
 use keyward_tests::server::{Api, TestServer};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use crate::authority::person;
 use crate::callers::uses;
 use crate::transfers::key_of;
+use crate::watch::{self, issue};
 
 async fn report(api: &Api<'_>, query: &str) -> Vec<Value> {
     api.get(&format!("/api/v1/reports/owners{query}")).await.ok()["items"].as_array().unwrap().clone()
@@ -174,6 +177,32 @@ on_both_databases! {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_a_terminal_a_no_leaves_the_user_enabled_and_a_yes_disables_them() {
+    let server = Process::serve(&[]).await;
+    let admin = Person::administrator(&server);
+    let id = text(&admin.json(&["user", "create", "olga", "--scope", "keyward:self"])["id"]);
+    let answers = |answer: &str| {
+        let command = admin.command(&["user", "disable", "olga"]);
+        let mut terminal = at_a_terminal(&command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut keys, mut out) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
+        let asked = shown_until(&mut out, "[y/N] ");
+        assert!(asked.contains(&format!("Disable the user \"olga\" ({id})?")), "{asked}");
+        writeln!(keys, "{answer}").unwrap();
+        let (mut said, status) = (String::new(), tokio::task::block_in_place(|| terminal.wait()).unwrap());
+        tokio::task::block_in_place(|| out.read_to_string(&mut said)).unwrap();
+        (status.code(), said)
+    };
+    for no in ["n", ""] {
+        let (code, said) = answers(no);
+        assert!(code == Some(1) && said.contains("nothing was changed"), "{code:?}: {said}");
+        assert_eq!(admin.json(&["user", "show", "olga"])["disabled_at"], Value::Null);
+    }
+    let (code, said) = answers("y");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(admin.json(&["user", "show", "olga"])["disabled_at"].is_string());
+}
+
 #[tokio::test]
 async fn the_command_shows_what_stops_asks_and_offers_it_to_somebody_else() {
     let server = Process::serve(&[]).await;
@@ -184,11 +213,19 @@ async fn the_command_shows_what_stops_asks_and_offers_it_to_somebody_else() {
     }
     let rights = ["--scope", "Worker", "--res", "plant/7", "--api", "plant", "--owner", "olga"];
     let press = text(&admin.json(&[&["client", "create", "press"][..], &rights].concat())["id"]);
-    let key = admin.json(&["credential", "issue", "press"]);
+    let key = issue(&admin, "");
+    for _ in 0..2 {
+        assert_eq!(watch::uses(&server, &key, "hall 3").await, StatusCode::OK);
+    }
 
     let refused = admin.tries(&["user", "disable", "olga"]);
     assert_eq!(refused.code, 2, "{}", refused.err);
     assert!(refused.err.contains("credentials  1 that work"), "{}", refused.err);
+    assert!(refused.err.contains("callers      1 since "), "{}", refused.err);
+    let column = |line: &str| line.find("LAST CALLER").map(|at| at..line.find("LAST SEEN").unwrap());
+    let place = refused.err.lines().find_map(column).unwrap();
+    let row = refused.err.lines().find(|line| line.starts_with("press ")).unwrap();
+    assert!(row.contains(&press) && row[place].trim() == "hall 3", "{}", refused.err);
     assert!(refused.err.contains(&format!("keyward client transfer {press} --to USER")), "{}", refused.err);
     assert!(refused.err.contains("not done without being asked") && refused.err.contains("--yes"), "{}", refused.err);
     assert_eq!(admin.json(&["user", "show", "olga"])["disabled_at"], Value::Null);
@@ -218,7 +255,7 @@ async fn the_command_shows_what_stops_asks_and_offers_it_to_somebody_else() {
     assert_eq!(accepted.code, 0, "{}", accepted.err);
     assert!(accepted.err.contains("may know its keys"), "{}", accepted.err);
     assert_eq!(as_sam(&["client", "accept", "press", "--yes"]).code, 1, "nothing is on offer any more");
-    let credential = as_sam(&["credential", "show", key["id"].as_str().unwrap()]);
+    let credential = as_sam(&["credential", "show", &key.credential]);
     assert!(credential.out.contains("active"), "{}{}", credential.out, credential.err);
 
     let olga = admin.json(&["user", "show", "olga"]);

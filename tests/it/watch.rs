@@ -3,25 +3,26 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
+use keyward_model::key::LEN;
 use keyward_tests::keyward::Process;
 use keyward_tests::person::{Person, at_a_terminal, shown_until, text};
 use reqwest::StatusCode;
 use serde_json::Value;
 
 /// A client and its key.
-struct Key {
+pub(crate) struct Key {
     client: String,
-    credential: String,
+    pub(crate) credential: String,
     secret: String,
 }
 
-fn issue(person: &Person, label: &str) -> Key {
+pub(crate) fn issue(person: &Person, label: &str) -> Key {
     let issued = person.json(&["credential", "issue", "press", "--label", label]);
     let member = |name: &str| text(&issued[name]);
     Key { client: member("client_id"), credential: member("id"), secret: member("client_secret") }
 }
 
-async fn uses(server: &Process, key: &Key, instance: &str) -> StatusCode {
+pub(crate) async fn uses(server: &Process, key: &Key, instance: &str) -> StatusCode {
     let request = keyward_tests::http().post(format!("{}/token", server.url()));
     let request = request.basic_auth(&key.client, Some(&key.secret)).header("keyward-instance", instance);
     request.form(&[("grant_type", "client_credentials")]).send().await.unwrap().status()
@@ -108,7 +109,7 @@ async fn in_a_pipe_a_rotation_that_is_watched_shows_the_new_key_then_a_line_for_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_a_terminal_a_rotation_is_watched_and_finished_with_one_key() {
+async fn at_a_terminal_a_rotation_is_watched_and_finished_with_one_key_once_nobody_uses_the_old_one() {
     let server = Process::serve(&[]).await;
     let person = Person::administrator(&server);
     person.registers("press");
@@ -119,9 +120,28 @@ async fn at_a_terminal_a_rotation_is_watched_and_finished_with_one_key() {
     // The picture does not take the key away before it is copied.
     let shown = shown_until(&mut out, "Enter then shows who uses which.");
     assert!(shown.contains("kw_") && !shown.contains("\u{1b}[?1049h"), "{shown}");
+    let secret = shown.split("kw_").nth(1).map(|rest| format!("kw_{}", &rest[..LEN - 3])).unwrap();
+    let successor = keyward_model::key::Key::parse(&secret).unwrap().credential.to_string();
+    let new = Key { client: old.client.clone(), credential: successor, secret };
     keys.write_all(b"\n").unwrap();
     let picture = shown_until(&mut out, "f finishes the rotation, q leaves");
     assert!(picture.contains("\u{1b}[?1049h") && picture.contains("OLD KEY") && !picture.contains("kw_"), "{picture}");
+    uses(&server, &old, "press 7").await;
+    let picture = shown_until(&mut out, "1 still to be moved (seen within 24 h); q leaves");
+    assert!(picture.contains("* press 7  127.0.0.1") && !picture.contains("press 8"), "{picture}");
+
+    keys.write_all(b"f").unwrap();
+    uses(&server, &new, "press 8").await;
+    let picture = shown_until(&mut out, "press 8  127.0.0.1");
+    let successor = picture.rfind("SUCCESSOR").unwrap();
+    assert!(picture[successor..].contains(&new.credential), "{picture}");
+    assert_eq!(uses(&server, &old, "press 7").await, StatusCode::OK, "the key lives while somebody uses it");
+    // Whatever is shown has been written down.
+    shown_until(&mut out, "2 uses");
+    assert_eq!(person.json(&["credential", "show", &old.credential])["state"], "retiring");
+
+    a_day_passes(&server, &old);
+    shown_until(&mut out, "f finishes the rotation, q leaves");
     keys.write_all(b"f").unwrap();
     let end = shown_until(&mut out, "expired, ended");
     assert!(end.contains("\u{1b}[?1049l"), "the screen before comes back: {end:?}");
@@ -152,8 +172,18 @@ async fn with_json_a_watched_key_is_told_as_objects() {
 
 /// As a rotation leaves both behind, in the database itself.
 fn rotate(server: &Process, old: &Key, new: &Key) {
+    let sql = "UPDATE credentials SET state = 'retiring', retire_at = 4102444800000, successor = ?1 WHERE id = ?2";
+    assert_eq!(database(server).execute(sql, [&new.credential, &old.credential]).unwrap(), 1);
+}
+
+/// As if whoever used the key had last done so a day before, in the database itself.
+fn a_day_passes(server: &Process, key: &Key) {
+    let sql = "UPDATE callers SET last_seen_at = last_seen_at - 86400000 WHERE credential = ?1";
+    assert_eq!(database(server).execute(sql, [&key.credential]).unwrap(), 1);
+}
+
+fn database(server: &Process) -> rusqlite::Connection {
     let file = rusqlite::Connection::open(server.data().join("keyward.db")).unwrap();
     file.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
-    let sql = "UPDATE credentials SET state = 'retiring', retire_at = 4102444800000, successor = ?1 WHERE id = ?2";
-    assert_eq!(file.execute(sql, [&new.credential, &old.credential]).unwrap(), 1);
+    file
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use keyward_server::api::instant::Instant;
+use keyward_server::app::Patience;
 use keyward_tests::clients;
 use keyward_tests::keyward::Process;
 use keyward_tests::on_both_databases;
@@ -309,7 +310,8 @@ on_both_databases! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_hangs_is_let_go() {
-    let server = TestServer::start(Db::Sqlite).await;
+    let patience = Patience { answer: Duration::from_secs(1), ..Patience::default() };
+    let server = TestServer::start_impatient(Db::Sqlite, patience, |_| {}).await;
     let (admin, receiver) = (server.admin().await, Receiver::start().await);
     let webhook = new_webhook(&admin, &receiver, &[]).await;
     receiver.answers(Answer::Hang);

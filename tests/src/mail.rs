@@ -28,6 +28,15 @@ pub enum Encryption {
     Implicit,
 }
 
+/// What a mail server refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// To take mail for somebody, before it has seen it.
+    Recipient,
+    /// A mail that it has read.
+    Mail,
+}
+
 impl MailServer {
     /// A new one without encryption, on a port of its own.
     pub async fn start() -> Self {
@@ -41,6 +50,15 @@ impl MailServer {
             Encryption::Implicit => "smtps",
         };
         Self::launch(&[Path::new(word), certificate, key]).await
+    }
+
+    /// A new one that refuses each mail the first time it sees it, by this code.
+    pub async fn start_refusing(at: Refused, code: u16) -> Self {
+        let word = match at {
+            Refused::Recipient => "rcpt",
+            Refused::Mail => "data",
+        };
+        Self::launch(&[word, &code.to_string()].map(Path::new)).await
     }
 
     async fn launch(arguments: &[&Path]) -> Self {

@@ -8,7 +8,7 @@ use keyward_model::entropy::Entropy;
 use keyward_model::sealing::MasterKey;
 use keyward_model::time::Timestamp;
 use keyward_server::Server;
-use keyward_server::app::{App, Surroundings};
+use keyward_server::app::{App, Patience, Surroundings};
 use keyward_server::clock::Clock;
 use keyward_server::config::Config;
 use keyward_server::master_key::MasterKeySource;
@@ -140,6 +140,12 @@ impl TestServer {
         Self::launch(Database::new(db).await, run::subdirectory("server"), Clock::frozen(START), change).await
     }
 
+    /// A new server that does not wait as long as it otherwise would for receivers of notices, with other settings.
+    pub async fn start_impatient(db: Db, patience: Patience, change: impl FnOnce(&mut Config)) -> Self {
+        let (directory, clock) = (run::subdirectory("server"), Clock::frozen(START));
+        Self::launch_impatient(Database::new(db).await, directory, clock, patience, change).await
+    }
+
     /// A new server whose clock is the system's, for clients that wait by their own.
     pub async fn start_in_real_time(db: Db, change: impl FnOnce(&mut Config)) -> Self {
         Self::launch(Database::new(db).await, run::subdirectory("server"), Clock::system(), change).await
@@ -209,6 +215,16 @@ impl TestServer {
         clock: Clock,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::launch_impatient(database, directory, clock, Patience::default(), change).await
+    }
+
+    async fn launch_impatient(
+        database: Database,
+        directory: std::path::PathBuf,
+        clock: Clock,
+        patience: Patience,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::defaults().expect("the defaults are whole");
         config.server.listen = ([127, 0, 0, 1], 0).into();
         config.server.data.clone_from(&directory);
@@ -228,6 +244,7 @@ impl TestServer {
             clock: clock.clone(),
             entropy: Entropy::system(),
             master_key: MasterKeySource::from_config(&config, None),
+            patience,
         };
         let server = Server::start(&config, surroundings).await.expect("the server starts");
         let address = server.address().expect("it listens");

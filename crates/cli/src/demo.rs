@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use keyward_model::entropy::Entropy;
 use keyward_server::Server;
-use keyward_server::app::Surroundings;
+use keyward_server::app::{Patience, Surroundings};
 use keyward_server::clock::Clock;
 use keyward_server::config::{Config, LogLevel};
 use keyward_server::telemetry;
@@ -66,6 +66,7 @@ impl Demo {
             clock: Clock::system(),
             entropy,
             master_key: settings::master_key(&config),
+            patience: Patience::default(),
         };
         let mut server = Server::start(&config, surroundings).await?;
         let url = server.app.issuer.clone();

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use keyward_model::entropy::Entropy;
-use keyward_server::app::{App, Surroundings};
+use keyward_server::app::{App, Patience, Surroundings};
 use keyward_server::clock::Clock;
 use keyward_server::first_start;
 
@@ -33,6 +33,7 @@ impl Recover {
             clock: Clock::system(),
             entropy: Entropy::system(),
             master_key: settings::master_key(&config),
+            patience: Patience::default(),
         };
         let (app, first) = App::start(&config, issuer.clone(), surroundings).await?;
         let bootstrap = match first {

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use keyward_model::entropy::Entropy;
 use keyward_server::Server;
-use keyward_server::app::Surroundings;
+use keyward_server::app::{Patience, Surroundings};
 use keyward_server::clock::Clock;
 use keyward_server::config::Config;
 use keyward_server::first_start::Bootstrap;
@@ -58,6 +58,7 @@ impl Serve {
             clock: Clock::system(),
             entropy: Entropy::system(),
             master_key: settings::master_key(&config),
+            patience: Patience::default(),
         };
         let server = Server::start(&config, surroundings).await?;
         let url = url(&server)?;

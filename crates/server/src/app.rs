@@ -39,6 +39,8 @@ use crate::principals::Principals;
 use crate::registry::Registry;
 use crate::revoked_tokens::RevokedTokens;
 
+pub use crate::notices::Patience;
+
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
@@ -153,6 +155,8 @@ pub struct Surroundings {
     pub entropy: Entropy,
     /// Where the master key is.
     pub master_key: MasterKeySource,
+    /// How long receivers of notices are waited for.
+    pub patience: Patience,
 }
 
 impl App {
@@ -162,8 +166,8 @@ impl App {
         issuer: String,
         surroundings: Surroundings,
     ) -> Result<(Arc<Self>, Option<Bootstrap>), StartError> {
-        let Surroundings { store, clock, entropy, master_key } = surroundings;
-        let notices = Notices::new(config)?;
+        let Surroundings { store, clock, entropy, master_key, patience } = surroundings;
+        let notices = Notices::new(config, patience)?;
         let bootstrap = first_start::prepare(&store, &clock, &entropy, &master_key).await?;
         command_line::make_where_missing(&store, clock.now()).await?;
         let (master, hashing_key) = unlock(&store, &master_key).await?;

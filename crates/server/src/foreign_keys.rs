@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::app::App;
-use crate::outbound::Outbound;
+use crate::outbound::{self, Outbound};
 
 /// How old keys become before they are fetched again.
 const REFRESH: Duration = Duration::from_secs(600);
@@ -120,7 +120,11 @@ async fn keep_fresh(app: Arc<App>, name: String) {
 impl ForeignKeys {
     /// Knows none yet; issuers in these networks may be asked too.
     pub(crate) fn new(allowed: Vec<IpNet>) -> Self {
-        Self { outbound: Outbound::new(allowed), places: Semaphore::new(AT_ONCE), issuers: RwLock::default() }
+        Self {
+            outbound: Outbound::new(allowed, outbound::PATIENCE),
+            places: Semaphore::new(AT_ONCE),
+            issuers: RwLock::default(),
+        }
     }
 
     /// Keyward's keys, and those that are known of the issuers that this API trusts.

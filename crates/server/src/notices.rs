@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_model::event::Actor;
+use keyward_model::notice::ATTEMPT;
 use keyward_model::time::Timestamp;
 use keyward_store::Origin;
 use reqwest::Url;
@@ -27,6 +28,7 @@ use tokio::time::MissedTickBehavior;
 use crate::app::{App, StartError};
 use crate::config::{Config, ConfigError, NoticesConfig};
 use crate::meter;
+use crate::outbound::PATIENCE;
 
 use deliver::UnderWay;
 pub(crate) use mail::address;
@@ -41,19 +43,36 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often the outbox is looked at when nothing wakes it: the first wait after a failure is as long.
 const POLL: Duration = Duration::from_secs(5);
 
+/// How long receivers of notices are waited for. No setting: the program brings the defaults, tests have less time.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For the whole answer of a webhook.
+    pub answer: Duration,
+    /// For one attempt in all, whatever the receiver does. Shorter than a lease.
+    pub attempt: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { answer: PATIENCE, attempt: ATTEMPT }
+    }
+}
+
 /// What notices need: when, to whom, by which way.
 pub(crate) struct Notices {
     days: Vec<u16>,
+    attempt: Duration,
     webhooks: webhook::Sender,
     mail: Option<mail::Mailer>,
 }
 
 impl Notices {
     /// As the settings say.
-    pub(crate) fn new(config: &Config) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: &Config, patience: Patience) -> Result<Self, ConfigError> {
         let NoticesConfig { days, allow_networks } = config.notices.clone();
         let mail = mail::Mailer::new(&config.mail)?;
-        Ok(Self { days, webhooks: webhook::Sender::new(allow_networks), mail })
+        let webhooks = webhook::Sender::new(allow_networks, patience.answer);
+        Ok(Self { days, attempt: patience.attempt, webhooks, mail })
     }
 
     /// A URL that notices may be sent to, or what is wrong with it.

@@ -14,14 +14,15 @@ use tokio::sync::OnceCell;
 
 use reach::{is_allowed, literal, may_reach, target_url};
 
-/// How long a receiver may take for its whole answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a receiver may take for its whole answer, unless something else is said.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Sends requests into the public internet and into networks that were opened by name.
 pub(crate) struct Outbound {
     allowed: Arc<[IpNet]>,
     names: Arc<dyn Resolve>,
+    patience: Duration,
     clients: OnceCell<Clients>,
 }
 
@@ -58,13 +59,13 @@ pub(crate) enum Failure {
 }
 
 impl Outbound {
-    /// Into these networks too.
-    pub(crate) fn new(allowed: Vec<IpNet>) -> Self {
-        Self::by_names(allowed, Arc::new(System))
+    /// Into these networks too, with so long for a whole answer.
+    pub(crate) fn new(allowed: Vec<IpNet>, patience: Duration) -> Self {
+        Self::by_names(allowed, patience, Arc::new(System))
     }
 
-    fn by_names(allowed: Vec<IpNet>, names: Arc<dyn Resolve>) -> Self {
-        Self { allowed: allowed.into(), names, clients: OnceCell::new() }
+    fn by_names(allowed: Vec<IpNet>, patience: Duration, names: Arc<dyn Resolve>) -> Self {
+        Self { allowed: allowed.into(), names, patience, clients: OnceCell::new() }
     }
 
     /// Whether plain HTTP may be used at all: only within networks that were opened by name.
@@ -114,7 +115,7 @@ impl Outbound {
                 .no_proxy()
                 .pool_max_idle_per_host(0)
                 .connect_timeout(CONNECT)
-                .timeout(PATIENCE)
+                .timeout(self.patience)
                 .build()
                 .map_err(|_| Failure::NoAuthorities)
         };
@@ -241,7 +242,8 @@ mod tests {
             vec!["127.0.0.1", OPEN],
             vec!["127.0.0.1", "::1", "169.254.169.254"],
         ])));
-        let outbound = Outbound::by_names(vec![format!("{OPEN}/32").parse().unwrap()], Arc::clone(&names) as _);
+        let reachable = vec![format!("{OPEN}/32").parse().unwrap()];
+        let outbound = Outbound::by_names(reachable, PATIENCE, Arc::clone(&names) as _);
         let url = format!("http://hooks.example:{port}/");
         let send = async || {
             let answer = outbound.send(&url, |client, url| client.post(url).body("{}")).await;

@@ -3,6 +3,7 @@ loopback interface, prints the port, then each mail as one line of JSON.
 
     mail_server.py                                 without encryption
     mail_server.py starttls|smtps CERTIFICATE KEY  mail over STARTTLS only, or all of it over TLS
+    mail_server.py rcpt|data CODE                  refuses at this command whatever it sees for the first time
 """
 
 import asyncio
@@ -16,7 +17,24 @@ from aiosmtpd.smtp import SMTP
 
 
 class Handler:
+    def __init__(self, command=None, code=None):
+        self.command, self.code, self.known = command, code, set()
+
+    def refuses(self, command, recipient):
+        if command != self.command or recipient in self.known:
+            return False
+        self.known.add(recipient)
+        return True
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if self.refuses("rcpt", address):
+            return f"{self.code} {address}: for your eyes only"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
     async def handle_DATA(self, server, session, envelope):
+        if self.refuses("data", envelope.rcpt_tos[0]):
+            return f"{self.code} {envelope.rcpt_tos[0]}: for your eyes only"
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         seen = {
             "from": envelope.mail_from,
@@ -29,15 +47,18 @@ class Handler:
         return "250 OK"
 
 
-async def main(encryption=None, *files):
+async def main(mode=None, *arguments):
     loop = asyncio.get_running_loop()
-    tls = None
-    if encryption:
+    handler, encryption, tls = Handler(), None, None
+    if mode in ("rcpt", "data"):
+        handler = Handler(mode, *arguments)
+    elif mode:
+        encryption = mode
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(*files)
+        tls.load_cert_chain(*arguments)
     starttls = {"tls_context": tls, "require_starttls": True} if encryption == "starttls" else {}
     server = await loop.create_server(
-        lambda: SMTP(Handler(), enable_SMTPUTF8=True, loop=loop, **starttls),
+        lambda: SMTP(handler, enable_SMTPUTF8=True, loop=loop, **starttls),
         "127.0.0.1",
         0,
         ssl=tls if encryption == "smtps" else None,

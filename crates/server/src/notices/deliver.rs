@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyward_model::notice::{ATTEMPT, Channel, Delivery, LEASE, retry_at};
+use keyward_model::notice::{Channel, Delivery, LEASE, retry_at};
 use keyward_model::time::Timestamp;
 use keyward_model::user::User;
 use keyward_model::webhook::{WebhookSecret, sealed_name};
@@ -109,7 +109,7 @@ impl App {
         // Forgotten meanwhile, and the delivery with it.
         let Some(body) = self.store.find_notice_body(delivery.notice).await? else { return Ok(()) };
         // A mail server that says a byte now and then would be listened to for ever.
-        let sent = tokio::time::timeout(ATTEMPT, self.deliver(delivery, body, now)).await;
+        let sent = tokio::time::timeout(self.notices.attempt, self.deliver(delivery, body, now)).await;
         let sent = sent.unwrap_or_else(|_| Ok(Err(Problem::passing("it did not answer in time"))))?;
         self.note_outcome(delivery, sent).await
     }

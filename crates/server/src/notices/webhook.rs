@@ -1,5 +1,7 @@
 //! Notices over HTTP, as Standard Webhooks 1.0 says.
 
+use std::time::Duration;
+
 use http::{StatusCode, header};
 use ipnet::IpNet;
 use keyward_model::id::NoticeId;
@@ -22,8 +24,8 @@ pub(super) struct Post<'a> {
 }
 
 impl Sender {
-    pub(super) fn new(allowed: Vec<IpNet>) -> Self {
-        Self(Outbound::new(allowed))
+    pub(super) fn new(allowed: Vec<IpNet>, patience: Duration) -> Self {
+        Self(Outbound::new(allowed, patience))
     }
 
     /// A URL that notices may be sent to, or what is wrong with it.
