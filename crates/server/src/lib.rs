@@ -111,6 +111,7 @@ impl Server {
         let follower = tokio::spawn(follow::follow(Arc::clone(&self.app)));
         let worker = tokio::spawn(schedule::work(Arc::clone(&self.app)));
         let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
+        let answerer = tokio::spawn(callers::keep_answering(Arc::clone(&self.app)));
         let lookout = tokio::spawn(notices::look_out(Arc::clone(&self.app)));
         let sender = tokio::spawn(notices::keep_sending(Arc::clone(&self.app)));
         let fetcher = tokio::spawn(foreign_keys::keep_fetching(Arc::clone(&self.app)));
@@ -128,6 +129,8 @@ impl Server {
         sender.abort();
         fetcher.abort();
         self.app.callers.flush_at_the_end().await;
+        // Last: nobody waits for a node that is about to stop.
+        answerer.abort();
         self.app.store.close().await;
         finished
     }
