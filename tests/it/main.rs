@@ -16,6 +16,7 @@ mod authority;
 mod authorization;
 mod browser;
 mod caller_counts;
+mod caller_nodes;
 mod callers;
 mod cli;
 mod cli_login;

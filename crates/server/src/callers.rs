@@ -18,7 +18,7 @@ use keyward_model::caller::{Caller, MOST_CALLERS, MOST_NETWORKS, Outcome, Shown,
 use keyward_model::event::Actor;
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
-use keyward_store::{CallerCount, CountedCaller, Origin, Store, StoreError};
+use keyward_store::{CallerCount, CountedCaller, Origin, Questions, Store, StoreError};
 use tokio::sync::Notify;
 
 use crate::app::App;
@@ -75,8 +75,7 @@ pub(crate) async fn keep_flushing(app: Arc<App>) {
 }
 
 /// Flushes whenever another node asks for it, until the server stops.
-pub(crate) async fn keep_answering(app: Arc<App>) {
-    let mut questions = app.store.questions();
+pub(crate) async fn keep_answering(app: Arc<App>, mut questions: Questions) {
     loop {
         let question = questions.next().await;
         let answered = async {

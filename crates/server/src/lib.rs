@@ -108,10 +108,11 @@ impl Server {
 
     /// Serves until `stop` completes, then finishes what is under way; true if all of it could be.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
+        // First: what is asked of this node from the moment on at which it listens finds an ear.
+        let answerer = tokio::spawn(callers::keep_answering(Arc::clone(&self.app), self.app.store.questions()));
         let follower = tokio::spawn(follow::follow(Arc::clone(&self.app)));
         let worker = tokio::spawn(schedule::work(Arc::clone(&self.app)));
         let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
-        let answerer = tokio::spawn(callers::keep_answering(Arc::clone(&self.app)));
         let lookout = tokio::spawn(notices::look_out(Arc::clone(&self.app)));
         let sender = tokio::spawn(notices::keep_sending(Arc::clone(&self.app)));
         let fetcher = tokio::spawn(foreign_keys::keep_fetching(Arc::clone(&self.app)));
