@@ -31,6 +31,7 @@ mod device_grants_model;
 mod device_holds;
 mod device_pages;
 mod device_sessions;
+mod dice;
 mod events;
 mod ext_authz;
 mod forward_auth;
