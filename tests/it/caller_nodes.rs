@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::rotation::{path, rotate};
 
-/// Those of this database that say that they listen.
-const LISTENING: &str = "pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted \
+/// The sessions by which nodes listen.
+pub(crate) const LISTENING: &str = "pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted \
                          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 /// How long anything may take here.
 const AT_MOST: Duration = Duration::from_secs(30);

@@ -11,6 +11,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::caller_nodes::LISTENING;
 use crate::forward_auth::Ask;
 use crate::races::{arrows_of, every_arrow_at_once};
 use crate::rotation::{path, rotate};
@@ -148,9 +149,8 @@ async fn without_notifications_polling_brings_the_change_within_the_bound() {
     let (client, connection) =
         tokio_postgres::connect(one.database_url().unwrap(), tokio_postgres::NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
-    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-    assert!(!client.query(ended, &[]).await.unwrap().is_empty(), "nobody was listening");
+    let ended = format!("SELECT pg_terminate_backend(pid) FROM {LISTENING}");
+    assert!(!client.query(&ended, &[]).await.unwrap().is_empty(), "nobody was listening");
     admin.revoke(&key).await;
     refused_within_the_bound(&two, &key).await;
     drop(client);

@@ -119,28 +119,36 @@ async fn listen(config: &Config, tls: &MakeRustlsConnect, ears: &Ears) -> StoreE
 }
 
 async fn watch_over(client: &Client, ears: &Ears) -> StoreError {
-    let silent = || StoreError::Unavailable("no answer in time".to_owned());
-    // The lock is there for others to see; nobody ever waits for it.
-    let (class, object) = LOCK;
-    let begin =
-        format!("LISTEN {CHANNEL}; SELECT pg_try_advisory_lock_shared({class}, {object}), pg_backend_pid() AS session");
-    match timeout(GRACE, client.simple_query(&begin)).await {
-        Ok(Ok(answer)) => ears.talk.listen_by(session_of(&answer)),
-        Ok(Err(error)) => return Fault::from(error).error,
-        Err(_elapsed) => return silent(),
+    if let Err(error) = begin(client, ears).await {
+        return error;
     }
     // Whatever was committed while nobody listened is news now.
     announce(&ears.changes);
     loop {
         sleep(CHECK).await;
-        match timeout(GRACE, client.simple_query("SHOW transaction_read_only")).await {
-            Ok(Ok(answer)) if is_on(&answer) => {
+        match ask(client, "SHOW transaction_read_only").await {
+            Ok(answer) if is_on(&answer) => {
                 return StoreError::Unavailable("the server no longer takes writes".to_owned());
             }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Fault::from(error).error,
-            Err(_elapsed) => return silent(),
+            Ok(_) => {}
+            Err(error) => return error,
         }
+    }
+}
+
+/// The lock comes last: whoever is seen to hold it hears what is asked, and knows by which session.
+async fn begin(client: &Client, ears: &Ears) -> Result<(), StoreError> {
+    let answer = ask(client, &format!("LISTEN {CHANNEL}; SELECT pg_backend_pid() AS session")).await?;
+    ears.talk.listen_by(session_of(&answer));
+    let (class, object) = LOCK;
+    // Nobody ever holds it alone: if somebody else's program does, this node is not asked.
+    ask(client, &format!("SELECT pg_try_advisory_lock_shared({class}, {object})")).await.map(drop)
+}
+
+async fn ask(client: &Client, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
+    match timeout(GRACE, client.simple_query(sql)).await {
+        Ok(answer) => answer.map_err(|error| Fault::from(error).error),
+        Err(_elapsed) => Err(StoreError::Unavailable("no answer in time".to_owned())),
     }
 }
 
