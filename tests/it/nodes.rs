@@ -11,7 +11,9 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::caller_nodes::LISTENING;
 use crate::forward_auth::Ask;
+use crate::races::{arrows_of, every_arrow_at_once};
 use crate::rotation::{path, rotate};
 
 /// How long a change may take to be in force elsewhere.
@@ -87,6 +89,35 @@ async fn of_rotations_on_two_nodes_at_once_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_all_arrows_on_two_nodes_at_once_one_ends_the_retirement() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let key = admin.orders_key().await;
+    rotate(&admin, &key, json!({})).await;
+    caught_up(&two, &one).await;
+    every_arrow_at_once(&[&admin, &admin.at(&two)], &key, one.clock.now()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_schedules_of_two_nodes_find_at_once_is_told_once() {
+    let one = TestServer::start(Db::Postgres).await;
+    let two = one.another_node().await;
+    let admin = one.admin().await;
+    let key = admin.orders_key().await;
+    rotate(&admin, &key, json!({ "overlap_seconds": 3600 })).await;
+    let both = async || {
+        let (here, there) = tokio::join!(one.app.run_schedule(), two.app.run_schedule());
+        here.and(there).unwrap();
+        arrows_of(&one.api(&admin.secrets).await, &key).await
+    };
+    one.clock.advance(Duration::from_secs(3600));
+    assert_eq!(both().await, ["issued", "rotated", "expired"]);
+    one.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    assert_eq!(both().await, ["issued", "rotated", "expired", "purged"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disabled_client_and_a_disabled_owner_stop_on_the_other_node() {
     let one = TestServer::start(Db::Postgres).await;
     let two = one.another_node().await;
@@ -118,9 +149,8 @@ async fn without_notifications_polling_brings_the_change_within_the_bound() {
     let (client, connection) =
         tokio_postgres::connect(one.database_url().unwrap(), tokio_postgres::NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
-    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND query LIKE 'LISTEN%'";
-    assert!(!client.query(ended, &[]).await.unwrap().is_empty(), "nobody was listening");
+    let ended = format!("SELECT pg_terminate_backend(pid) FROM {LISTENING}");
+    assert!(!client.query(&ended, &[]).await.unwrap().is_empty(), "nobody was listening");
     admin.revoke(&key).await;
     refused_within_the_bound(&two, &key).await;
     drop(client);

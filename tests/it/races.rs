@@ -1,12 +1,53 @@
 //! What happens at once: revocations against token requests, one-time things used twice.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use keyward_model::time::Timestamp;
 use keyward_tests::on_both_databases;
-use keyward_tests::server::{Answer, TestServer};
+use keyward_tests::server::{Answer, Api, Secrets, TestServer};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::rotation::path;
+use crate::rotation::{path, rfc3339, rotate};
+
+/// The arrows that a credential has taken, the oldest first.
+pub(crate) async fn arrows_of(api: &Api<'_>, key: &Secrets) -> Vec<String> {
+    let kinds = api.kinds_of(&key.credential()).await;
+    kinds.iter().filter_map(|kind| kind.strip_prefix("credential.")).map(str::to_owned).collect()
+}
+
+/// Every arrow along and out of a retirement at once, by turns over these ways to the server: one out of it is taken, and
+/// each that was taken is told once.
+pub(crate) async fn every_arrow_at_once(ways: &[&Api<'_>], key: &Secrets, now: Timestamp) {
+    let later = json!({ "retire_at": rfc3339(now.plus(Duration::from_secs(20 * 24 * 3600))) });
+    let (nothing, forced) = (json!({}), json!({ "force": true }));
+    let arrows =
+        [("extend", &later), ("cancel", &nothing), ("finish", &nothing), ("finish", &forced), ("revoke", &nothing)];
+    // An odd number of arrows: over two ways each goes both.
+    let asking = arrows.iter().cycle().zip(ways.iter().cycle()).take(30);
+    let answers = join_all(asking.map(|((action, body), way)| {
+        let path = path(key, action);
+        async move { (*action, way.post(&path, body).await) }
+    }))
+    .await;
+    let may_be = [StatusCode::OK, StatusCode::CONFLICT, StatusCode::PRECONDITION_FAILED];
+    assert!(answers.iter().all(|(_, answer)| may_be.contains(&answer.status)), "{answers:?}");
+    let seen = ways[0].get(&format!("/api/v1/credentials/{}", key.credential())).await.ok();
+    let told = arrows_of(ways[0], key).await;
+    let extended = told[2..].iter().take_while(|arrow| *arrow == "rotation_extended").count();
+    let done = |arrow| answers.iter().filter(|(action, a)| *action == arrow && a.status == StatusCode::OK).count();
+    assert_eq!(extended, done("extend"), "{answers:?}");
+    // A cancelled rotation leaves an active key, which a revocation may then end; any other end is the last.
+    let outcome = match (seen["state"].as_str().unwrap(), seen["end_reason"].as_str()) {
+        ("active", None) => &["rotation_cancelled"][..],
+        ("expired", Some("finished")) => &["finished"],
+        ("revoked", None) if done("cancel") > 0 => &["rotation_cancelled", "revoked"],
+        ("revoked", None) => &["revoked"],
+        other => panic!("{other:?}: {answers:?}"),
+    };
+    assert_eq!(told[2 + extended..], *outcome, "{answers:?}");
+}
 
 on_both_databases! {
     async fn after_a_revocation_is_acknowledged_no_token_is_issued(server: TestServer) {
@@ -90,31 +131,29 @@ on_both_databases! {
         let listed = admin.get(&format!("/api/v1/clients/{}/credentials", key.client_id)).await.ok();
         assert_eq!(listed["items"].as_array().unwrap().len(), 2, "what lost left nothing behind");
 
-        // Every arrow out of the retirement at once: one is taken.
-        let actions = ["cancel", "finish", "revoke"].iter().cycle().take(20);
-        let answers = join_all(actions.map(|action| {
-            let (path, admin, nothing) = (path(&key, action), &admin, &nothing);
-            async move { (*action, admin.post(&path, nothing).await) }
-        }))
-        .await;
+        every_arrow_at_once(&[&admin], &key, server.clock.now()).await;
+    }
+
+    async fn at_its_hard_end_a_key_ends_once_whatever_is_asked_for_at_that_moment(server: TestServer) {
+        let admin = server.admin().await;
+        let key = admin.orders_key().await;
+        let new = rotate(&admin, &key, json!({ "overlap_seconds": 3600 })).await;
+        server.clock.advance(Duration::from_secs(3600));
+        let admin = &server.api(&admin.secrets).await;
+        let later = json!({ "retire_at": rfc3339(server.clock.now().plus(Duration::from_secs(3600))) });
+        let forced = json!({ "force": true });
+        let arrows = [("extend", &later), ("cancel", &forced)];
+        let asking = join_all(arrows.iter().cycle().take(12).map(|(action, body)| {
+            let path = path(&key, action);
+            async move { admin.post(&path, body).await }
+        }));
+        let (answers, ended) = tokio::join!(asking, join_all((0..4).map(|_| server.app.run_schedule())));
+        assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::CONFLICT), "{answers:?}");
         let seen = admin.get(&format!("/api/v1/credentials/{}", key.credential())).await.ok();
-        let told = admin.get(&format!("/api/v1/events?subject={}", key.credential())).await.ok();
-        let told: Vec<_> = told["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
-        // A cancelled rotation leaves an active key, which a revocation may then end; any other end is the last.
-        let outcome = match (seen["state"].as_str().unwrap(), seen["end_reason"].as_str()) {
-            ("active", None) => &["credential.rotation_cancelled"][..],
-            ("expired", Some("finished")) => &["credential.finished"],
-            ("revoked", None) if told.contains(&"credential.rotation_cancelled") => {
-                &["credential.rotation_cancelled", "credential.revoked"]
-            }
-            ("revoked", None) => &["credential.revoked"],
-            other => panic!("{other:?}: {answers:?}"),
-        };
-        assert_eq!(told[2..], *outcome, "{answers:?}");
-        assert!(
-            answers.iter().all(|(_, answer)| matches!(answer.status, StatusCode::OK | StatusCode::CONFLICT)),
-            "{answers:?}"
-        );
+        assert_eq!((&seen["state"], &seen["end_reason"]), (&json!("expired"), &json!("retire_at")));
+        assert_eq!(arrows_of(admin, &key).await, ["issued", "rotated", "expired"]);
+        assert_eq!(arrows_of(admin, &new).await, ["issued"], "its successor goes on");
     }
 
     async fn a_create_repeated_at_once_under_one_key_makes_one(server: TestServer) {
@@ -196,7 +235,7 @@ on_both_databases! {
         );
         slow.write_all(head.as_bytes()).await.unwrap();
         // The head has been judged once the server waits for the rest of the body.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         admin.revoke(&suspect.secrets).await;
         slow.write_all(b"}").await.unwrap();
         let mut answer = String::new();

@@ -8,12 +8,12 @@ use keyward_tests::on_both_databases;
 use keyward_tests::server::{Answer, Api, Secrets, TestServer};
 use serde_json::json;
 
+use crate::dice::{Dice, seed};
 use crate::rotation::path;
-use crate::rotation_model::Dice;
 use crate::status_list::{List, claims, place};
 use crate::transfers::key_of;
 
-/// The random walk that everybody takes; `KEYWARD_TEST_SEED` takes another. A failure names its seed.
+/// The random walk that everybody takes.
 const SEED: u64 = 20_261_125;
 const STEPS: usize = 120;
 const SCOPES: [&str; 4] = ["Admin", "Supervisor", "Worker", ""];
@@ -127,7 +127,7 @@ impl<'a> World<'a> {
 
 on_both_databases! {
     async fn the_feed_applied_to_the_list_of_before_gives_the_list_of_after(server: TestServer) {
-        let seed = std::env::var("KEYWARD_TEST_SEED").map_or(SEED, |seed| seed.parse().unwrap());
+        let seed = seed(SEED);
         let mut world = World::new(&server, seed).await;
         let mut last = poll(&server, "").await.0;
         let mut verifier: Verifier = List::of(&server).await.known();

@@ -36,7 +36,7 @@ async fn works(server: &TestServer, key: &Secrets) -> bool {
     server.token_answer(key, &[]).await.status == StatusCode::OK
 }
 
-fn rfc3339(at: Timestamp) -> String {
+pub(crate) fn rfc3339(at: Timestamp) -> String {
     keyward_server::api::instant::Instant(at).to_string()
 }
 

@@ -184,10 +184,19 @@ impl TestServer {
 
     /// One more node on the same database (PostgreSQL only), with the same clock and master key.
     pub async fn another_node(&self) -> Self {
+        self.another_node_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn another_node_with(&self, change: impl FnOnce(&mut Config)) -> Self {
         assert!(matches!(self.database, Database::Postgres(_)), "only PostgreSQL has several nodes");
         let issuer = self.app.issuer.clone();
         let (database, directory) = (self.database.clone(), self.directory.clone());
-        Self::launch(database, directory, self.clock.clone(), |config| config.server.issuer = issuer).await
+        Self::launch(database, directory, self.clock.clone(), |config| {
+            config.server.issuer = issuer;
+            change(config);
+        })
+        .await
     }
 
     /// Stops in an orderly way and starts again on the same database and address.

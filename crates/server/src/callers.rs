@@ -3,7 +3,8 @@
 //! 1. A request adds to what is known of its caller, under a short lock that few others want     `accepted`, `refused`
 //! 2. Every few seconds all of it is taken out and added to the table                             `flush`
 //! 3. What could not be written goes back, and is written with the next flush
-//! 4. What was written may be a reason to tell people something: whoever does is woken            `written`
+//! 4. Whoever judges by the table has every node do so at once                                     `flush_everywhere`
+//! 5. What was written may be a reason to tell people something: whoever does is woken            `written`
 //!
 //! However many callers come while the database is away, memory holds 64 of a credential, the first of each of 64 further
 //! networks, and 32,768 in all; whoever comes beyond that is counted in the one row of its credential for all others. No
@@ -17,7 +18,7 @@ use keyward_model::caller::{Caller, MOST_CALLERS, MOST_NETWORKS, Outcome, Shown,
 use keyward_model::event::Actor;
 use keyward_model::id::CredentialId;
 use keyward_model::time::Timestamp;
-use keyward_store::{CallerCount, CountedCaller, Origin, Store, StoreError};
+use keyward_store::{CallerCount, CountedCaller, Origin, Questions, Store, StoreError};
 use tokio::sync::Notify;
 
 use crate::app::App;
@@ -30,7 +31,7 @@ const SHARDS: usize = 64;
 const MOST_IN_SHARD: usize = 512;
 /// Callers written down by one transaction, so that nobody waits long behind it.
 const BATCH: usize = 500;
-/// How long whoever reads waits for what was just seen to be written down.
+/// How long whoever reads waits for what was just seen to be written down, and whoever judges for other nodes.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Keeps count of who uses which credential.
@@ -69,6 +70,21 @@ pub(crate) async fn keep_flushing(app: Arc<App>) {
             meter::DATABASE_ERRORS.increment();
             tracing::warn!(%error, "callers could not be written down; they are kept and written with the next flush");
             tokio::time::sleep(callers.every).await;
+        }
+    }
+}
+
+/// Flushes whenever another node asks for it, until the server stops.
+pub(crate) async fn keep_answering(app: Arc<App>, mut questions: Questions) {
+    loop {
+        let question = questions.next().await;
+        let answered = async {
+            app.callers.flush().await?;
+            question.answer().await
+        };
+        if let Err(error) = answered.await {
+            meter::DATABASE_ERRORS.increment();
+            tracing::warn!(%error, "another node asked for callers, and was not told that they are written down");
         }
     }
 }
@@ -116,6 +132,19 @@ impl Callers {
         flushing
             .await
             .unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a flush of callers ended: {error}"))))
+    }
+
+    /// Has every node write down what it has counted, so that whoever judges by the table then overlooks nobody.
+    ///
+    /// A node that does not say in time that it has is judged without: it may be gone, and must not hold up an end for ever.
+    pub(crate) async fn flush_everywhere(&self) -> Result<(), StoreError> {
+        let (own, silent) = tokio::join!(self.flush(), self.store.ask_others(PATIENCE));
+        own?;
+        let nodes = silent?;
+        if nodes > 0 {
+            tracing::warn!(nodes, "callers are judged without what other nodes have seen in their last seconds");
+        }
+        Ok(())
     }
 
     /// Waits until callers are written down; says whose, so that looking for them costs little.

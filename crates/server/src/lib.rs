@@ -108,6 +108,8 @@ impl Server {
 
     /// Serves until `stop` completes, then finishes what is under way; true if all of it could be.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> bool {
+        // First: what is asked of this node from the moment on at which it listens finds an ear.
+        let answerer = tokio::spawn(callers::keep_answering(Arc::clone(&self.app), self.app.store.questions()));
         let follower = tokio::spawn(follow::follow(Arc::clone(&self.app)));
         let worker = tokio::spawn(schedule::work(Arc::clone(&self.app)));
         let counter = tokio::spawn(callers::keep_flushing(Arc::clone(&self.app)));
@@ -128,6 +130,8 @@ impl Server {
         sender.abort();
         fetcher.abort();
         self.app.callers.flush_at_the_end().await;
+        // Last: nobody waits for a node that is about to stop.
+        answerer.abort();
         self.app.store.close().await;
         finished
     }

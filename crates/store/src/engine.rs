@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{Instrument as _, Span};
 
 pub use migrate::Migration;
+pub use postgres::Question;
 pub use url::DatabaseUrl;
 pub use value::{Row, Value};
 
@@ -129,6 +130,25 @@ impl Engine {
             Backend::Postgres(engine) => engine.changes(),
         };
         Changes { receiver }
+    }
+
+    /// Asks all other nodes to write down at once what they keep in memory, waits until those that listen say that they
+    /// have, and returns how many have not said so after `at_most`. Whoever has SQLite is alone.
+    pub async fn ask_others(&self, at_most: Duration) -> Result<usize, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(_) => Ok(0),
+            Backend::Postgres(engine) => engine.ask_others(at_most).await,
+        }
+    }
+
+    /// Subscribes to what other nodes ask, from now on; whoever subscribes to the changes too hears it.
+    #[must_use]
+    pub fn questions(&self) -> Questions {
+        let asked = match &self.backend {
+            Backend::Sqlite(_) => None,
+            Backend::Postgres(engine) => Some(engine.questions()),
+        };
+        Questions { asked }
     }
 
     /// Closes the connections after the transactions under way; later calls answer `Unavailable`.
@@ -279,5 +299,21 @@ impl Changes {
             }
         };
         let _elapsed = tokio::time::timeout(at_most, wait).await;
+    }
+}
+
+/// A subscription to what other nodes ask of this one: to write down at once what it keeps in memory.
+#[derive(Debug)]
+pub struct Questions {
+    asked: Option<postgres::Questions>,
+}
+
+impl Questions {
+    /// The next one. It is answered when it is done; whoever asked waits for that.
+    pub async fn next(&mut self) -> Question {
+        match &mut self.asked {
+            Some(asked) => asked.next().await,
+            None => std::future::pending().await,
+        }
     }
 }

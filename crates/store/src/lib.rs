@@ -38,6 +38,8 @@ mod transfers;
 mod users;
 mod webhooks;
 
+use std::time::Duration;
+
 use keyward_model::event::Draft;
 
 pub use authorization_codes::{Authorization, Redeemed};
@@ -47,7 +49,7 @@ pub use credentials::CredentialFilter;
 pub use deliveries::{AT_ONCE, DeliveryFilter, Room};
 pub use device_grants::GrantCodes;
 pub use device_sessions::{DeviceSessionFilter, FoundSession, FoundWho};
-pub use engine::{Changes, DatabaseUrl, Options};
+pub use engine::{Changes, DatabaseUrl, Options, Question, Questions};
 pub use error::StoreError;
 pub use events::{EventFilter, Head, Origin};
 pub use idempotency::Made;
@@ -95,6 +97,16 @@ impl Store {
     /// Wakes whenever this node or another has committed events.
     pub fn changes(&self) -> Changes {
         self.engine.changes()
+    }
+
+    /// Has all other nodes write down at once what they keep in memory; gives how many have not said in time that they did.
+    pub async fn ask_others(&self, at_most: Duration) -> Result<usize, StoreError> {
+        self.engine.ask_others(at_most).await
+    }
+
+    /// What other nodes ask of this one.
+    pub fn questions(&self) -> Questions {
+        self.engine.questions()
     }
 
     /// Finishes what is under way and closes the database.

@@ -147,7 +147,7 @@ async fn cancel(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
         return Err(old.cancel(None, call.now).map_or_else(Into::into, |_| stale()));
     };
     let cancel = ending(&call, &body.value)?;
-    call.app.callers.flush().await?;
+    call.app.callers.flush_everywhere().await?;
     let mut tx = call.begin().await?;
     let Some((old, callers)) = tx.cancel_retirement(&old, successor, &cancel).await? else {
         let of_it = tx.find_credential(successor).await?;
@@ -206,8 +206,8 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
     let (old, client) = find(&call, id(&path)?).await?;
     call.require_stopping_of(&client)?;
     let finish = ending(&call, &body.value)?;
-    // Whoever this node has seen counts. What another has counted in its last few seconds may come too late.
-    call.app.callers.flush().await?;
+    // Whoever came a moment ago counts, on whichever node.
+    call.app.callers.flush_everywhere().await?;
     let mut tx = call.begin().await?;
     let Some((finished, callers)) = tx.finish_retirement(old.id, &finish).await? else {
         return unfinished(&call, tx, old.id, &finish).await;

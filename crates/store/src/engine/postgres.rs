@@ -5,6 +5,7 @@
 
 mod error;
 mod listener;
+mod questions;
 mod session;
 mod tls;
 mod types;
@@ -24,11 +25,15 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{Options, Row, Value};
 use crate::StoreError;
 use listener::Listener;
+use questions::Talk;
 use session::Session;
+
+pub use questions::Question;
+pub(super) use questions::Questions;
 
 /// Added to the server's own limits before the connection itself is taken to be dead.
 const GRACE: Duration = Duration::from_secs(5);
-/// What `commit(notify)` notifies and [`listener`] listens to.
+/// What `commit(notify)` and [`questions`] notify and [`listener`] listens to.
 const CHANNEL: &str = "keyward_events";
 
 #[derive(Clone, Debug)]
@@ -87,6 +92,10 @@ impl Postgres {
             }
         };
         let _at_most = timeout(GRACE, drained).await;
+    }
+
+    fn talk(&self) -> &Talk {
+        self.inner.listener.talk()
     }
 
     async fn session(&self) -> Result<Session, StoreError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use keyward_tests::postgres::TestDatabase;
 
-use super::{DatabaseUrl, Engine, Options, Value};
+use super::{DatabaseUrl, Engine, Options, Questions, Value};
 use crate::StoreError;
 
 /// One test for each engine; the body gets a fresh, empty database.

@@ -1,7 +1,7 @@
-//! The connection that hears of commits on any node, and comes back by itself.
+//! The connection that hears of commits and questions of any node, and comes back by itself.
 
 use std::future::poll_fn;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -12,6 +12,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::Fault;
+use super::questions::{LOCK, Said, Talk};
 use super::{CHANNEL, GRACE};
 use crate::StoreError;
 
@@ -25,23 +26,35 @@ pub(super) struct Listener {
     config: Config,
     tls: MakeRustlsConnect,
     runtime: Handle,
-    changes: watch::Sender<u64>,
+    ears: Ears,
     task: Mutex<Option<AbortHandle>>,
+}
+
+/// To whom is told what is heard.
+#[derive(Clone)]
+struct Ears {
+    changes: watch::Sender<u64>,
+    talk: Arc<Talk>,
 }
 
 impl Listener {
     pub(super) fn new(config: Config, tls: MakeRustlsConnect, runtime: Handle) -> Self {
-        Self { config, tls, runtime, changes: watch::Sender::new(0), task: Mutex::new(None) }
+        let ears = Ears { changes: watch::Sender::new(0), talk: Arc::new(Talk::new()) };
+        Self { config, tls, runtime, ears, task: Mutex::new(None) }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        let receiver = self.changes.subscribe();
+        let receiver = self.ears.changes.subscribe();
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.is_none() {
-            let work = listen_for_ever(self.config.clone(), self.tls.clone(), self.changes.clone());
+            let work = listen_for_ever(self.config.clone(), self.tls.clone(), self.ears.clone());
             *task = Some(self.runtime.spawn(work).abort_handle());
         }
         receiver
+    }
+
+    pub(super) fn talk(&self) -> &Talk {
+        &self.ears.talk
     }
 
     pub(super) fn stop(&self) {
@@ -57,12 +70,22 @@ impl Drop for Listener {
     }
 }
 
-async fn listen_for_ever(config: Config, tls: MakeRustlsConnect, changes: watch::Sender<u64>) {
+impl Ears {
+    fn hear(&self, payload: &str) {
+        match Said::parse(payload) {
+            Some(said) => self.talk.hear(said),
+            None => announce(&self.changes),
+        }
+    }
+}
+
+async fn listen_for_ever(config: Config, tls: MakeRustlsConnect, ears: Ears) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let before = *changes.borrow();
-        let error = listen(&config, &tls, &changes).await;
-        if *changes.borrow() != before {
+        let before = *ears.changes.borrow();
+        let error = listen(&config, &tls, &ears).await;
+        ears.talk.listen_by(None);
+        if *ears.changes.borrow() != before {
             pause = FIRST_PAUSE;
         }
         tracing::warn!(%error, ?pause, "the connection that listens for changes is lost; polling until it is back");
@@ -72,7 +95,7 @@ async fn listen_for_ever(config: Config, tls: MakeRustlsConnect, changes: watch:
 }
 
 /// Listens until the connection fails, and returns why it did.
-async fn listen(config: &Config, tls: &MakeRustlsConnect, changes: &watch::Sender<u64>) -> StoreError {
+async fn listen(config: &Config, tls: &MakeRustlsConnect, ears: &Ears) -> StoreError {
     let limit = config.get_connect_timeout().copied().unwrap_or(GRACE) + GRACE;
     let (client, mut connection) = match timeout(limit, config.connect(tls.clone())).await {
         Ok(Ok(connected)) => connected,
@@ -82,7 +105,7 @@ async fn listen(config: &Config, tls: &MakeRustlsConnect, changes: &watch::Sende
     let hear = async {
         loop {
             match poll_fn(|context| connection.poll_message(context)).await {
-                Some(Ok(AsyncMessage::Notification(_))) => announce(changes),
+                Some(Ok(AsyncMessage::Notification(told))) => ears.hear(told.payload()),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Fault::from(error).error,
                 None => return StoreError::Unavailable("connection closed".to_owned()),
@@ -91,30 +114,49 @@ async fn listen(config: &Config, tls: &MakeRustlsConnect, changes: &watch::Sende
     };
     tokio::select! {
         error = hear => error,
-        error = watch_over(&client, changes) => error,
+        error = watch_over(&client, ears) => error,
     }
 }
 
-async fn watch_over(client: &Client, changes: &watch::Sender<u64>) -> StoreError {
-    let silent = || StoreError::Unavailable("no answer in time".to_owned());
-    match timeout(GRACE, client.batch_execute(&format!("LISTEN {CHANNEL}"))).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return Fault::from(error).error,
-        Err(_elapsed) => return silent(),
+async fn watch_over(client: &Client, ears: &Ears) -> StoreError {
+    if let Err(error) = begin(client, ears).await {
+        return error;
     }
     // Whatever was committed while nobody listened is news now.
-    announce(changes);
+    announce(&ears.changes);
     loop {
         sleep(CHECK).await;
-        match timeout(GRACE, client.simple_query("SHOW transaction_read_only")).await {
-            Ok(Ok(answer)) if is_on(&answer) => {
+        match ask(client, "SHOW transaction_read_only").await {
+            Ok(answer) if is_on(&answer) => {
                 return StoreError::Unavailable("the server no longer takes writes".to_owned());
             }
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Fault::from(error).error,
-            Err(_elapsed) => return silent(),
+            Ok(_) => {}
+            Err(error) => return error,
         }
     }
+}
+
+/// The lock comes last: whoever is seen to hold it hears what is asked, and knows by which session.
+async fn begin(client: &Client, ears: &Ears) -> Result<(), StoreError> {
+    let answer = ask(client, &format!("LISTEN {CHANNEL}; SELECT pg_backend_pid() AS session")).await?;
+    ears.talk.listen_by(session_of(&answer));
+    let (class, object) = LOCK;
+    // Nobody ever holds it alone: if somebody else's program does, this node is not asked.
+    ask(client, &format!("SELECT pg_try_advisory_lock_shared({class}, {object})")).await.map(drop)
+}
+
+async fn ask(client: &Client, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
+    match timeout(GRACE, client.simple_query(sql)).await {
+        Ok(answer) => answer.map_err(|error| Fault::from(error).error),
+        Err(_elapsed) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+    }
+}
+
+fn session_of(answer: &[SimpleQueryMessage]) -> Option<i64> {
+    answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get("session")?.parse().ok(),
+        _ => None,
+    })
 }
 
 fn is_on(answer: &[SimpleQueryMessage]) -> bool {

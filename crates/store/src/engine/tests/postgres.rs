@@ -6,6 +6,9 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 
+/// The condition that a session listens, and says so.
+const LISTENING: &str = "pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted)";
+
 async fn increment_and_notify(engine: &Engine) {
     let mut tx = engine.begin().await.unwrap();
     tx.execute("UPDATE counters SET count = count + 1", NO_ARGS).await.unwrap();
@@ -34,7 +37,7 @@ async fn a_commit_on_one_node_wakes_another_also_after_its_sessions_were_ended()
     let (writer, watcher) = (db.with_counter().await, db.open().await);
     let mut changes = watcher.changes();
     for round in 0..2 {
-        eventually("the watcher listens", async || sessions(&writer, "query LIKE 'LISTEN%'").await == 1).await;
+        eventually("the watcher listens", async || sessions(&writer, LISTENING).await == 1).await;
         // Takes the report that comes with the start of listening.
         changes.next(Duration::from_millis(200)).await;
         let waits = timeout(Duration::from_secs(10), changes.next(Duration::from_secs(60)));
@@ -48,6 +51,32 @@ async fn a_commit_on_one_node_wakes_another_also_after_its_sessions_were_ended()
     }
     // What was committed while nobody listened is reported when listening starts again.
     timeout(Duration::from_secs(10), changes.next(Duration::from_secs(60))).await.expect("listening again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_asks_the_other_nodes_waits_until_each_has_answered() {
+    const FOR_EVER: Duration = Duration::from_secs(3600);
+    let db = Db::postgres().await;
+    let (one, two, three) = (db.open().await, db.open().await, db.open().await);
+    let engines = [&one, &two, &three];
+    let mut questions = engines.map(Engine::questions);
+    // From now on they listen.
+    let _changes = engines.map(Engine::changes);
+    eventually("all listen", async || sessions(&one, LISTENING).await == 3).await;
+
+    let unanswered = one.ask_others(Duration::from_millis(50)).await;
+    assert_eq!(unanswered, Ok(2), "nobody has answered");
+    let [own, second, third] = &mut questions;
+    let asking = async { timeout(Duration::from_secs(30), one.ask_others(FOR_EVER)).await };
+    let answering = async |heard: &mut Questions| {
+        // The one of before first: an answer to it counts for no other.
+        for _ in 0..2 {
+            heard.next().await.answer().await.unwrap();
+        }
+    };
+    let (asked, (), ()) = tokio::join!(asking, answering(second), answering(third));
+    assert_eq!(asked, Ok(Ok(0)), "both have answered");
+    assert!(timeout(Duration::from_millis(200), own.next()).await.is_err(), "a node asks nothing of itself");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
