@@ -7,7 +7,7 @@
 //!
 //! However many callers come while the database is away, memory holds 64 of a credential, the first of each of 64 further
 //! networks, and 32,768 in all; whoever comes beyond that is counted in the one row of its credential for all others. No
-//! count is lost by it. What others report is written down with their report, and never in memory.
+//! count is lost by it. What others report is written down with their report, and never in memory: it begins with step 4.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +40,7 @@ pub struct Callers {
     every: Duration,
 }
 
-/// What flushes have written since somebody last looked at it.
+/// What flushes and reports have written since somebody last looked at it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Written {
     /// Since when those were seen who were let in, if any were.
@@ -116,6 +116,11 @@ impl Callers {
         flushing
             .await
             .unwrap_or_else(|error| Err(StoreError::Unavailable(format!("a flush of callers ended: {error}"))))
+    }
+
+    /// These were written down without a flush, with the report that told of them.
+    pub(crate) fn note_written(&self, counts: &[CallerCount]) {
+        self.memory.note_written(counts);
     }
 
     /// Waits until callers are written down; says whose, so that looking for them costs little.
