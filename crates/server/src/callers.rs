@@ -61,16 +61,7 @@ impl Written {
 
 /// Flushes until the server stops.
 pub(crate) async fn keep_flushing(app: Arc<App>) {
-    let callers = &app.callers;
-    loop {
-        // A part that is full does not wait for its turn.
-        let _early = tokio::time::timeout(callers.every, callers.memory.full.notified()).await;
-        if let Err(error) = callers.flush().await {
-            meter::DATABASE_ERRORS.increment();
-            tracing::warn!(%error, "callers could not be written down; they are kept and written with the next flush");
-            tokio::time::sleep(callers.every).await;
-        }
-    }
+    app.callers.keep_flushing().await;
 }
 
 impl Callers {
@@ -92,6 +83,18 @@ impl Callers {
     fn saw(&self, credential: CredentialId, caller: Shown<'_>, sightings: &Sightings) {
         if !self.memory.add_known(credential, caller, sightings) {
             self.memory.add(credential, Some(&caller.caller()), sightings);
+        }
+    }
+
+    async fn keep_flushing(&self) {
+        loop {
+            // A part that is full does not wait for its turn.
+            let _early = tokio::time::timeout(self.every, self.memory.full.notified()).await;
+            if let Err(error) = self.flush().await {
+                meter::DATABASE_ERRORS.increment();
+                tracing::warn!(%error, "callers could not be written down; they are kept and written with the next flush");
+                tokio::time::sleep(self.every).await;
+            }
         }
     }
 
@@ -300,7 +303,9 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
     use keyward_model::entropy::Entropy;
+    use keyward_store::Options;
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -339,6 +344,28 @@ mod tests {
         let networks: std::collections::HashSet<_> =
             counts.iter().filter_map(|count| Some(count.caller.known()?.network.to_string())).collect();
         assert_eq!((counts.len(), networks.len(), sum(&counts)), (64 + 64 + 1, 1 + 64, 70 + 140));
+    }
+
+    /// Time stands still here but while everybody waits for it: however slow the machine is, no more of it goes by.
+    #[tokio::test(start_paused = true)]
+    async fn whatever_is_counted_is_written_down_within_flush_s() {
+        let directory = std::env::temp_dir().join(format!("keyward-callers-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let url = format!("sqlite:{}", directory.join("keyward.db").display());
+        let store = Store::open(&Options::new(url.parse().unwrap())).await.unwrap();
+        let callers = Arc::new(Callers::new(store, &CallersConfig { flush_s: 5 }));
+        let flushing = Arc::clone(&callers);
+        tokio::spawn(async move { flushing.keep_flushing().await });
+        for pause in [0, 3, 4, 7] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            seen(&callers.memory, credentials(1)[0], "press 7", 1);
+            let counted = Instant::now();
+            callers.written().await;
+            // Timers are exact to the millisecond.
+            assert!(counted.elapsed() < callers.every + Duration::from_millis(10), "{:?}", counted.elapsed());
+            assert_eq!(callers.unwritten(), 0);
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
