@@ -9,14 +9,15 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
+use crate::http::{Rendered, exchange};
 use crate::load::Work as _;
 use crate::measure::Side;
-use crate::placement::Cpus;
 use crate::report::{Comparison, Figure, Target};
 use crate::scenario::{Bench, million};
 use crate::subject::Scratch;
+use crate::subject::keyward::Keyward;
 
 /// Less than 2 % of what a token costs.
 const TARGET: Target = Target::RatioAtLeast(0.98);
@@ -43,11 +44,17 @@ pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
             let subject = Side { process: &writing.process, load };
             let load = million::load(bench, &counting, known_here.sample(keys));
             let reference = Side { process: &counting.process, load };
+            let figures = alternate(bench.rounds, &subject, &reference)?;
+            ensure!(
+                unwritten(&writing)? == 0,
+                "callers were not written down in time: the machine is too busy to measure"
+            );
+            ensure!(unwritten(&counting)? > 0, "the server that was to count only has written its callers down");
             Ok(Comparison {
                 scenario: "callers",
                 subject: format!("{name}, written down every {USUAL} s"),
                 reference: "counted only".to_owned(),
-                figures: alternate(bench.rounds, &subject, &reference)?,
+                figures,
             })
         })
         .collect()
@@ -88,6 +95,14 @@ fn round(side: &Side<'_>) -> anyhow::Result<f64> {
     let cpu = side.process.cpu_seconds()? - before;
     ensure!(cpu > 0.0, "a round is too short to measure CPU time");
     Ok(tokens as f64 / cpu)
+}
+
+/// Callers that a server has not written down.
+fn unwritten(keyward: &Keyward) -> anyhow::Result<u64> {
+    let metrics = exchange(keyward.address, &Rendered::get(keyward.address, "/metrics"))?;
+    let text = String::from_utf8_lossy(&metrics.body);
+    let line = text.lines().find_map(|line| line.strip_prefix("keyward_callers_unwritten "));
+    Ok(line.context("the server does not say how many callers are not written down")?.parse()?)
 }
 
 fn every() -> Duration {
