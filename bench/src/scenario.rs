@@ -1,6 +1,7 @@
 //! The questions that can be asked, one file each. A new one = one file, one variant, one line in `run`.
 
 pub mod calibrate;
+pub mod callers;
 pub mod device_flow;
 pub mod forward_auth;
 pub mod held_polls;
@@ -38,6 +39,8 @@ pub enum Scenario {
     ForwardAuth,
     /// Token requests with 1,000,000 credentials in the database, against Keyward with one.
     Million,
+    /// Token requests with callers written down as usual, against Keyward that only counts them.
+    Callers,
     /// Whole device flows, and what each step costs, against the limit server's tokens.
     DeviceFlow,
     /// 10,000 devices whose polls are held: memory, CPU, and how soon they know of a decision.
@@ -55,6 +58,7 @@ impl Scenario {
             Self::Jwks => jwks::run(bench),
             Self::ForwardAuth => forward_auth::run(bench),
             Self::Million => million::run(bench),
+            Self::Callers => callers::run(bench),
             Self::DeviceFlow => device_flow::run(bench),
             Self::HeldPolls => held_polls::run(bench),
         }

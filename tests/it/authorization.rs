@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::login::{told, user_id};
 use crate::status_list::claims;
 
-const VERIFIER: &str = "a-verifier-that-is-long-enough-for-rfc-7636";
+pub(crate) const VERIFIER: &str = "a-verifier-that-is-long-enough-for-rfc-7636";
 pub(crate) const CALLBACK: &str = "https://shop.example/callback";
 
 /// A public client of an API, and somebody who may work there.
@@ -37,6 +37,17 @@ impl<'a> Shop<'a> {
         let user = user_id(admin, "olga").await;
         admin.patch(&format!("/api/v1/users/{user}"), &json!({ "scope": "Worker", "res": ["plant"] })).await.ok();
         Self { client, gateway, olga }
+    }
+
+    /// The same with a client that has a key, and may sign devices in too.
+    pub(crate) async fn with_key(server: &'a TestServer, admin: &Api<'_>) -> (Self, Secrets) {
+        let mut shop = Self::of(server, admin).await;
+        let apis = admin.get(&format!("/api/v1/clients/{}", shop.client)).await.ok()["apis"].clone();
+        let site = json!({ "name": "site", "scope": "Worker", "res": ["*"], "apis": apis, "redirect_uris": [CALLBACK],
+            "device_grant": {} });
+        shop.client = admin.new_client(site).await;
+        let key = admin.issue(&shop.client, &json!({})).await;
+        (shop, key)
     }
 
     /// The path of a request with these parameters in the place of the usual ones; without those that are empty.
@@ -68,7 +79,7 @@ impl<'a> Shop<'a> {
     }
 
     /// The code that is got when olga allows it.
-    async fn code(&self, other: &[(&str, &str)]) -> String {
+    pub(crate) async fn code(&self, other: &[(&str, &str)]) -> String {
         let led = answer(&self.decides(&self.path(other), "allow").await);
         led.get("code").unwrap_or_else(|| panic!("no code: {led:?}")).clone()
     }
@@ -310,12 +321,7 @@ on_both_databases! {
 
     async fn a_confidential_client_proves_who_it_is_and_uses_pkce_too(server: TestServer) {
         let admin = server.admin().await;
-        let mut shop = Shop::of(&server, &admin).await;
-        let apis = admin.get("/api/v1/apis?limit=200").await.ok();
-        let plant = apis["items"].as_array().unwrap().iter().find(|api| api["name"] == "plant").unwrap()["id"].clone();
-        let site = json!({ "name": "site", "scope": "Worker", "res": ["*"], "apis": [plant], "redirect_uris": [CALLBACK] });
-        shop.client = admin.new_client(site).await;
-        let key = admin.issue(&shop.client, &json!({})).await;
+        let (shop, key) = Shop::with_key(&server, &admin).await;
         let code = shop.code(&[]).await;
         assert_eq!(refused(&shop.redeem(&server, &code, &[]).await), (401, "invalid_client"));
         let form = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER)];

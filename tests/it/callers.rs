@@ -310,6 +310,28 @@ on_both_databases! {
         assert_eq!(found.iter().filter(|caller| caller["network"] == "2001:db8::/64").count(), 1);
     }
 
+    async fn a_report_that_comes_late_takes_nothing_back(server: TestServer) {
+        let admin = server.admin().await;
+        let first = admin.orders_key().await;
+        let gateway = gateway(&admin, &server, &api_of(&admin, &first).await).await;
+        let newer = ("2026-11-23T11:50:00Z", "2026-11-23T11:59:59Z", 40);
+        let older = ("2026-11-23T11:30:00Z", "2026-11-23T11:40:00Z", 2);
+        for (order, is_one_report) in [([newer, older], false), ([older, newer], false), ([newer, older], true), ([older, newer], true)] {
+            let key = admin.issue(&first.client_id, &json!({})).await;
+            let entries = order.map(|(from, to, count)| json!({
+                "credential": key.credential(), "network": "192.0.2.7",
+                "first_seen_at": from, "last_seen_at": to, "count": count,
+            }));
+            for report in entries.chunks(if is_one_report { 2 } else { 1 }) {
+                gateway.post("/api/v1/callers", &json!({ "callers": report })).await.ok();
+            }
+            let found = callers(&admin, &key).await;
+            assert_eq!(counts(&found), [("", 42, 0)]);
+            let seen = (&found[0]["first_seen_at"], &found[0]["last_seen_at"]);
+            assert_eq!(seen, (&json!(older.0), &json!(newer.1)), "{order:?} {is_one_report}");
+        }
+    }
+
     async fn what_others_report_hides_nobody_whom_the_server_sees(server: TestServer) {
         let admin = server.admin().await;
         let key = admin.orders_key().await;

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use keyward_tests::devices::{DEVICE_CODE, Device};
 use keyward_tests::on_both_databases;
 use keyward_tests::server::{Answer, Db, Secrets, TestServer};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::authorization::{CALLBACK, Shop, VERIFIER};
+use crate::callers::{callers, counts};
+use crate::login::user_id;
 use crate::rotation::{path, rotate};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -50,6 +54,29 @@ on_both_databases! {
         assert!(is_silent(&server.token_answer(&old, &[]).await), "and so is it after the rotation was cancelled");
     }
 
+    async fn whichever_way_a_client_gets_tokens_a_retiring_key_is_told_its_end(server: TestServer) {
+        let admin = server.admin().await;
+        let (shop, key) = Shop::with_key(&server, &admin).await;
+        rotate(&admin, &key, json!({})).await;
+        let ask = async |form: &[(&str, &str)]| Answer::of(server.form("/token", &key, form)).await;
+        let code = shop.code(&[]).await;
+        let redeemed = ask(&[
+            ("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK), ("code_verifier", VERIFIER),
+        ]).await;
+        let refresh = [("grant_type", "refresh_token"), ("refresh_token", redeemed.body["refresh_token"].as_str().unwrap())];
+        let (refreshed, again) = (ask(&refresh).await, ask(&refresh).await);
+        let device = Device { client: key.client_id.clone(), answer: Answer::of(server.form("/auth/device", &key, &[])).await.ok() };
+        server.let_in(&server.browser_of(&user_id(&admin, "olga").await), &device).await;
+        let let_in = ask(&[("grant_type", DEVICE_CODE), ("device_code", device.device_code())]).await;
+        let ends_at = server.clock.now().plus(7 * DAY).as_seconds();
+        for warned in [redeemed, refreshed, again, let_in] {
+            assert!(warned.status == StatusCode::OK && warned.body["refresh_token"].is_string(), "{}", warned.body);
+            assert_eq!((&warned.body["key_state"], &warned.body["key_expires_at"]), (&json!("retiring"), &json!(ends_at)));
+            assert!(warned.body["key_notice"].as_str().unwrap().starts_with("this key was replaced and ends on 2026-11-30"));
+            assert_eq!(warned.header("keyward-key-expires"), "Mon, 30 Nov 2026 12:00:00 GMT");
+        }
+    }
+
     async fn a_key_whose_expiry_is_near_is_told_so(server: TestServer) {
         let key = issue_until(&server, 31 * DAY).await;
         assert!(is_silent(&server.token_answer(&key, &[]).await));
@@ -77,6 +104,36 @@ on_both_databases! {
         let refused = server.token_answer(&key, &[]).await;
         assert_eq!((refused.status, &refused.body["error"]), (StatusCode::UNAUTHORIZED, &json!("invalid_client")));
         assert_eq!((&refused.body["key_state"], &refused.body["key_ended_at"]), (&json!("expired"), &json!(1_795_435_210)));
+    }
+
+    async fn thirty_days_after_its_end_a_key_is_told_nothing_more_and_its_callers_are_no_longer_counted(server: TestServer) {
+        let admin = server.admin().await;
+        let revoked = admin.orders_key().await;
+        let expired = admin.issue(&revoked.client_id, &json!({ "expires_at": "2026-11-24T12:00:00Z" })).await;
+        server.clock.advance(DAY);
+        let admin = server.api(&admin.secrets).await;
+        admin.revoke(&revoked).await;
+        server.clock.advance(30 * DAY - Duration::from_millis(1));
+        server.app.run_schedule().await.unwrap();
+        for (key, state) in [(&revoked, "revoked"), (&expired, "expired")] {
+            let told = server.token_answer(key, &[]).await;
+            assert_eq!((told.status, &told.body["key_state"]), (StatusCode::UNAUTHORIZED, &json!(state)));
+            assert_eq!(told.body["key_ended_at"], 1_795_521_600);
+        }
+        server.clock.advance(Duration::from_millis(2));
+        server.app.run_schedule().await.unwrap();
+        let purged = server.app.store.last_event().await.unwrap();
+        server.app.wait_until_applied(purged).await.unwrap();
+        let admin = server.api(&admin.secrets).await;
+        for key in [&revoked, &expired] {
+            let silent = server.token_answer(key, &[]).await;
+            assert_eq!(silent.status, StatusCode::UNAUTHORIZED);
+            assert_eq!(silent.body, json!({
+                "error": "invalid_client", "error_description": "client_id or client_secret is wrong",
+            }));
+            assert_eq!(silent.header("keyward-key-expires"), "");
+            assert_eq!(counts(&callers(&admin, key).await), [("", 0, 1)], "only whom it was told is counted");
+        }
     }
 
     async fn an_ended_key_is_told_why_when_and_whom_to_ask(server: TestServer) {

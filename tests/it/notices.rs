@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyward_tests::on_both_databases;
 use keyward_tests::receiver::{Received, Receiver};
-use keyward_tests::server::{Api, Db, Secrets, TestServer};
+use keyward_tests::server::{Answer, Api, Db, Secrets, TestServer};
 use serde_json::{Value, json};
 
 use crate::authority::person;
@@ -262,6 +262,52 @@ on_both_databases! {
         let second = body(&told(&receiver, 2).await[1]);
         assert_eq!(second["type"], "credential.revoked_in_use");
         assert_eq!(second["data"]["credential"]["id"], revoked.credential());
+    }
+
+    async fn a_network_that_is_only_reported_is_told_though_nothing_else_happens(server: TestServer) {
+        let receiver = Receiver::start().await;
+        let (token, key) = {
+            let admin = server.admin().await;
+            new_webhook(&admin, &receiver, &[]).await;
+            let key = admin.orders_key().await;
+            seen_from(&server, &admin, &key, "192.0.2.1").await;
+            server.clock.advance(2 * DAY);
+            (server.api(&admin.secrets).await.token, key)
+        };
+        // Everything that was counted until now is written down by the stop: nobody uses a key from here on.
+        let server = server.restart().await;
+        server.clock.advance(Duration::from_secs(1));
+        let entry = json!({ "credential": key.credential(), "network": "198.51.100.1", "last_seen_at": instant(&server, 0), "count": 1 });
+        let report = server.http.post(format!("{}/api/v1/callers", server.url())).bearer_auth(token);
+        Answer::of(report.json(&json!({ "callers": [entry] }))).await.ok();
+        let told = json(&told(&receiver, 1).await[0].body);
+        assert_eq!((&told["type"], &told["data"]["network"]), (&json!("credential.new_network"), &json!("198.51.100.1")));
+    }
+
+    async fn a_network_that_a_proxy_vouches_for_is_told_by_itself(server: TestServer) {
+        let receiver = Receiver::start().await;
+        let (secrets, key) = {
+            let admin = server.admin().await;
+            new_webhook(&admin, &receiver, &[]).await;
+            (admin.secrets.clone(), admin.orders_key().await)
+        };
+        let server = server.restart_with(|config| {
+            config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+            config.callers.flush_s = 1;
+        }).await;
+        let from = async |network: &str| {
+            let form = server.form("/token", &key, &[("grant_type", "client_credentials")]);
+            Answer::of(form.header("x-forwarded-for", network)).await.ok();
+        };
+        from("192.0.2.1").await;
+        from("2001:db8::1").await;
+        server.clock.advance(2 * DAY);
+        from("2001:db8::2").await;
+        from("198.51.100.1").await;
+        let told = json(&told(&receiver, 1).await[0].body);
+        assert_eq!((&told["type"], &told["data"]["network"]), (&json!("credential.new_network"), &json!("198.51.100.1")));
+        let admin = server.api(&secrets).await;
+        assert_eq!(notices(&admin, &key).await.len(), 1, "the others were known");
     }
 
     async fn a_revoked_key_of_somebody_disabled_is_told_of_to_nobody(server: TestServer) {

@@ -59,45 +59,64 @@ async fn stock_libraries_report_a_wrong_secret_as_invalid_client() {
 }
 
 #[tokio::test]
-async fn stock_libraries_take_the_warning_of_a_retiring_key_and_the_refusal_of_an_ended_one() {
+async fn stock_clients_take_the_warning_of_a_key_that_ends_and_the_refusal_of_an_ended_one() {
     let server = Process::serve(&[]).await;
     let person = Person::administrator(&server);
     person.registers("robot");
-    let issued = person.json(&["credential", "issue", "robot"]);
-    let old = text(&issued["id"]);
-    let key = Key {
-        issuer: server.url(),
-        client_id: text(&issued["client_id"]),
-        client_secret: text(&issued["client_secret"]),
-        resource: PLANT.to_owned(),
-        scope: "Supervisor".to_owned(),
+    let issue = |further: &[&str]| {
+        let issued = person.json(&[&["credential", "issue", "robot"], further].concat());
+        let key = Key {
+            issuer: server.url(),
+            client_id: text(&issued["client_id"]),
+            client_secret: text(&issued["client_secret"]),
+            resource: PLANT.to_owned(),
+            scope: "Supervisor".to_owned(),
+        };
+        (text(&issued["id"]), key)
     };
+    let (_, near) = issue(&["--expires", "20d"]);
+    check_warned(&near, "expiring").await;
+    let (old, key) = issue(&[]);
     person.does(&["credential", "rotate", &old]);
-    for seen in [clients::node(&key).await, clients::python(&key).await] {
-        check_road(&seen, &key, "ES256");
-        assert_eq!(seen.json["client_secret_basic"]["key_state"], "retiring", "{seen:?}");
-    }
-    for authentication in [AuthType::BasicAuth, AuthType::RequestBody] {
-        assert_eq!(oauth2_token(&key, authentication).await.unwrap().expires_in().unwrap().as_secs(), 600);
-    }
+    check_warned(&key, "retiring").await;
 
     person.does(&["credential", "finish", &old, "--force"]);
     for seen in [clients::node(&key).await, clients::python(&key).await] {
         assert_eq!((seen.success, &seen.json["error"]), (false, &json!("invalid_client")), "{seen:?}");
     }
+    let told = "this key was replaced and expired on ";
     match oauth2_token(&key, AuthType::BasicAuth).await.unwrap_err() {
         RequestTokenError::ServerResponse(response) => {
             assert_eq!(*response.error(), BasicErrorResponseType::InvalidClient);
-            assert!(response.error_description().unwrap().starts_with("this key was replaced and expired on "));
+            assert!(response.error_description().unwrap().starts_with(told));
         }
         other => panic!("{other:?}"),
     }
+    let refused = curl_token(&key, &curl_metadata(&key).await, &[]).await;
+    assert_eq!((&refused["error"], &refused["key_state"]), (&json!("invalid_client"), &json!("expired")));
+    assert!(text(&refused["key_notice"]).starts_with(told), "{refused}");
+}
+
+/// Every client gets its tokens with a key that ends soon, and whoever looks beside them finds the warning.
+async fn check_warned(key: &Key, state: &str) {
+    for seen in [clients::node(key).await, clients::python(key).await] {
+        check_road(&seen, key, "ES256");
+        for way in ["client_secret_basic", "client_secret_post"] {
+            assert_eq!(seen.json[way]["key_state"], state, "{seen:?}");
+        }
+    }
+    for authentication in [AuthType::BasicAuth, AuthType::RequestBody] {
+        assert_eq!(oauth2_token(key, authentication).await.unwrap().expires_in().unwrap().as_secs(), 600);
+    }
+    let token = curl_token(key, &curl_metadata(key).await, &["--fail-with-body"]).await;
+    assert!(token["access_token"].is_string() && token["key_expires_at"].is_i64(), "{token}");
+    assert_eq!(token["key_state"], state);
 }
 
 #[tokio::test]
 async fn curl_gets_a_token_with_what_discovery_says() {
     let (_server, key) = issue("ES256").await;
-    let metadata = curl(&[&format!("{}/.well-known/oauth-authorization-server", key.issuer)]).await;
+    let metadata = curl_metadata(&key).await;
     let token = curl_token(&key, &metadata, &["--fail-with-body"]).await;
     let token = token["access_token"].as_str().unwrap();
 
@@ -227,6 +246,10 @@ async fn curl(arguments: &[&str]) -> Value {
     let output = clients::run_command(command).await;
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+async fn curl_metadata(key: &Key) -> Value {
+    curl(&[&format!("{}/.well-known/oauth-authorization-server", key.issuer)]).await
 }
 
 async fn curl_token(key: &Key, metadata: &Value, options: &[&str]) -> Value {

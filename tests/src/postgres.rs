@@ -87,6 +87,15 @@ impl TestDatabase {
     pub fn url(&self) -> &str {
         &self.url
     }
+
+    /// What a statement that counts says.
+    pub async fn count(&self, sql: &str) -> i64 {
+        let (client, connection) = connect(&self.url).await;
+        let count = client.query_one(sql, &[]).await.expect("it counts").get(0);
+        drop(client);
+        drop(connection.await);
+        count
+    }
 }
 
 impl Drop for TestDatabase {

@@ -313,11 +313,7 @@ impl TestServer {
     /// What a statement that counts says, asked behind the server's back.
     pub async fn count(&self, sql: &str) -> i64 {
         if let Database::Postgres(database) = &self.database {
-            let (client, connection) = postgres::connect(database.url()).await;
-            let count = client.query_one(sql, &[]).await.expect("it counts").get(0);
-            drop(client);
-            drop(connection.await);
-            count
+            database.count(sql).await
         } else {
             let count = self.file().query_row(sql, [], |row| row.get(0));
             count.expect("it counts")

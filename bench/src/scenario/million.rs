@@ -25,7 +25,7 @@ const BEYOND_CACHE: u32 = 100_000;
 pub fn run(bench: &Bench) -> anyhow::Result<Vec<Comparison>> {
     let (few, many) = (Scratch::new()?, Scratch::new()?);
     let (small, lone_client) = start_small(bench, &few)?;
-    let (large, seeded) = start_large(bench, &many)?;
+    let (large, seeded) = start_filled(bench, &many, bench.credentials)?;
     let alone = bench.load(small.address, request(&small, &lone_client), token::EXPECTS);
     let ready = |keyward: &Keyward| vec![keyward.ready_after.as_secs_f64() * 1e3];
     let sets =
@@ -54,23 +54,20 @@ fn start_small(bench: &Bench, scratch: &Scratch) -> anyhow::Result<(Keyward, Cre
     Ok((Keyward::start(bench, scratch, Cpus::One)?, client))
 }
 
-fn start_large(bench: &Bench, scratch: &Scratch) -> anyhow::Result<(Keyward, Seeded)> {
+/// A server with so many credentials in its database.
+pub(super) fn start_filled(bench: &Bench, scratch: &Scratch, credentials: u32) -> anyhow::Result<(Keyward, Seeded)> {
     let keyward = Keyward::start(bench, scratch, Cpus::One)?;
     let template = keyward.set_up(scratch)?;
     keyward.process.stop()?;
     let started = Instant::now();
-    let seeded = seed::fill(&database(scratch), &template, bench.credentials)?;
+    let seeded = seed::fill(&database(scratch), &template, credentials)?;
     let bytes = std::fs::metadata(database(scratch))?.len();
-    println!(
-        "seeded {} credentials in {:.0} s: {} MiB\n",
-        bench.credentials,
-        started.elapsed().as_secs_f64(),
-        bytes >> 20
-    );
+    println!("seeded {credentials} credentials in {:.0} s: {} MiB\n", started.elapsed().as_secs_f64(), bytes >> 20);
     Ok((Keyward::start(bench, scratch, Cpus::One)?, seeded))
 }
 
-fn load(bench: &Bench, keyward: &Keyward, clients: impl Iterator<Item = Credentials>) -> Load {
+/// A load that picks one of these clients at random each time.
+pub(super) fn load(bench: &Bench, keyward: &Keyward, clients: impl Iterator<Item = Credentials>) -> Load {
     let requests: Arc<[Rendered]> = clients.map(|client| request(keyward, &client)).collect();
     bench.mixed_load(keyward.address, requests, token::EXPECTS)
 }

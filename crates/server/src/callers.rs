@@ -8,7 +8,7 @@
 //!
 //! However many callers come while the database is away, memory holds 64 of a credential, the first of each of 64 further
 //! networks, and 32,768 in all; whoever comes beyond that is counted in the one row of its credential for all others. No
-//! count is lost by it. What others report is written down with their report, and never in memory.
+//! count is lost by it. What others report is written down with their report, and never in memory: it begins with step 4.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,7 +41,7 @@ pub struct Callers {
     every: Duration,
 }
 
-/// What flushes have written since somebody last looked at it.
+/// What flushes and reports have written since somebody last looked at it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Written {
     /// Since when those were seen who were let in, if any were.
@@ -62,16 +62,7 @@ impl Written {
 
 /// Flushes until the server stops.
 pub(crate) async fn keep_flushing(app: Arc<App>) {
-    let callers = &app.callers;
-    loop {
-        // A part that is full does not wait for its turn.
-        let _early = tokio::time::timeout(callers.every, callers.memory.full.notified()).await;
-        if let Err(error) = callers.flush().await {
-            meter::DATABASE_ERRORS.increment();
-            tracing::warn!(%error, "callers could not be written down; they are kept and written with the next flush");
-            tokio::time::sleep(callers.every).await;
-        }
-    }
+    app.callers.keep_flushing().await;
 }
 
 /// Flushes whenever another node asks for it, until the server stops.
@@ -111,6 +102,18 @@ impl Callers {
         }
     }
 
+    async fn keep_flushing(&self) {
+        loop {
+            // A part that is full does not wait for its turn.
+            let _early = tokio::time::timeout(self.every, self.memory.full.notified()).await;
+            if let Err(error) = self.flush().await {
+                meter::DATABASE_ERRORS.increment();
+                tracing::warn!(%error, "callers could not be written down; they are kept and written with the next flush");
+                tokio::time::sleep(self.every).await;
+            }
+        }
+    }
+
     /// Callers in memory that are not written down yet.
     pub(crate) fn unwritten(&self) -> usize {
         (0..SHARDS).map(|at| self.memory.shard(at).callers).sum()
@@ -145,6 +148,11 @@ impl Callers {
             tracing::warn!(nodes, "callers are judged without what other nodes have seen in their last seconds");
         }
         Ok(())
+    }
+
+    /// These were written down without a flush, with the report that told of them.
+    pub(crate) fn note_written(&self, counts: &[CallerCount]) {
+        self.memory.note_written(counts);
     }
 
     /// Waits until callers are written down; says whose, so that looking for them costs little.
@@ -324,7 +332,9 @@ mod tests {
     use super::*;
     use futures_util::FutureExt as _;
     use keyward_model::entropy::Entropy;
+    use keyward_store::Options;
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -363,6 +373,28 @@ mod tests {
         let networks: std::collections::HashSet<_> =
             counts.iter().filter_map(|count| Some(count.caller.known()?.network.to_string())).collect();
         assert_eq!((counts.len(), networks.len(), sum(&counts)), (64 + 64 + 1, 1 + 64, 70 + 140));
+    }
+
+    /// Time stands still here but while everybody waits for it: however slow the machine is, no more of it goes by.
+    #[tokio::test(start_paused = true)]
+    async fn whatever_is_counted_is_written_down_within_flush_s() {
+        let directory = std::env::temp_dir().join(format!("keyward-callers-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let url = format!("sqlite:{}", directory.join("keyward.db").display());
+        let store = Store::open(&Options::new(url.parse().unwrap())).await.unwrap();
+        let callers = Arc::new(Callers::new(store, &CallersConfig { flush_s: 5 }));
+        let flushing = Arc::clone(&callers);
+        tokio::spawn(async move { flushing.keep_flushing().await });
+        for pause in [0, 3, 4, 7] {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            seen(&callers.memory, credentials(1)[0], "press 7", 1);
+            let counted = Instant::now();
+            callers.written().await;
+            // Timers are exact to the millisecond.
+            assert!(counted.elapsed() < callers.every + Duration::from_millis(10), "{:?}", counted.elapsed());
+            assert_eq!(callers.unwritten(), 0);
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -257,6 +257,8 @@ async fn report(call: Call, body: Json<CallerReport, MAX_REPORT>) -> Result<axum
     tx.count_callers(&counts).await?;
     body.note_made(&call, &mut tx, &format!("{} {}", answer.counted, answer.unknown)).await?;
     call.commit(tx).await?;
+    // A network that a report tells of is told of as soon as one that the server itself sees.
+    call.app.callers.note_written(&counts);
     Ok(axum::Json(answer))
 }
 
