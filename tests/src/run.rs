@@ -95,7 +95,10 @@ pub fn once(name: &str, make: impl FnOnce() -> String) -> String {
     let file = directory().join(format!("{name}.answer"));
     let answer = fs::read_to_string(&file).unwrap_or_else(|_| {
         let answer = make();
-        write_private(&file, &answer);
+        // Whole or not at all, should this process be killed meanwhile.
+        let beside = directory().join(format!("{name}.{}", random_hex::<4>()));
+        write_private(&beside, &answer);
+        fs::rename(&beside, &file).expect("the run's directory is writable");
         answer
     });
     answers.insert(name.to_owned(), answer.clone());

@@ -141,9 +141,7 @@ impl Callers {
     ///
     /// A node that does not say in time that it has is judged without: it may be gone, and must not hold up an end for ever.
     pub(crate) async fn flush_everywhere(&self) -> Result<(), StoreError> {
-        let (own, silent) = tokio::join!(self.flush(), self.store.ask_others(PATIENCE));
-        own?;
-        let nodes = silent?;
+        let ((), nodes) = tokio::try_join!(self.flush(), self.store.ask_others(PATIENCE))?;
         if nodes > 0 {
             tracing::warn!(nodes, "callers are judged without what other nodes have seen in their last seconds");
         }

@@ -97,7 +97,7 @@ async fn judge(app: &Arc<App>, demand: &Demand<'_>, knock: &Knock<'_>) -> Result
             let headers = letting_in(told::headers(&caller, key_expires)?);
             if let (true, Some(known)) = (by_token_alone, known) {
                 let claims = Arc::clone(caller.client_token());
-                app.admitted.insert(Verdict { claims, known, until, headers: headers.clone() });
+                app.admitted.insert(Verdict { claims, known, until, headers: headers.clone() }, knock.now);
             }
             headers
         }

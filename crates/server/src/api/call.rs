@@ -205,12 +205,23 @@ impl Call {
     /// Starts a change, if everything the caller was judged by still stands: between the head of a request and the end
     /// of its body there is time to be disabled. Whoever manages their own has a budget, for the log keeps all changes.
     pub async fn begin(&self) -> Result<Tx, ApiError> {
+        self.pay()?;
+        self.begin_paid().await
+    }
+
+    /// Takes a change out of the caller's budget, where more than the change itself costs.
+    pub fn pay(&self) -> Result<(), ApiError> {
         if let Some(wait) = self.only_of().and_then(|user| self.charge(user)) {
             return Err(ApiError {
                 retry_after: Some(wait),
                 ..Problem::TooMany.because("there were too many changes; wait as long as Retry-After says")
             });
         }
+        Ok(())
+    }
+
+    /// As [`Self::begin`], once it is paid for.
+    pub async fn begin_paid(&self) -> Result<Tx, ApiError> {
         let mut tx = self.app.store.begin().await?;
         let unchanged = match &self.behind {
             Standing::Client(Principal { entry, client, owner }) => {

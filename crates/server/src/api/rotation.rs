@@ -147,8 +147,7 @@ async fn cancel(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
         return Err(old.cancel(None, call.now).map_or_else(Into::into, |_| stale()));
     };
     let cancel = ending(&call, &body.value)?;
-    call.app.callers.flush_everywhere().await?;
-    let mut tx = call.begin().await?;
+    let mut tx = begin_an_end(&call, &old).await?;
     let Some((old, callers)) = tx.cancel_retirement(&old, successor, &cancel).await? else {
         let of_it = tx.find_credential(successor).await?;
         let refusal = refusal(&mut tx, old.id, |old| old.cancel(of_it.as_ref(), call.now)).await;
@@ -206,9 +205,7 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
     let (old, client) = find(&call, id(&path)?).await?;
     call.require_stopping_of(&client)?;
     let finish = ending(&call, &body.value)?;
-    // Whoever came a moment ago counts, on whichever node.
-    call.app.callers.flush_everywhere().await?;
-    let mut tx = call.begin().await?;
+    let mut tx = begin_an_end(&call, &old).await?;
     let Some((finished, callers)) = tx.finish_retirement(old.id, &finish).await? else {
         return unfinished(&call, tx, old.id, &finish).await;
     };
@@ -219,6 +216,16 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
     record(&mut tx, "credential.finished", &finished, data);
     call.commit(tx).await?;
     Ok(tagged(&call, finished))
+}
+
+/// Starts a change that callers may stand in the way of. Whoever came a moment ago counts, on whichever node; the others are
+/// asked within the budget, and only where there may be an end.
+async fn begin_an_end(call: &Call, old: &Credential) -> Result<Tx, ApiError> {
+    call.pay()?;
+    if matches!(old.state_at(call.now), State::Retiring { .. }) {
+        call.app.callers.flush_everywhere().await?;
+    }
+    call.begin_paid().await
 }
 
 /// What stands in the way of a `finish`; nothing if it is the repetition of one that was done.

@@ -57,12 +57,12 @@ impl Admitted {
 
     /// Remembers what the API is told of a token: in its old place, else in one whose verdict counts no longer, else in
     /// anybody's.
-    pub(super) fn insert(&self, verdict: Verdict) {
+    pub(super) fn insert(&self, verdict: Verdict, now: Timestamp) {
         let size = verdict.headers.values().map(HeaderValue::len).sum::<usize>();
         let Some((set, chance)) = self.set(verdict.claims.jti).filter(|_| size <= MOST_REMEMBERED) else { return };
         let worth = |place: &&ArcSwapOption<Verdict>| match &*place.load() {
             Some(other) if other.claims.jti == verdict.claims.jti => 0,
-            Some(other) if other.known == verdict.known => 2,
+            Some(other) if other.known == verdict.known && now < other.until => 2,
             Some(_) | None => 1,
         };
         // The first of the least worth, counted from anywhere.
@@ -120,7 +120,7 @@ mod tests {
         let token = Arc::new(claims());
         let headers = HeaderMap::from_iter([(http::header::VIA, HeaderValue::from_static("a"))]);
         let verdict = || Verdict { claims: Arc::clone(&token), known: 7, until: UNTIL, headers: headers.clone() };
-        admitted.insert(verdict());
+        admitted.insert(verdict(), NOW);
         assert_eq!(admitted.find(&token, Some(7), NOW), Some(headers.clone()));
         assert_eq!(admitted.find(&token, Some(8), NOW), None, "something has changed");
         assert_eq!(admitted.find(&token, None, NOW), None, "nothing remembered is trusted");
@@ -141,16 +141,16 @@ mod tests {
         let token = || Arc::new(AccessTokenClaims { jti: TokenId::new(NOW, &entropy).unwrap(), ..claims() });
         let tokens: Vec<_> = std::iter::repeat_with(token).take(20).collect();
         for token in tokens.iter().chain(&tokens) {
-            admitted.insert(verdict(token, 7));
+            admitted.insert(verdict(token, 7), NOW);
             assert!(admitted.find(token, Some(7), NOW).is_some());
         }
         let remembered = |known| tokens.iter().filter(|token| admitted.find(token, Some(known), NOW).is_some()).count();
         assert_eq!(remembered(7), WAYS);
         // What counts no longer goes first.
-        tokens.iter().take(WAYS).for_each(|token| admitted.insert(verdict(token, 8)));
+        tokens.iter().take(WAYS).for_each(|token| admitted.insert(verdict(token, 8), NOW));
         assert_eq!((remembered(7), remembered(8)), (0, WAYS));
         let none = Admitted::new(0);
-        none.insert(verdict(&tokens[0], 7));
+        none.insert(verdict(&tokens[0], 7), NOW);
         assert_eq!(none.find(&tokens[0], Some(7), NOW), None);
     }
 
@@ -159,7 +159,7 @@ mod tests {
         let (admitted, claims) = (Admitted::new(10), Arc::new(claims()));
         let long = HeaderValue::try_from("a".repeat(MOST_REMEMBERED + 1)).unwrap();
         let headers = HeaderMap::from_iter([(http::header::VIA, long)]);
-        admitted.insert(Verdict { claims: Arc::clone(&claims), known: 7, until: UNTIL, headers });
+        admitted.insert(Verdict { claims: Arc::clone(&claims), known: 7, until: UNTIL, headers }, NOW);
         assert_eq!(admitted.find(&claims, Some(7), NOW), None);
     }
 }

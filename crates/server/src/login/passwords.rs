@@ -186,10 +186,16 @@ impl CustomizedPasswordHasher<PasswordHash> for Hasher {
         let algorithm = algorithm.map(Algorithm::try_from).transpose()?.unwrap_or(Algorithm::Argon2id);
         let version = version.map(Version::try_from).transpose()?.unwrap_or(Version::V0x13);
         let mut blocks = self.memory().pop().unwrap_or_default();
+        let more = params.block_count().saturating_sub(blocks.len());
+        blocks.try_reserve_exact(more).map_err(|_| argon2::Error::OutOfMemory)?;
         blocks.resize(params.block_count(), Block::default());
         let argon2 = Argon2::new_with_secret(self.pepper.expose(), algorithm, version, params.clone())?;
         let mut hash = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
         let done = argon2.hash_password_into_with_memory(password, salt, &mut hash, blocks.as_mut_slice());
+        // What was needed once for a hash of other parameters is not kept.
+        let usual = self.params.block_count();
+        blocks.truncate(usual);
+        blocks.shrink_to(usual);
         self.memory().push(blocks);
         done?;
         Ok(PasswordHash {
@@ -253,7 +259,12 @@ mod tests {
             let theirs: PasswordHash = library.hash_password_with_salt(text.as_bytes(), &salt).unwrap();
             assert_eq!(ours.to_string(), theirs.to_string());
             assert!(hasher.verify(&typed(text), &theirs.to_string()).unwrap());
-            assert_eq!(hasher.memory().len(), 1, "one after the other, in the same memory");
+            let kept: Vec<usize> = hasher.memory().iter().map(Vec::len).collect();
+            assert_eq!(
+                kept,
+                [64],
+                "one after the other, in the same memory, and no more of it than hashes of today need"
+            );
         }
     }
 

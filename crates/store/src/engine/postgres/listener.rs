@@ -119,9 +119,10 @@ async fn listen(config: &Config, tls: &MakeRustlsConnect, ears: &Ears) -> StoreE
 }
 
 async fn watch_over(client: &Client, ears: &Ears) -> StoreError {
-    if let Err(error) = begin(client, ears).await {
-        return error;
-    }
+    let mut is_asked = match begin(client, ears).await {
+        Ok(is_asked) => is_asked,
+        Err(error) => return error,
+    };
     // Whatever was committed while nobody listened is news now.
     announce(&ears.changes);
     loop {
@@ -130,19 +131,37 @@ async fn watch_over(client: &Client, ears: &Ears) -> StoreError {
             Ok(answer) if is_on(&answer) => {
                 return StoreError::Unavailable("the server no longer takes writes".to_owned());
             }
-            Ok(_) => {}
+            Ok(_) if is_asked => {}
+            Ok(_) => match lock(client).await {
+                Ok(locked) => is_asked = locked,
+                Err(error) => return error,
+            },
             Err(error) => return error,
         }
     }
 }
 
-/// The lock comes last: whoever is seen to hold it hears what is asked, and knows by which session.
-async fn begin(client: &Client, ears: &Ears) -> Result<(), StoreError> {
-    let answer = ask(client, &format!("LISTEN {CHANNEL}; SELECT pg_backend_pid() AS session")).await?;
+/// So that the server soon lets go of the session of a node that was cut off: whoever asks would wait for it.
+const KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3";
+
+/// The lock comes last: whoever is seen to hold it hears what is asked, and knows by which session. Gives whether it is held.
+async fn begin(client: &Client, ears: &Ears) -> Result<bool, StoreError> {
+    let answer = ask(client, &format!("{KEEPALIVES}; LISTEN {CHANNEL}; SELECT pg_backend_pid() AS session")).await?;
     ears.talk.listen_by(session_of(&answer));
+    let is_asked = lock(client).await?;
+    if !is_asked {
+        tracing::warn!(
+            "something else holds Keyward's advisory lock: until it lets go, other nodes do not ask this one"
+        );
+    }
+    Ok(is_asked)
+}
+
+/// Nobody ever holds it alone, except for somebody else's program.
+async fn lock(client: &Client) -> Result<bool, StoreError> {
     let (class, object) = LOCK;
-    // Nobody ever holds it alone: if somebody else's program does, this node is not asked.
-    ask(client, &format!("SELECT pg_try_advisory_lock_shared({class}, {object})")).await.map(drop)
+    let answer = ask(client, &format!("SELECT pg_try_advisory_lock_shared({class}, {object})")).await?;
+    Ok(answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))))
 }
 
 async fn ask(client: &Client, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {

@@ -1,7 +1,7 @@
 //! What one node asks of all others, and how it knows that they have done it.
 //!
 //! 1. Whoever listens holds an advisory lock for as long as its session lasts: `pg_locks` names the nodes that hear
-//! 2. The question is a notification: who asks, and its how manyth it is                    `ask 17 3`
+//! 2. The question is a notification: who asks, and the number of the question               `ask 17 3`
 //! 3. Each that has done it says so, by the session that the lock names it by              `done 17 3 42`
 
 use std::collections::HashSet;
@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{CHANNEL, Postgres};
 use crate::StoreError;
 
 /// Taken in common by all that listen: two numbers, of which the first is Keyward's.
 pub(super) const LOCK: (i32, i32) = (0x6b65_7977, 1);
-/// What is said while somebody does not look; of more the oldest is lost, and whoever asked waits in vain for a while.
+/// What is said of each kind while somebody does not look; of more the oldest is lost, and whoever asked waits in vain for a
+/// while.
 const UNHEARD: usize = 256;
 
 /// Which question of which node.
@@ -62,7 +63,10 @@ impl fmt::Display for Said {
 
 /// What this node hears of the others, and by which session.
 pub(super) struct Talk {
-    said: broadcast::Sender<Said>,
+    /// With the session by which it was heard: the asker knows this node by it.
+    questions: broadcast::Sender<(Number, i64)>,
+    /// With the session of who has done it.
+    answers: broadcast::Sender<(Number, i64)>,
     /// The session that listens; 0 while none does.
     session: AtomicI64,
     asked: AtomicU64,
@@ -70,7 +74,8 @@ pub(super) struct Talk {
 
 impl Talk {
     pub(super) fn new() -> Self {
-        Self { said: broadcast::Sender::new(UNHEARD), session: AtomicI64::new(0), asked: AtomicU64::new(0) }
+        let [questions, answers] = [UNHEARD, UNHEARD].map(broadcast::Sender::new);
+        Self { questions, answers, session: AtomicI64::new(0), asked: AtomicU64::new(0) }
     }
 
     /// From now on this session listens, or none.
@@ -80,7 +85,10 @@ impl Talk {
 
     pub(super) fn hear(&self, said: Said) {
         // Nobody may be waiting for it.
-        let _heard_by = self.said.send(said);
+        let _heard_by = match said {
+            Said::Ask(number) => self.questions.send((number, self.session())),
+            Said::Done { number, by } => self.answers.send((number, by)),
+        };
     }
 
     fn session(&self) -> i64 {
@@ -91,7 +99,7 @@ impl Talk {
 /// What other nodes ask of this one.
 #[derive(Debug)]
 pub(in super::super) struct Questions {
-    heard: broadcast::Receiver<Said>,
+    heard: broadcast::Receiver<(Number, i64)>,
     of: Postgres,
 }
 
@@ -99,16 +107,14 @@ impl Questions {
     pub(in super::super) async fn next(&mut self) -> Question {
         loop {
             match self.heard.recv().await {
-                Ok(Said::Ask(number)) if !self.is_own(number) => return Question { number, of: self.of.clone() },
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                // A closed engine is asked nothing any more.
+                // Its own it hears too.
+                Ok((number, by)) if by != number.asker => return Question { number, by, of: self.of.clone() },
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "questions of other nodes came too fast"),
+                // Never: what it is heard from goes with `of`.
                 Err(RecvError::Closed) => std::future::pending().await,
             }
         }
-    }
-
-    fn is_own(&self, number: Number) -> bool {
-        number.asker != 0 && number.asker == self.of.talk().session()
     }
 }
 
@@ -116,53 +122,54 @@ impl Questions {
 #[derive(Debug)]
 pub struct Question {
     number: Number,
+    by: i64,
     of: Postgres,
 }
 
 impl Question {
     /// Says that this node has done it.
     pub async fn answer(self) -> Result<(), StoreError> {
-        let by = self.of.talk().session();
-        self.of.say(Said::Done { number: self.number, by }).await
+        self.of.say(Said::Done { number: self.number, by: self.by }).await
     }
 }
 
 impl Postgres {
     /// Asks all other nodes that listen, and returns how many of them have not answered in time.
     pub(in super::super) async fn ask_others(&self, at_most: Duration) -> Result<usize, StoreError> {
-        let talk = self.talk();
+        let (talk, end) = (self.talk(), Instant::now() + at_most);
+        let late = |_| StoreError::Unavailable("the other nodes could not be asked in time".to_owned());
         // Before anybody can answer.
-        let mut answers = talk.said.subscribe();
+        let mut answers = talk.answers.subscribe();
         let asker = talk.session();
-        let mut silent = self.list_listening().await?;
+        let mut silent = timeout_at(end, self.list_listening()).await.map_err(late)??;
         silent.remove(&asker);
         if silent.is_empty() {
             return Ok(0);
         }
         let number = Number { asker, count: talk.asked.fetch_add(1, Ordering::Relaxed) };
-        self.say(Said::Ask(number)).await?;
+        timeout_at(end, self.say(Said::Ask(number))).await.map_err(late)??;
         let all = async {
             while !silent.is_empty() {
                 match answers.recv().await {
-                    Ok(Said::Done { number: answered, by }) if answered == number => drop(silent.remove(&by)),
+                    Ok((answered, by)) if answered == number => drop(silent.remove(&by)),
                     Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return,
                 }
             }
         };
-        let _at_most = timeout(at_most, all).await;
+        let _in_time = timeout_at(end, all).await;
         Ok(silent.len())
     }
 
     /// What other nodes ask, from now on.
     pub(in super::super) fn questions(&self) -> Questions {
-        Questions { heard: self.talk().said.subscribe(), of: self.clone() }
+        Questions { heard: self.talk().questions.subscribe(), of: self.clone() }
     }
 
     async fn list_listening(&self) -> Result<HashSet<i64>, StoreError> {
         let (class, object) = LOCK;
         let sql = format!(
-            "SELECT CAST(pid AS BIGINT) FROM pg_locks WHERE locktype = 'advisory' AND granted \
+            "SELECT CAST(pid AS BIGINT) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted \
              AND classid = {class} AND objid = {object} AND objsubid = 2 \
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         );
