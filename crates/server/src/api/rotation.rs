@@ -219,10 +219,11 @@ async fn finish(call: Call, Path(path): Path<String>, body: Json<Finish>) -> Res
 }
 
 /// Starts a change that callers may stand in the way of. Whoever came a moment ago counts, on whichever node; the others are
-/// asked within the budget, and only where there may be an end.
+/// asked within the budget, and not for a key that has ended. Of one that works they are, also if it is not retiring: it may
+/// be a moment later, when it is judged.
 async fn begin_an_end(call: &Call, old: &Credential) -> Result<Tx, ApiError> {
     call.pay()?;
-    if matches!(old.state_at(call.now), State::Retiring { .. }) {
+    if old.state_at(call.now).authenticates() {
         call.app.callers.flush_everywhere().await?;
     }
     call.begin_paid().await

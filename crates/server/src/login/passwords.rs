@@ -1,5 +1,6 @@
 //! Passwords are hashed with Argon2id, keyed by the server, and a few at a time: each takes 19 MiB, so whoever sends many
-//! must not be able to take all memory. Beyond the few some wait, and beyond those nobody is kept waiting.
+//! must not be able to take all memory. Beyond the few some wait, and beyond those nobody is kept waiting. What the few have
+//! used is kept for those after them.
 //!
 //! Whoever there is or is not, a password that is presented is hashed once.
 
