@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use clap::Args;
 use keyward_model::entropy::Entropy;
 use keyward_server::Server;
-use keyward_server::app::{Patience, Surroundings};
-use keyward_server::clock::Clock;
 use keyward_server::config::{Config, LogLevel};
 use keyward_server::telemetry;
 use tokio::sync::oneshot;
@@ -57,17 +55,10 @@ impl Demo {
     /// Shows it.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let stop = Stop::on_signals()?;
-        let entropy = Entropy::system();
-        let directory = Temporary::make(&entropy)?;
+        let directory = Temporary::make(&Entropy::system())?;
         let config = config(&directory)?;
         let _telemetry = telemetry::start(&config)?;
-        let surroundings = Surroundings {
-            store: settings::open(&config).await?,
-            clock: Clock::system(),
-            entropy,
-            master_key: settings::master_key(&config),
-            patience: Patience::default(),
-        };
+        let surroundings = settings::surroundings(settings::open(&config).await?, &config);
         let mut server = Server::start(&config, surroundings).await?;
         let url = server.app.issuer.clone();
         let bootstrap = server.bootstrap.take().ok_or_else(|| Failure::new("the temporary directory was not empty"))?;

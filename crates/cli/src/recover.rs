@@ -1,9 +1,7 @@
 //! `keyward recover`: a new bootstrap key for whoever holds the server's files and has lost every key.
 
 use clap::Args;
-use keyward_model::entropy::Entropy;
-use keyward_server::app::{App, Patience, Surroundings};
-use keyward_server::clock::Clock;
+use keyward_server::app::App;
 use keyward_server::first_start;
 
 use crate::settings::{self, Settings};
@@ -28,13 +26,7 @@ impl Recover {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let config = self.settings.load(None)?;
         let issuer = settings::likely_url(&config);
-        let surroundings = Surroundings {
-            store: settings::open_beside(&config).await?,
-            clock: Clock::system(),
-            entropy: Entropy::system(),
-            master_key: settings::master_key(&config),
-            patience: Patience::default(),
-        };
+        let surroundings = settings::surroundings(settings::open_beside(&config).await?, &config);
         let (app, first) = App::start(&config, issuer.clone(), surroundings).await?;
         let bootstrap = match first {
             Some(first) => first,

@@ -8,10 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use keyward_model::entropy::Entropy;
 use keyward_server::Server;
-use keyward_server::app::{Patience, Surroundings};
-use keyward_server::clock::Clock;
 use keyward_server::config::Config;
 use keyward_server::first_start::Bootstrap;
 use keyward_server::{private_file, telemetry};
@@ -53,13 +50,7 @@ impl Serve {
         settings::create_data_directory(&config)?;
         // Registered before anything is created: a signal during the start is not lost.
         let stop = Stop::on_signals()?;
-        let surroundings = Surroundings {
-            store: settings::open(&config).await?,
-            clock: Clock::system(),
-            entropy: Entropy::system(),
-            master_key: settings::master_key(&config),
-            patience: Patience::default(),
-        };
+        let surroundings = settings::surroundings(settings::open(&config).await?, &config);
         let server = Server::start(&config, surroundings).await?;
         let url = url(&server)?;
         if let Some(path) = &self.bootstrap_file {

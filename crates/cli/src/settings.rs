@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use keyward_model::entropy::Entropy;
+use keyward_server::app::{Patience, Surroundings};
+use keyward_server::clock::Clock;
 use keyward_server::config::Config;
 use keyward_server::master_key::MasterKeySource;
 use keyward_store::{DatabaseUrl, Options, Store};
@@ -92,6 +95,17 @@ pub(crate) fn database(config: &Config) -> anyhow::Result<DatabaseUrl> {
 /// Where the master key of these settings is.
 pub(crate) fn master_key(config: &Config) -> MasterKeySource {
     MasterKeySource::from_config(config, std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from))
+}
+
+/// What a server works with outside of tests.
+pub(crate) fn surroundings(store: Store, config: &Config) -> Surroundings {
+    Surroundings {
+        store,
+        clock: Clock::system(),
+        entropy: Entropy::system(),
+        master_key: master_key(config),
+        patience: Patience::default(),
+    }
 }
 
 /// Opens the database for the server.
